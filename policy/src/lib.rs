@@ -1,0 +1,22 @@
+//! What may happen: how dangerous a proposed call is, and whether it may run now.
+//!
+//! Pure. Nothing here does IO, takes the time or draws a random number: rules, levels and calls arrive as arguments
+//! and a value comes back, so the same question has the same answer on the VPS, in a test and in the operator's shell.
+//!
+//! A call passes [`Rules::manifest`] (may this assistant use the tool at all), [`Rules::classify`] (how dangerous, and
+//! why) and [`gate`] (run, ask or refuse). [`digest`] names the exact call that a person approves.
+
+pub mod approval;
+pub mod call;
+pub mod class;
+pub mod classify;
+pub mod gate;
+mod path;
+pub mod rules;
+
+pub use approval::{Digest, canonical_json, digest};
+pub use call::Call;
+pub use class::Class;
+pub use classify::Finding;
+pub use gate::{Gate, Level, Verdict, gate};
+pub use rules::{Rules, RulesError, Sentence};

@@ -1,0 +1,213 @@
+//! A door: a listener, and what every request must pass before a handler sees it.
+//!
+//! In order: enough time to send its head, a `Host` that is ours, an `Origin` that is ours where something changes or a
+//! socket opens. On the way out: the headers that every answer carries, and the words of a refusal.
+
+use crate::error::{Refusal, worded};
+use crate::stop::Stop;
+use crate::text::Language;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tower_service::Service;
+
+/// Who may knock.
+#[derive(Clone, Debug)]
+pub enum Door {
+    /// For browsers: `hosts` are the accepted values of `Host`, and what changes state must come from `origin`.
+    Browser { hosts: Vec<String>, origin: String },
+    /// For programs that bring their own proof: no browser has business here, so a request with an `Origin` is refused.
+    Program,
+}
+
+impl Door {
+    /// A browser's door at `origin`, such as `http://alice.localhost:8410`.
+    pub fn browser(origin: &str) -> Door {
+        let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+        Door::Browser { hosts: vec![host.to_owned()], origin: origin.to_owned() }
+    }
+}
+
+/// The address a request came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// The other end of a unix socket, as the kernel tells it.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerUid(pub u32);
+
+/// Open connections a listener; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 1024;
+/// A client that has not sent its head by then is cut off.
+const HEAD_WAIT: Duration = Duration::from_secs(10);
+/// Answers in progress when the service stops.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+/// Bodies of the JSON doors.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+pub fn guarded(router: Router, door: Door) -> Router {
+    router.fallback(async || Refusal::NOT_FOUND).layer(middleware::from_fn_with_state(Arc::new(door), guard))
+}
+
+async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let language = Language::of(request.headers());
+    let answer = match admit(&door, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => axum::response::IntoResponse::into_response(refusal),
+    };
+    let mut answer = worded(answer, language);
+    for (name, value) in ALWAYS {
+        answer.headers_mut().entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
+    }
+    answer
+}
+
+fn admit(door: &Door, request: &Request) -> Result<(), Refusal> {
+    let headers = request.headers();
+    let one = |name| {
+        let mut values = headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => value.to_str().ok(),
+            _ => None,
+        }
+    };
+    match door {
+        Door::Program if headers.contains_key(header::ORIGIN) => Err(Refusal::ORIGIN_FOREIGN),
+        Door::Program => Ok(()),
+        Door::Browser { hosts, origin } => {
+            // Names are compared before anything is routed: a page that rebinds its name to our address gets nothing.
+            let host = one(header::HOST).map(str::to_ascii_lowercase);
+            if !host.is_some_and(|host| hosts.contains(&host)) {
+                return Err(Refusal::HOST_UNKNOWN);
+            }
+            let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+            if (changes || is_upgrade(headers)) && one(header::ORIGIN) != Some(origin) {
+                return Err(Refusal::ORIGIN_FOREIGN);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE)
+}
+
+const ALWAYS: [(&str, &str); 9] = [
+    ("cache-control", "no-store"),
+    ("content-security-policy", CSP),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("x-robots-tag", "noindex, nofollow"),
+];
+
+pub const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; \
+    worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// A JSON body that is small enough and exactly of the expected form.
+pub struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Json<T>, Refusal> {
+        let is_json = request.headers().get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+        if !is_json {
+            return Err(Refusal::BODY_MALFORMED);
+        }
+        let bytes = body(request.into_body(), BODY_BYTES_MAX).await?;
+        serde_json::from_slice(&bytes).map(Json).map_err(|_| Refusal::BODY_MALFORMED)
+    }
+}
+
+/// The whole body, if it is at most `bytes_max`.
+pub async fn body(body: Body, bytes_max: usize) -> Result<Bytes, Refusal> {
+    axum::body::to_bytes(body, bytes_max).await.map_err(|error| {
+        let too_large = std::error::Error::source(&error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+        if too_large { Refusal::BODY_TOO_LARGE } else { Refusal::BODY_MALFORMED }
+    })
+}
+
+/// Serves until the stop.
+pub async fn serve(listener: TcpListener, router: Router, stop: Stop) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Some(Ok(place)) = stop.or(places.clone().acquire_owned()).await {
+        let Some(accepted) = stop.or(listener.accept()).await else { break };
+        let Ok((stream, peer)) = accepted else {
+            // Out of file descriptors, or the client was gone before we came: neither may spin.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let (router, stop) = (router.clone(), stop.clone());
+        tokio::spawn(async move {
+            connection(stream, router, stop, move |extensions| {
+                extensions.insert(Peer(peer));
+            })
+            .await;
+            drop(place);
+        });
+    }
+    // Connections end by themselves, each within its grace.
+    let _ = tokio::time::timeout(STOP_GRACE, places.acquire_many(CONNECTIONS_MAX as u32)).await;
+}
+
+/// Serves on a unix socket until the stop.
+pub async fn serve_unix(listener: UnixListener, router: Router, stop: Stop) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Some(Ok(place)) = stop.or(places.clone().acquire_owned()).await {
+        let Some(accepted) = stop.or(listener.accept()).await else { break };
+        let Ok((stream, uid)) = accepted.and_then(|(stream, _)| stream.peer_cred().map(|cred| (stream, cred.uid()))) else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let (router, stop) = (router.clone(), stop.clone());
+        tokio::spawn(async move {
+            connection(stream, router, stop, move |extensions| {
+                extensions.insert(PeerUid(uid));
+            })
+            .await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection<IO>(stream: IO, router: Router, stop: Stop, note: impl Fn(&mut axum::http::Extensions))
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
+        note(request.extensions_mut());
+        router.clone().call(request.map(Body::new))
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WAIT)
+        .max_headers(64)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    tokio::select! {
+        // A client that breaks off is no news.
+        _ = connection.as_mut() => {}
+        () = stop.stopped() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(STOP_GRACE, connection).await;
+        }
+    }
+}

@@ -1,0 +1,81 @@
+// Every word a person reads on a page. The catalogue is one flat list per language, shared with the services; the keys
+// are a type, so a page cannot ask for a sentence that does not exist. The build leaves out what a page never names.
+
+import { signal } from "@preact/signals";
+import deCatalogue from "../../../text/de.json";
+import enCatalogue from "../../../text/en.json";
+import { keepLang, readLang, type Lang } from "./preference.ts";
+
+export type Key = keyof typeof enCatalogue;
+export type PluralKey = Key extends `${infer Base}.one` ? Base : never;
+export type Values = Record<string, string | number>;
+type KeyOf<Family extends string> = Extract<Key, `${Family}${string}`>;
+
+// Parity: `de` must have every English key, and `extra` is only assignable when it has no other.
+const de: Record<Key, string> = deCatalogue;
+const en: Record<keyof typeof deCatalogue, string> = enCatalogue;
+const catalogues: Record<Lang, Record<Key, string>> = { de, en };
+
+export const lang = signal<Lang>("de");
+
+export function startLang(): void {
+  lang.value = readLang();
+}
+
+export function chooseLanguage(chosen: Lang): void {
+  keepLang(chosen);
+  lang.value = chosen;
+}
+
+export function t(key: Key, values?: Values): string {
+  return fill(catalogues[lang.value][key] ?? key, values);
+}
+
+/** A sentence with a number in it; the form follows the language's plural rule. */
+export function count(base: PluralKey, number: number, values?: Values): string {
+  const form = new Intl.PluralRules(lang.value).select(number) === "one" ? "one" : "other";
+  return t(`${base}.${form}` as Key, { count: amount(number), ...values });
+}
+
+/** The sentence for a code that came over the wire, or null if this page has none for it. */
+export function sentence<Family extends "error." | "finding." | "chat.phase." | "tool.name.">(family: Family, code: string): string | null {
+  const text = catalogues[lang.value][`${family}${code}` as KeyOf<Family>];
+  return text === undefined ? null : text;
+}
+
+export function fill(text: string, values: Values = {}): string {
+  return text.replace(/\{([a-z_]+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
+}
+
+export function amount(number: number): string {
+  return new Intl.NumberFormat(lang.value).format(number);
+}
+
+/** 34,512 → "35k" / "35 Tsd." where a header has no room for more. */
+export function shortAmount(number: number): string {
+  if (number < 10_000) return amount(number);
+  return new Intl.NumberFormat(lang.value, { notation: "compact", maximumFractionDigits: 1 }).format(number);
+}
+
+export function timeOfDay(at_ms: number): string {
+  return new Intl.DateTimeFormat(lang.value, { hour: "2-digit", minute: "2-digit" }).format(at_ms);
+}
+
+export function dateAndTime(at_ms: number): string {
+  return new Intl.DateTimeFormat(lang.value, { dateStyle: "medium", timeStyle: "medium" }).format(at_ms);
+}
+
+const steps: readonly [Intl.RelativeTimeFormatUnit, number][] = [
+  ["day", 86_400_000],
+  ["hour", 3_600_000],
+  ["minute", 60_000],
+  ["second", 1_000],
+];
+
+/** "vor 3 Minuten", "in 2 hours"; under five seconds it is now, because clocks differ by as much. */
+export function relative(at_ms: number, now_ms: number): string {
+  const distance = at_ms - now_ms;
+  if (Math.abs(distance) < 5_000) return t("app.just_now");
+  const [unit, size] = steps.find(([, size]) => Math.abs(distance) >= size) ?? ["second", 1_000];
+  return new Intl.RelativeTimeFormat(lang.value, { numeric: "always" }).format(Math.trunc(distance / size), unit);
+}

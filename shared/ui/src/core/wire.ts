@@ -1,0 +1,142 @@
+// What the services say to the pages: the words of docs/WIRE.md, sections 1 to 3, as types. Nothing is decided here.
+
+import type { Lang } from "./preference.ts";
+
+export type Class = "green" | "yellow" | "red" | "critical_red";
+export type Role = "owner" | "approver" | "member";
+export type GatewayState = "absent" | "starting" | "ready" | "down" | "ungated";
+
+export interface Person {
+  id: string;
+  name: string;
+  role: Role;
+  lang: Lang;
+}
+
+export interface Assistant {
+  id: string;
+  name: string;
+}
+
+export interface Gateway {
+  state: GatewayState;
+  reason: string | null;
+}
+
+export interface Usage {
+  day_ms: number;
+  calls: number;
+  partial: number;
+  input_tokens: number;
+  cached_tokens: number;
+  output_tokens: number;
+}
+
+export interface Approval {
+  id: string;
+  assistant: string;
+  session: string;
+  tool: string;
+  class: Class;
+  external: boolean;
+  unknown: boolean;
+  rule: string;
+  sentence: Record<Lang, string>;
+  details: { name: string; value: unknown }[];
+  digest: string;
+  created_ms: number;
+  expires_ms: number;
+  state: "pending" | "approved" | "denied" | "expired" | "used";
+  decided_ms?: number | null;
+  decided_by?: string | null;
+}
+
+export interface Hello {
+  person: Person;
+  assistants: Assistant[];
+  gateway: Gateway;
+  approvals: Approval[];
+  usage: Usage;
+}
+
+export interface Part {
+  type: string;
+  text?: string;
+  id?: string;
+  name?: string;
+  arguments?: unknown;
+}
+
+export interface ChatEvent {
+  runId: string;
+  sessionKey?: string;
+  seq?: number;
+  state: "status" | "delta" | "final" | "error" | "aborted";
+  phase?: string;
+  deltaText?: string;
+  message?: { role?: string; content?: string | Part[] };
+  errorMessage?: string;
+}
+
+export interface ToolEvent {
+  runId: string;
+  stream: string;
+  data: {
+    phase: "start" | "update" | "result";
+    name: string;
+    toolCallId: string;
+    args?: unknown;
+    partialResult?: unknown;
+    result?: unknown;
+    isError?: boolean;
+  };
+}
+
+export interface HistoryMessage {
+  role: string;
+  content?: string | Part[];
+  timestamp?: number;
+  idempotencyKey?: string;
+  stopReason?: string;
+  toolCallId?: string;
+  toolName?: string;
+  details?: unknown;
+  isError?: boolean;
+  __openclaw?: { id?: string; seq?: number; runId?: string };
+}
+
+export type StepName = "allocate" | "start" | "enrol" | "gateway";
+
+export interface Step {
+  name: StepName;
+  state: "waiting" | "running" | "done" | "failed";
+  error: string | null;
+}
+
+export interface Finding {
+  code: string;
+  severity: "warn" | "fail";
+  since_ms: number;
+  detail?: string | null;
+}
+
+export interface Tenant {
+  id: string;
+  name: string;
+  url: string;
+  state: "provisioning" | "ready" | "needs_operator";
+  steps: Step[];
+  presence: "never" | "online" | "late" | "offline";
+  last_seen_ms: number | null;
+  agent_version: string | null;
+  gateway: Gateway;
+  usage_today: Usage;
+  approvals: { id: string; class: Class; external: boolean; created_ms: number }[];
+  findings: Finding[];
+}
+
+export interface Fleet {
+  revision: number;
+  now_ms: number;
+  tenants: Tenant[];
+}

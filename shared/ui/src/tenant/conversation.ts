@@ -1,0 +1,243 @@
+// The tenant page's state and everything a person can do on it: one place that joins socket, thread, outbox and
+// approvals. Views read the signals below and call the functions; nothing else changes them. Frames are taken in as
+// they come and shown at most once per painted frame.
+
+import { batch, computed, signal } from "@preact/signals";
+import { post, read } from "../core/door.ts";
+import { ChatSocket, RequestFailed } from "../core/socket.ts";
+import type { Approval, Assistant, ChatEvent, Gateway, Hello, HistoryMessage, Person, ToolEvent, Usage } from "../core/wire.ts";
+import * as approvalList from "./approvals.ts";
+import * as box from "./outbox.ts";
+import * as thread from "./thread.ts";
+
+const sessionKey = "main";
+const historyLimit = 200;
+const rereadMs = 400;
+
+export const person = signal<Person | null>(null);
+export const assistant = signal<Assistant | null>(null);
+export const gateway = signal<Gateway | null>(null);
+export const gatewaySince = signal(0);
+export const usage = signal<Usage | null>(null);
+export const approvals = signal<readonly Approval[]>([]);
+export const link = signal<{ state: "connecting" | "open" | "lost"; since_ms: number; retry_ms: number | null }>({ state: "connecting", since_ms: Date.now(), retry_ms: null });
+export const items = signal<readonly box.Item[]>([]);
+export const conversation = signal<thread.Thread>(thread.emptyThread);
+export const historyRead = signal(false);
+export const now = signal(Date.now());
+
+export const running = computed(() => thread.activeRun(conversation.value));
+export const lines = computed(() => approvalList.woven(conversation.value.turns, approvals.value));
+export const pending = computed(() => approvalList.pending(approvals.value));
+export const mayDecide = computed(() => person.value?.role === "owner" || person.value?.role === "approver");
+
+const socket = new ChatSocket(new URL("/ws", location.href).href.replace(/^http/, "ws"), {
+  onHello: (payload) => welcome(payload as Hello),
+  onEvent: hear,
+  onState: (state, retry_ms) => {
+    const before = link.value;
+    const still = state !== "open" && before.state !== "open";
+    link.value = { state, since_ms: still ? before.since_ms : Date.now(), retry_ms };
+  },
+  onEnd: leave,
+  stillWelcome: async () => {
+    const answer = await read("/api/me");
+    return answer.ok || answer.status !== 401;
+  },
+});
+
+export function startConversation(): void {
+  setInterval(() => (now.value = Date.now()), 1_000);
+  socket.start();
+}
+
+export function retryNow(): void {
+  socket.nudge();
+}
+
+export function send(text: string): void {
+  const key = crypto.randomUUID();
+  batch(() => {
+    setItems(box.add(items.value, key, text, Date.now()));
+    setThread(thread.say(live, key, text, Date.now()));
+  });
+  void flush();
+}
+
+export function retry(key: string): void {
+  setItems(box.retried(items.value, key));
+  void flush();
+}
+
+export function discard(key: string): void {
+  setItems(box.removed(items.value, key));
+  setThread(thread.unsay(live, key));
+}
+
+export async function stop(): Promise<void> {
+  const runId = running.value;
+  if (runId === null) return;
+  try {
+    await socket.request("chat.abort", { sessionKey, runId });
+    setThread(thread.stop(live, runId, Date.now()));
+  } catch {
+    return; // the run goes on and the button stays
+  }
+}
+
+/** Null when it worked, otherwise the code of what went wrong. */
+export async function decide(approval: Approval, decision: "approve" | "deny"): Promise<string | null> {
+  try {
+    const answer = await socket.request<{ approval: Approval }>("approvals.decide", { id: approval.id, digest: approval.digest, decision });
+    approvals.value = approvalList.merged(approvals.value, [answer.approval]);
+    return null;
+  } catch (failure) {
+    const code = failure instanceof RequestFailed ? failure.code : "unknown";
+    if (code.startsWith("approval_")) void rereadApprovals();
+    return code;
+  }
+}
+
+export async function logOut(): Promise<void> {
+  socket.end();
+  sessionStorage.clear();
+  await post("/auth/logout", {});
+  leave();
+}
+
+function leave(): void {
+  location.replace("/login");
+}
+
+function welcome(hello: Hello): void {
+  const person_before = person.value;
+  batch(() => {
+    person.value = hello.person;
+    assistant.value = hello.assistants[0] ?? null;
+    usage.value = hello.usage;
+    approvals.value = approvalList.merged([], hello.approvals);
+    if (person_before?.id !== hello.person.id) {
+      items.value = box.load(sessionStorage, hello.person.id);
+      live = items.value.reduce((now, item) => thread.say(now, item.key, item.text, item.created_ms), thread.emptyThread);
+      conversation.value = live;
+      historyRead.value = false;
+    }
+    setGateway(hello.gateway);
+  });
+  void resync();
+}
+
+function hear(event: string, payload: unknown): void {
+  if (event === "chat") hearChat(payload as ChatEvent);
+  else if (event === "agent") setThread(thread.hearTool(live, payload as ToolEvent, Date.now()));
+  else if (event === "approval") approvals.value = approvalList.merged(approvals.value, [payload as Approval]);
+  else if (event === "usage") usage.value = payload as Usage;
+  else if (event === "gateway") {
+    const before = gateway.value?.state;
+    setGateway(payload as Gateway);
+    if (before !== "ready" && gateway.value?.state === "ready") void resync();
+  }
+}
+
+function hearChat(event: ChatEvent): void {
+  const own = items.value.some((item) => item.key === event.runId) || live.turns.some((turn) => turn.kind === "user" && turn.runId === event.runId);
+  const ended = event.state === "final" || event.state === "error" || event.state === "aborted";
+  setThread(thread.hearChat(live, event, Date.now()));
+  if (ended) setItems(items.value.filter((item) => item.key !== event.runId || item.state === "failed"));
+  if (!own) reread(); // another person or another tab asked; only the history knows what
+}
+
+function setGateway(next: Gateway): void {
+  if (gateway.value?.state !== next.state) gatewaySince.value = Date.now();
+  gateway.value = next;
+  if (next.state !== "ready" && next.state !== "ungated") setThread(thread.interrupt(live, Date.now()));
+}
+
+let rereadTimer: ReturnType<typeof setTimeout> | undefined;
+
+function reread(): void {
+  clearTimeout(rereadTimer);
+  rereadTimer = setTimeout(() => void readHistory(), rereadMs);
+}
+
+async function resync(): Promise<void> {
+  if (gateway.value?.state === "ready" || gateway.value?.state === "ungated") await readHistory();
+  await flush();
+}
+
+async function readHistory(): Promise<void> {
+  try {
+    const told = await socket.request<{ messages?: HistoryMessage[]; sessionInfo?: { status?: string } }>("chat.history", { sessionKey, limit: historyLimit });
+    const messages = told.messages ?? [];
+    const status = told.sessionInfo?.status;
+    const settled = status !== undefined && ["done", "failed", "killed", "timeout", "error", "idle"].includes(status);
+    const shown = new Set(messages.flatMap((message) => (message.idempotencyKey === undefined ? [] : [message.idempotencyKey.replace(/:user$/, "")])));
+    batch(() => {
+      setThread(thread.merge(live, messages, settled && !items.value.some((item) => item.state === "sent"), Date.now()));
+      setItems(box.reconciled(items.value, shown, running.value, Date.now()));
+      historyRead.value = true;
+    });
+  } catch {
+    return; // the next connection, or the gateway when it is ready, reads again
+  }
+}
+
+async function rereadApprovals(): Promise<void> {
+  try {
+    const answer = await socket.request<{ approvals: Approval[] }>("approvals.list", {});
+    approvals.value = approvalList.merged([], answer.approvals);
+  } catch {
+    return;
+  }
+}
+
+let flushing = false;
+
+// One after the other, so that the order of the messages is the order of the person.
+async function flush(): Promise<void> {
+  if (flushing) return;
+  flushing = true;
+  try {
+    for (let next = due(); next !== undefined; next = due()) {
+      const { key, text } = next;
+      try {
+        await socket.request("chat.send", { sessionKey, message: text, idempotencyKey: key });
+        setItems(box.acknowledged(items.value, key, Date.now()));
+        setThread(thread.begin(live, key));
+      } catch (failure) {
+        const code = failure instanceof RequestFailed ? failure.code : "unknown";
+        setItems(box.refused(items.value, key, code));
+        if (items.value.some((item) => item.key === key && item.state === "sending")) return; // comes back with the connection or the gateway
+      }
+    }
+  } finally {
+    flushing = false;
+  }
+}
+
+function due(): box.Item | undefined {
+  if (link.value.state !== "open" || gateway.value?.state !== "ready") return undefined;
+  return items.value.find((item) => item.state === "sending");
+}
+
+function setItems(next: readonly box.Item[]): void {
+  items.value = next;
+  if (person.value !== null) box.keep(sessionStorage, person.value.id, next);
+}
+
+let live: thread.Thread = thread.emptyThread;
+let painting = false;
+
+// A hidden page paints no frames; a timer then keeps the state from falling behind.
+function setThread(next: thread.Thread): void {
+  if (next === live) return;
+  live = next;
+  if (painting) return;
+  painting = true;
+  const paint = () => {
+    painting = false;
+    conversation.value = live;
+  };
+  if (document.hidden) setTimeout(paint, 250);
+  else requestAnimationFrame(paint);
+}

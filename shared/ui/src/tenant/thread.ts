@@ -1,0 +1,273 @@
+// The conversation as it is shown: what history says and what arrived since, merged without doubles. Pure: events and
+// messages in, a new thread out; time is an argument. Chat deltas are cumulative, a tool call splits an answer in two,
+// a run may end twice (the first time empty), and after a lost connection any of it may already be in the history.
+
+import type { ChatEvent, HistoryMessage, Part, ToolEvent } from "../core/wire.ts";
+
+export interface UserTurn {
+  kind: "user";
+  id: string;
+  runId: string | null;
+  text: string;
+  at_ms: number;
+}
+
+export interface AnswerTurn {
+  kind: "answer";
+  id: string;
+  runId: string | null;
+  text: string;
+  at_ms: number;
+  state: "open" | "closed" | "stopped" | "failed";
+  error: string | null;
+}
+
+export interface ToolTurn {
+  kind: "tool";
+  id: string;
+  runId: string | null;
+  name: string;
+  args: unknown;
+  result: unknown;
+  state: "queued" | "running" | "done" | "failed" | "refused" | "stopped";
+  at_ms: number;
+  ended_ms: number | null;
+}
+
+export type Turn = UserTurn | AnswerTurn | ToolTurn;
+
+interface Run {
+  active: boolean;
+  seq: number;
+  /** The cumulative text that stands before the last tool call, already shown above it. */
+  frozen: string;
+  parts: number;
+}
+
+export interface Thread {
+  turns: readonly Turn[];
+  runs: Readonly<Record<string, Run>>;
+  phase: string | null;
+}
+
+export const emptyThread: Thread = { turns: [], runs: {}, phase: null };
+
+export function activeRun(thread: Thread): string | null {
+  return Object.entries(thread.runs).findLast(([, run]) => run.active)?.[0] ?? null;
+}
+
+export function knowsRun(thread: Thread, runId: string): boolean {
+  return runId in thread.runs;
+}
+
+/** The person's own message, shown before the server has it. Its key is the id of the run that will answer. */
+export function say(thread: Thread, key: string, text: string, now_ms: number): Thread {
+  if (thread.turns.some((turn) => turn.kind === "user" && turn.id === key)) return thread;
+  return { ...thread, turns: [...thread.turns, { kind: "user", id: key, runId: key, text, at_ms: now_ms }] };
+}
+
+export function unsay(thread: Thread, key: string): Thread {
+  return { ...thread, turns: thread.turns.filter((turn) => turn.kind !== "user" || turn.id !== key) };
+}
+
+export function begin(thread: Thread, runId: string): Thread {
+  return runId in thread.runs ? thread : withRun(thread, runId, { active: true, seq: 0, frozen: "", parts: 0 });
+}
+
+export function hearChat(before: Thread, event: ChatEvent, now_ms: number): Thread {
+  const { runId } = event;
+  const known = before.runs[runId];
+  const seq = event.seq ?? 0;
+  if (known !== undefined && !known.active && (event.state === "status" || event.state === "delta")) return before;
+  if (known !== undefined && event.state === "delta" && seq < known.seq) return before;
+  let thread = begin(before, runId);
+  const run = thread.runs[runId]!;
+  if (event.state === "status") return { ...thread, phase: event.phase ?? null };
+  const whole = textOf(event.message?.content);
+  if (event.state === "delta") {
+    const text = whole !== "" ? whole : run.frozen + (openAnswer(thread, runId)?.text ?? "") + (event.deltaText ?? "");
+    return { ...write(withRun(thread, runId, { ...run, seq }), runId, text, now_ms), phase: null };
+  }
+  if (whole !== "") thread = write(thread, runId, whole, now_ms);
+  if (event.state === "error") return end(fail(thread, runId, event.errorMessage ?? "", now_ms), runId, "failed", now_ms);
+  return end(thread, runId, event.state === "aborted" ? "stopped" : "closed", now_ms);
+}
+
+export function hearTool(before: Thread, event: ToolEvent, now_ms: number): Thread {
+  if (event.stream !== "tool") return before;
+  const { runId, data } = event;
+  let thread = begin(before, runId);
+  const open = openAnswer(thread, runId);
+  if (open !== null) {
+    const run = thread.runs[runId]!;
+    thread = replace(withRun(thread, runId, { ...run, frozen: run.frozen + open.text }), open.id, { ...open, state: "closed" });
+  }
+  const known = thread.turns.find((turn): turn is ToolTurn => turn.kind === "tool" && turn.id === data.toolCallId);
+  const tool: ToolTurn = known ?? { kind: "tool", id: data.toolCallId, runId, name: data.name, args: null, result: null, state: "queued", at_ms: now_ms, ended_ms: null };
+  const next: ToolTurn = {
+    ...tool,
+    args: data.args ?? tool.args,
+    result: data.result ?? data.partialResult ?? tool.result,
+    state: data.phase === "result" ? outcome(data.isError === true, data.result) : "running",
+    ended_ms: data.phase === "result" ? now_ms : null,
+  };
+  return known === undefined ? insert(thread, runId, next) : replace(thread, tool.id, next);
+}
+
+/** When the gateway is gone, so is whatever was running in it. */
+export function interrupt(thread: Thread, now_ms: number): Thread {
+  return Object.keys(thread.runs).reduce((now, runId) => (now.runs[runId]!.active ? end(now, runId, "failed", now_ms) : now), thread);
+}
+
+export function stop(thread: Thread, runId: string, now_ms: number): Thread {
+  return runId in thread.runs ? end(thread, runId, "stopped", now_ms) : thread;
+}
+
+/**
+ * History is the truth for what it contains; what arrived live and is not in it yet stays, after the turns of its run.
+ * `settled`: the server says that no run is under way any more.
+ */
+export function merge(thread: Thread, messages: readonly HistoryMessage[], settled: boolean, now_ms: number): Thread {
+  const told = read(messages);
+  const finished = new Set(messages.flatMap((message) => (message.role === "assistant" && message.stopReason !== undefined && message.stopReason !== "toolUse" ? [runOf(message) ?? ""] : [])));
+  let merged: Thread = { ...thread, turns: told };
+  for (const turn of thread.turns) merged = carry(merged, turn, thread.turns, finished);
+  for (const [runId, run] of Object.entries(thread.runs)) {
+    if (run.active && (settled || finished.has(runId))) merged = end(merged, runId, "closed", now_ms);
+  }
+  return merged;
+}
+
+function carry(merged: Thread, turn: Turn, before: readonly Turn[], finished: ReadonlySet<string>): Thread {
+  if (turn.kind === "user") {
+    const there = merged.turns.some((other) => other.kind === "user" && other.id === turn.id);
+    return there || isFromHistory(turn, before) ? merged : { ...merged, turns: [...merged.turns, turn] };
+  }
+  if (turn.kind === "tool") {
+    const there = merged.turns.find((other): other is ToolTurn => other.kind === "tool" && other.id === turn.id);
+    if (there === undefined) return insert(merged, turn.runId, turn);
+    // A live card knows its own times; history only knows those of the messages.
+    return replace(merged, turn.id, { ...there, state: there.state === "queued" ? turn.state : there.state, result: there.result ?? turn.result, at_ms: Math.min(there.at_ms, turn.at_ms) });
+  }
+  if (!turn.id.startsWith(livePrefix)) return merged;
+  const there = merged.turns.find((other): other is AnswerTurn => other.kind === "answer" && sameRun(merged, other, turn.runId) && related(other.text, turn.text));
+  if (there === undefined) return turn.text === "" && turn.error === null ? merged : insert(merged, turn.runId, turn);
+  const unfinished = turn.state === "open" && !finished.has(turn.runId ?? "");
+  if (unfinished && turn.text.length >= there.text.length) return replace(merged, there.id, turn);
+  return replace(merged, there.id, { ...there, state: turn.state === "open" ? "closed" : turn.state, error: turn.error });
+}
+
+const livePrefix = "live:";
+
+// A user turn that history once told and that has since left its window need not be kept.
+function isFromHistory(turn: UserTurn, before: readonly Turn[]): boolean {
+  return turn.runId === null && before.length > 0;
+}
+
+function related(one: string, other: string): boolean {
+  const [a, b] = [one.trim(), other.trim()];
+  return a !== "" && b !== "" && (a.startsWith(b) || b.startsWith(a));
+}
+
+function sameRun(thread: Thread, answer: AnswerTurn, runId: string | null): boolean {
+  if (answer.runId !== null) return answer.runId === runId;
+  const asked = thread.turns.findIndex((turn) => turn.kind === "user" && turn.runId === runId);
+  return asked !== -1 && thread.turns.indexOf(answer) > asked;
+}
+
+function read(messages: readonly HistoryMessage[]): Turn[] {
+  const turns: Turn[] = [];
+  const tools = new Map<string, number>();
+  messages.forEach((message, index) => {
+    const id = message.__openclaw?.id ?? `told:${message.__openclaw?.seq ?? index}`;
+    const at_ms = message.timestamp ?? 0;
+    const runId = runOf(message);
+    if (message.role === "user") {
+      turns.push({ kind: "user", id: runId ?? id, runId, text: textOf(message.content), at_ms });
+    } else if (message.role === "assistant") {
+      const text = textOf(message.content);
+      if (text.trim() !== "") turns.push({ kind: "answer", id, runId, text, at_ms, state: message.stopReason === "aborted" ? "stopped" : "closed", error: null });
+      for (const call of calls(message.content)) {
+        tools.set(call.id ?? "", turns.length);
+        turns.push({ kind: "tool", id: call.id ?? `${id}:tool`, runId, name: call.name ?? "", args: call.arguments ?? null, result: null, state: "queued", at_ms, ended_ms: null });
+      }
+    } else if (message.role === "toolResult") {
+      const place = tools.get(message.toolCallId ?? "");
+      const tool = place === undefined ? undefined : turns[place];
+      if (place === undefined || tool?.kind !== "tool") return;
+      const result = { content: message.content, details: message.details };
+      turns[place] = { ...tool, result, state: outcome(message.isError === true, result), ended_ms: at_ms };
+    }
+  });
+  return turns;
+}
+
+function runOf(message: HistoryMessage): string | null {
+  if (message.role === "user" && message.idempotencyKey !== undefined) return message.idempotencyKey.replace(/:user$/, "");
+  return message.__openclaw?.runId ?? null;
+}
+
+function outcome(isError: boolean, result: unknown): ToolTurn["state"] {
+  const status = (result as { details?: { status?: unknown } } | null | undefined)?.details?.status;
+  if (status === "blocked" || status === "denied") return "refused";
+  return isError ? "failed" : "done";
+}
+
+export function textOf(content: string | Part[] | undefined): string {
+  if (typeof content === "string") return content;
+  return (content ?? []).flatMap((part) => (part.type === "text" && typeof part.text === "string" ? [part.text] : [])).join("\n");
+}
+
+function calls(content: string | Part[] | undefined): Part[] {
+  return typeof content === "string" ? [] : (content ?? []).filter((part) => part.type === "toolCall");
+}
+
+function openAnswer(thread: Thread, runId: string): AnswerTurn | null {
+  return thread.turns.findLast((turn): turn is AnswerTurn => turn.kind === "answer" && turn.runId === runId && turn.state === "open") ?? null;
+}
+
+/** Shows the cumulative text of a run: continues the open answer, or begins one after the last tool call. */
+function write(thread: Thread, runId: string, whole: string, now_ms: number): Thread {
+  const run = thread.runs[runId]!;
+  const text = run.frozen !== "" && whole.startsWith(run.frozen) ? whole.slice(run.frozen.length).trimStart() : whole;
+  const open = openAnswer(thread, runId);
+  if (open !== null) return replace(thread, open.id, { ...open, text });
+  const last = thread.turns.findLast((turn) => turn.runId === runId && turn.kind !== "user");
+  if (text === "" || (last?.kind === "answer" && related(last.text, text) && last.text.length >= text.length)) return thread;
+  const answer: AnswerTurn = { kind: "answer", id: `${livePrefix}${runId}:${run.parts}`, runId, text, at_ms: now_ms, state: "open", error: null };
+  return insert(withRun(thread, runId, { ...run, parts: run.parts + 1 }), runId, answer);
+}
+
+function fail(thread: Thread, runId: string, error: string, now_ms: number): Thread {
+  const open = openAnswer(thread, runId);
+  if (open !== null) return replace(thread, open.id, { ...open, state: "failed", error });
+  const run = thread.runs[runId]!;
+  const answer: AnswerTurn = { kind: "answer", id: `${livePrefix}${runId}:${run.parts}`, runId, text: "", at_ms: now_ms, state: "failed", error };
+  return insert(withRun(thread, runId, { ...run, parts: run.parts + 1 }), runId, answer);
+}
+
+function end(thread: Thread, runId: string, state: "closed" | "stopped" | "failed", now_ms: number): Thread {
+  const run = thread.runs[runId] ?? { active: true, seq: 0, frozen: "", parts: 0 };
+  const turns = thread.turns.map((turn): Turn => {
+    if (turn.runId !== runId) return turn;
+    if (turn.kind === "answer" && turn.state === "open") return { ...turn, state };
+    if (turn.kind === "tool" && (turn.state === "running" || turn.state === "queued")) return { ...turn, state: "stopped", ended_ms: now_ms };
+    return turn;
+  });
+  return { turns, runs: { ...thread.runs, [runId]: { ...run, active: false } }, phase: null };
+}
+
+function withRun(thread: Thread, runId: string, run: Run): Thread {
+  return { ...thread, runs: { ...thread.runs, [runId]: run } };
+}
+
+function replace(thread: Thread, id: string, turn: Turn): Thread {
+  return { ...thread, turns: thread.turns.map((other) => (other.id === id && other.kind !== "user" ? turn : other)) };
+}
+
+function insert(thread: Thread, runId: string | null, turn: Turn): Thread {
+  const last = runId === null ? -1 : thread.turns.findLastIndex((other) => other.runId === runId);
+  const turns = [...thread.turns];
+  turns.splice(last === -1 ? turns.length : last + 1, 0, turn);
+  return { ...thread, turns };
+}

@@ -1,0 +1,80 @@
+//! An approval as a person of the tenant sees it, and the little that the hub may know of it.
+
+use crate::{ApprovalId, AssistantId, PersonId};
+use policy::{Class, Sentence};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalState {
+    Pending,
+    Approved,
+    Denied,
+    Expired,
+    /// The approved call ran.
+    Used,
+}
+
+impl ApprovalState {
+    pub const ALL: [ApprovalState; 5] = [ApprovalState::Pending, ApprovalState::Approved, ApprovalState::Denied, ApprovalState::Expired, ApprovalState::Used];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            ApprovalState::Pending => "pending",
+            ApprovalState::Approved => "approved",
+            ApprovalState::Denied => "denied",
+            ApprovalState::Expired => "expired",
+            ApprovalState::Used => "used",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<ApprovalState> {
+        ApprovalState::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    Approve,
+    Deny,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    pub name: String,
+    pub value: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Approval {
+    pub id: ApprovalId,
+    pub assistant: AssistantId,
+    pub session: String,
+    pub tool: String,
+    pub class: Class,
+    pub external: bool,
+    pub unknown: bool,
+    pub rule: String,
+    /// Written by the policy rule. INVARIANT: never by the model, which would otherwise word its own approval.
+    pub sentence: Sentence,
+    /// The exact arguments.
+    pub details: Vec<Detail>,
+    pub digest: String,
+    pub created_ms: i64,
+    pub expires_ms: i64,
+    pub state: ApprovalState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<PersonId>,
+}
+
+/// What the hub may list: that something waits, how dangerous it is, since when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenApproval {
+    pub id: ApprovalId,
+    pub class: Class,
+    pub external: bool,
+    pub created_ms: i64,
+}

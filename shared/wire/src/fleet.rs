@@ -1,0 +1,97 @@
+//! What an operator sees of the fleet, and the parts of it that agents report.
+
+use crate::TenantId;
+use crate::approval::OpenApproval;
+use crate::usage::UsageDay;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GatewayState {
+    /// No gateway is configured.
+    Absent,
+    Starting,
+    Ready,
+    Down,
+    /// It runs without the guard plugin: no model answers.
+    Ungated,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gateway {
+    pub state: GatewayState,
+    /// A finding code.
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Warn,
+    Fail,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthFinding {
+    pub code: String,
+    pub severity: Severity,
+    pub since_ms: i64,
+    /// Names sessions or files by id; never content.
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    Never,
+    Online,
+    Late,
+    Offline,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TenantState {
+    Provisioning,
+    Ready,
+    NeedsOperator,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    Waiting,
+    Running,
+    Done,
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub name: String,
+    pub state: StepState,
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantView {
+    pub id: TenantId,
+    pub name: String,
+    pub url: String,
+    pub state: TenantState,
+    pub steps: Vec<Step>,
+    pub presence: Presence,
+    pub last_seen_ms: Option<i64>,
+    pub agent_version: Option<String>,
+    pub gateway: Gateway,
+    pub usage_today: UsageDay,
+    pub approvals: Vec<OpenApproval>,
+    pub findings: Vec<HealthFinding>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    pub revision: u64,
+    pub now_ms: i64,
+    pub tenants: Vec<TenantView>,
+}

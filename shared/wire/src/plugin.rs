@@ -1,0 +1,53 @@
+//! What the plugin inside OpenClaw says to the agent, and hears.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A run begins; model calls under its trace may pass.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Announce {
+    pub agent_id: String,
+    pub session_key: String,
+    pub session_id: String,
+    pub run_id: String,
+    pub trace_id: String,
+    /// The hook that announced it.
+    pub kind: String,
+}
+
+/// May this call run?
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decide {
+    pub agent_id: String,
+    pub session_key: String,
+    pub session_id: String,
+    pub run_id: String,
+    pub trace_id: String,
+    pub call_id: String,
+    pub tool: String,
+    pub params: Value,
+    #[serde(default)]
+    pub derived_paths: Vec<String>,
+}
+
+/// A call has ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    pub agent_id: String,
+    pub session_key: String,
+    pub run_id: String,
+    pub call_id: String,
+    pub tool: String,
+    pub is_error: bool,
+    pub duration_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub allow: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
