@@ -120,17 +120,17 @@ pub const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; 
     worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// A JSON body that is small enough and exactly of the expected form.
-pub struct Json<T>(pub T);
+pub struct Json<T, const BYTES_MAX: usize = BODY_BYTES_MAX>(pub T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+impl<S: Send + Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S> for Json<T, BYTES_MAX> {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, _: &S) -> Result<Json<T>, Refusal> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         let is_json = request.headers().get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
         if !is_json {
             return Err(Refusal::BODY_MALFORMED);
         }
-        let bytes = body(request.into_body(), BODY_BYTES_MAX).await?;
+        let bytes = body(request.into_body(), BYTES_MAX).await?;
         serde_json::from_slice(&bytes).map(Json).map_err(|_| Refusal::BODY_MALFORMED)
     }
 }

@@ -12,6 +12,9 @@ pub struct Announce {
     pub session_id: String,
     pub run_id: String,
     pub trace_id: String,
+    /// Names one request; empty when the whole run is announced.
+    #[serde(default)]
+    pub span_id: String,
     /// The hook that announced it.
     pub kind: String,
 }

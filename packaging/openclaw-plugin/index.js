@@ -1,0 +1,148 @@
+// The gate inside OpenClaw. It decides nothing: it asks the agent over a unix socket and obeys.
+//
+// Everything but a well-formed yes is a no: no socket, another status, other JSON, silence. The agent keeps a second gate
+// on the wire to the model, which stops the session when this one was not asked, so this file has no cleverness of its own.
+
+import http from "node:http";
+
+// OpenClaw registers a plugin more than once in one process. The key is taken out of the environment by the first
+// registration, so that no child process inherits it, and is kept where the later ones find it.
+const KEY = Symbol.for("gatehouse.plugin-key");
+
+const ANSWER_BYTES_MAX = 64 * 1024;
+// The agent holds a call for up to 60 s while a person decides.
+const DECIDE_WAIT_MS = 75_000;
+const NOTE_WAIT_MS = 10_000;
+
+const REFUSED = "Gatehouse could not check this call, so it was not run. Tell the user; do not try another way.";
+
+export default {
+  id: "gatehouse",
+  name: "Gatehouse",
+  description: "Asks the agent beside this gateway before any tool runs.",
+  register(api) {
+    if (process.env.GATEHOUSE_PLUGIN_KEY) {
+      globalThis[KEY] = process.env.GATEHOUSE_PLUGIN_KEY;
+      delete process.env.GATEHOUSE_PLUGIN_KEY;
+    }
+    const socket = api.pluginConfig?.socket;
+    const post = (path, body, waitMs) => ask(socket, globalThis[KEY], path, body, waitMs);
+
+    const decide = async (event, ctx) => {
+      try {
+        const answer = await post("/decide", call(event, ctx), DECIDE_WAIT_MS);
+        if (answer.allow === true) return undefined;
+        return typeof answer.reason === "string" ? answer.reason : REFUSED;
+      } catch {
+        return REFUSED;
+      }
+    };
+
+    // Runs before every other hook and fails closed when it throws.
+    api.registerTrustedToolPolicy({
+      id: "gatehouse",
+      description: "May this call run now?",
+      evaluate: async (event, ctx) => {
+        const refusal = await decide(event, ctx);
+        return refusal === undefined ? undefined : { allow: false, reason: refusal };
+      },
+    });
+
+    // The same question on a second way: a surface that skips the policy still meets this one. The agent knows the call
+    // by its id and answers at once.
+    api.on("before_tool_call", async (event, ctx) => {
+      const refusal = await decide(event, ctx);
+      return refusal === undefined ? undefined : { block: true, blockReason: refusal };
+    });
+
+    // Awaited by OpenClaw before the first model call of a run.
+    api.on("before_agent_run", async (_event, ctx) => {
+      try {
+        const answer = await post("/announce", run(ctx, "before_agent_run"), NOTE_WAIT_MS);
+        if (answer.ok === true) return undefined;
+      } catch {
+        // Said below.
+      }
+      return { outcome: "block", reason: "gatehouse", message: "the safety check of this server is not reachable" };
+    });
+
+    // Not awaited: the agent waits a moment for it. It names the very request, which a trace shared by several sessions cannot.
+    api.on("model_call_started", async (event, ctx) => {
+      await post("/announce", run({ ...event, ...ctx }, "model_call_started"), NOTE_WAIT_MS).catch(() => {});
+    });
+
+    api.on("after_tool_call", async (event, ctx) => {
+      const outcome = {
+        agent_id: text(ctx.agentId),
+        session_key: text(ctx.sessionKey),
+        run_id: text(event.runId ?? ctx.runId),
+        call_id: text(event.toolCallId ?? ctx.toolCallId),
+        tool: text(event.toolName),
+        is_error: Boolean(event.error),
+        duration_ms: Number.isFinite(event.durationMs) ? Math.max(0, Math.round(event.durationMs)) : 0,
+      };
+      await post("/result", outcome, NOTE_WAIT_MS).catch(() => {});
+    });
+  },
+};
+
+function run(ctx, kind) {
+  return {
+    agent_id: text(ctx.agentId),
+    session_key: text(ctx.sessionKey),
+    session_id: text(ctx.sessionId),
+    run_id: text(ctx.runId),
+    trace_id: text(ctx.trace?.traceId),
+    span_id: kind === "model_call_started" ? text(ctx.trace?.spanId) : "",
+    kind,
+  };
+}
+
+function call(event, ctx) {
+  return {
+    agent_id: text(ctx.agentId),
+    session_key: text(ctx.sessionKey),
+    session_id: text(ctx.sessionId),
+    run_id: text(event.runId ?? ctx.runId),
+    trace_id: text(ctx.trace?.traceId),
+    call_id: text(event.toolCallId ?? ctx.toolCallId),
+    tool: text(event.toolName ?? ctx.toolName),
+    params: event.params ?? {},
+    derived_paths: Array.isArray(event.derivedPaths) ? event.derivedPaths.map(text) : [],
+  };
+}
+
+function text(value) {
+  return typeof value === "string" ? value : "";
+}
+
+function ask(socketPath, key, path, body, waitMs) {
+  return new Promise((resolve, reject) => {
+    const bytes = Buffer.from(JSON.stringify(body));
+    const headers = { "content-type": "application/json", "content-length": bytes.length, "x-gatehouse-key": key ?? "" };
+    const request = http.request({ socketPath, path, method: "POST", headers, agent: false }, (response) => {
+      const parts = [];
+      let length = 0;
+      response.on("data", (part) => {
+        length += part.length;
+        if (length > ANSWER_BYTES_MAX) request.destroy(new Error("the answer is too long"));
+        else parts.push(part);
+      });
+      response.on("error", reject);
+      response.on("end", () => {
+        try {
+          if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}`);
+          const answer = JSON.parse(Buffer.concat(parts).toString("utf8"));
+          if (answer === null || typeof answer !== "object") throw new Error("not an object");
+          resolve(answer);
+        } catch (error) {
+          reject(error);
+        }
+      });
+    });
+    const timer = setTimeout(() => request.destroy(new Error("no answer in time")), waitMs);
+    request.on("close", () => clearTimeout(timer));
+    request.on("error", reject);
+    request.end(bytes);
+  });
+}

@@ -1,0 +1,232 @@
+//! The composition root: builds the cupboards, gives each room what it needs, opens the doors.
+
+use crate::approvals::Approvals;
+use crate::auth_proxy::{self, AuthProxy};
+use crate::bundle::Bundle;
+use crate::console;
+use crate::egress_proxy::{self, EgressProxy};
+use crate::gateway::Gateway;
+use crate::gateway::openclaw::{self, Home, Plan};
+use crate::hub_link::HubLink;
+use crate::hub_link::enrol;
+use crate::identity::{self, HostKey, Identity};
+use crate::ledger::Ledger;
+use crate::metering::Metering;
+use crate::people::People;
+use crate::safety_wrapper::{self, SafetyWrapper};
+use crate::settings::Settings;
+use crate::store::MIGRATIONS;
+use crate::vault::Vault;
+use anyhow::Context;
+use service::config::private_folder;
+use service::door::{self, Door};
+use service::session::Cookie;
+use service::{Clock, SecretString, Stop, Store, outward, random};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+
+/// The cupboards, as the console sees them.
+pub(crate) struct Parts {
+    pub store: Store,
+    pub clock: Clock,
+    pub origin: String,
+    pub identity: Identity,
+    pub people: Arc<People>,
+    pub approvals: Approvals,
+    pub ledger: Ledger,
+    pub metering: Metering,
+    pub vault: Vault,
+    pub gateway: Gateway,
+}
+
+/// A running agent.
+pub struct Agent {
+    parts: Arc<Parts>,
+    tasks: JoinSet<()>,
+    tenant: SocketAddr,
+    egress: SocketAddr,
+}
+
+/// How often questions that nobody answered are closed, and sessions are told of late grants.
+const ROUND_MS: u64 = 5_000;
+
+/// Brings a fresh host to the hub. Done once; doing it again changes nothing.
+pub async fn enrol(settings: &Settings, token: &SecretString) -> anyhow::Result<Identity> {
+    private_folder(&settings.state_folder)?;
+    let store = Store::open(&settings.state_folder.join("agent.db"), MIGRATIONS)?;
+    let key = HostKey::open(&settings.state_folder)?;
+    enrol::enrol(&store, &Clock::system(), &key, &outward::client(), &settings.hub, token).await
+}
+
+impl Agent {
+    pub async fn start(settings: Settings, clock: Clock, stop: Stop) -> anyhow::Result<Agent> {
+        private_folder(&settings.state_folder)?;
+        private_folder(&settings.run_folder())?;
+        let store = Store::open(&settings.state_folder.join("agent.db"), MIGRATIONS)?;
+        let identity =
+            identity::load(&store).await?.context("this host is not enrolled yet: run `tenant-agent enrol` with the token of the hub on standard input")?;
+        let key = HostKey::open(&settings.state_folder)?;
+        let vault = Vault::open(store.clone(), clock.clone(), &settings.state_folder, settings.credentials.as_deref(), &identity.tenant_id.to_string())?;
+        let client = outward::client();
+        let parts = Arc::new(Parts {
+            people: Arc::new(People::new(store.clone(), clock.clone())),
+            approvals: Approvals::new(store.clone(), clock.clone()),
+            ledger: Ledger::new(store.clone(), clock.clone()),
+            metering: Metering::start(store.clone(), clock.clone()).await?,
+            gateway: Gateway::new(clock.clone()),
+            origin: settings.origin.clone(),
+            store,
+            clock,
+            identity,
+            vault,
+        });
+        console::note_start(&parts).await?;
+
+        // Every door is opened before anything is started, so that a port in use leaves nothing half-started.
+        let tenant = listen(settings.tenant, "listen.tenant").await?;
+        let egress = listen(settings.egress, "listen.egress").await?;
+        let plugin = listen_unix(&settings.plugin_socket())?;
+        let console_listener = listen_unix(&settings.console_socket())?;
+        let (tenant_at, egress_at) = (tenant.local_addr()?, egress.local_addr()?);
+        let bundle = Arc::new(Bundle::compiled_in()?);
+        let home = Home { folder: settings.openclaw_folder() };
+        private_folder(&home.workspace())?;
+
+        let mut tasks = JoinSet::new();
+        let pages = door::guarded(auth_proxy::routes(auth_room(&parts, &stop)), Door::browser(&settings.origin));
+        tasks.spawn(door::serve(tenant, pages, stop.clone()));
+        let proxy = EgressProxy {
+            gateway: parts.gateway.clone(),
+            ledger: parts.ledger.clone(),
+            vault: parts.vault.clone(),
+            metering: parts.metering.clone(),
+            providers: settings.providers.clone(),
+            client: client.clone(),
+        };
+        tasks.spawn(door::serve(egress, door::guarded(egress_proxy::routes(Arc::new(proxy)), Door::Program), stop.clone()));
+        let wrapper = SafetyWrapper {
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            bundle: bundle.clone(),
+            identity: parts.identity.clone(),
+            approvals: parts.approvals.clone(),
+            ledger: parts.ledger.clone(),
+            gateway: parts.gateway.clone(),
+            // As the kernel sees it, so that resolved paths can be compared with it.
+            workspace: home.workspace().canonicalize().context("the workspace was just made")?,
+            gateway_uid: settings.gateway_uid,
+        };
+        tasks.spawn(door::serve_unix(plugin, door::guarded(safety_wrapper::routes(Arc::new(wrapper)), Door::Program), stop.clone()));
+        tasks.spawn(console::serve(console_listener, parts.clone(), stop.clone()));
+        tasks.spawn(rounds(parts.clone(), stop.clone()));
+        let link = HubLink {
+            hub: settings.hub.clone(),
+            clock: parts.clock.clone(),
+            stop: stop.clone(),
+            identity: parts.identity.clone(),
+            key,
+            boot_id: random::token(),
+            gateway: parts.gateway.clone(),
+            approvals: parts.approvals.clone(),
+            ledger: parts.ledger.clone(),
+            metering: parts.metering.clone(),
+            since: Default::default(),
+        };
+        tasks.spawn(async move { link.run().await });
+        let (gateway, ledger) = (parts.gateway.clone(), parts.ledger.clone());
+        tasks.spawn(async move {
+            let started = || {
+                ledger.forget_announced();
+                let tools = bundle.rules.tools().collect();
+                let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &settings.plugin_socket(), tools };
+                Ok(openclaw::config(&home, &plan))
+            };
+            gateway.run(settings.mode.clone(), home.clone(), client, stop, started).await;
+        });
+        tracing::info!(host.id = %parts.identity.host_id, tenant.id = %parts.identity.tenant_id, origin = parts.origin, "the agent is ready");
+        Ok(Agent { parts, tasks, tenant: tenant_at, egress: egress_at })
+    }
+
+    pub fn tenant_addr(&self) -> SocketAddr {
+        self.tenant
+    }
+
+    pub fn egress_addr(&self) -> SocketAddr {
+        self.egress
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.parts.identity
+    }
+
+    /// Returns when every task has ended, after the stop.
+    pub async fn stopped(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
+    Arc::new(AuthProxy {
+        clock: parts.clock.clone(),
+        stop: stop.clone(),
+        cookie: Cookie::for_origin(&parts.origin),
+        identity: parts.identity.clone(),
+        people: parts.people.clone(),
+        approvals: parts.approvals.clone(),
+        gateway: parts.gateway.clone(),
+        metering: parts.metering.clone(),
+    })
+}
+
+/// What must happen without anybody asking: expired questions are closed, and a session whose call was granted after it
+/// had stopped waiting is told that it may try again.
+async fn rounds(parts: Arc<Parts>, stop: Stop) {
+    let mut changes = parts.approvals.changes();
+    while !stop.is_stopped() {
+        if let Err(error) = round(&parts).await {
+            tracing::error!(%error, "a round failed; it is tried again");
+        }
+        let due = parts.clock.sleep(ROUND_MS);
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = due => {}
+            _ = changes.recv() => {}
+        }
+    }
+}
+
+async fn round(parts: &Parts) -> service::store::Result<()> {
+    parts.approvals.sweep().await?;
+    if !parts.gateway.is_gated() {
+        return Ok(());
+    }
+    for approval in parts.approvals.to_nudge().await? {
+        let message = format!("A person approved the call that was waiting ({}). Propose exactly the same call again now.", approval.id);
+        match parts.gateway.tell(&approval.session, &message, &format!("nudge-{}", approval.id)).await {
+            Ok(()) => parts.approvals.nudged(approval.id).await?,
+            Err(error) => tracing::warn!(%error, approval.id = %approval.id, "a session could not be told of its grant; it is tried again"),
+        }
+    }
+    Ok(())
+}
+
+async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("`{key}`: {address} cannot be listened on: is another process using the port? `ss -ltnp` names it"))
+}
+
+/// A socket that only our own user may open. One that is left over from a killed agent is replaced.
+fn listen_unix(path: &Path) -> anyhow::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        anyhow::bail!("another agent already answers on `{}`", path.display());
+    }
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).with_context(|| format!("`{}` cannot be listened on (a socket's path may have 107 bytes)", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}

@@ -1,0 +1,395 @@
+//! Questions to a person, and the grants that their answers make.
+//!
+//! A grant is for exactly one call (assistant, session, digest) and works once: asking finds it, uses it up and reports
+//! it in the same transaction in which the caller journals the verdict. What nobody answers within [`LIFE_MS`] expires.
+
+use crate::audit::{self, Deed};
+use crate::identity::parsed;
+use axum::http::StatusCode;
+use policy::{Class, Digest, Finding, Sentence};
+use rusqlite::{OptionalExtension, Row, params};
+use service::{Clock, Refusal, Store, Tx, random};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::broadcast;
+use wire::approval::{Approval, ApprovalState, Decision, Detail, OpenApproval};
+use wire::{ApprovalId, AssistantId, PersonId};
+
+#[derive(Clone)]
+pub struct Approvals {
+    store: Store,
+    clock: Clock,
+    changes: broadcast::Sender<Approval>,
+    /// How many held calls wait for each question.
+    held: Arc<Mutex<HashMap<ApprovalId, usize>>>,
+}
+
+/// How long a question stands, and a grant after it.
+pub const LIFE_MS: i64 = 24 * 3_600_000;
+/// Questions that may stand open at once; a model that asks more is refused without asking.
+pub const OPEN_MAX: i64 = 200;
+/// Decided ones that a list shows.
+const DECIDED_SHOWN: i64 = 50;
+/// A listener that lags this far behind reads the list again.
+const CHANGES_BUFFER: usize = 256;
+
+pub const UNKNOWN: Refusal = Refusal::new(StatusCode::NOT_FOUND, "approval_unknown");
+pub const DECIDED: Refusal = Refusal::new(StatusCode::CONFLICT, "approval_decided");
+pub const EXPIRED: Refusal = Refusal::new(StatusCode::GONE, "approval_expired");
+pub const CHANGED: Refusal = Refusal::new(StatusCode::CONFLICT, "approval_changed");
+pub const NEEDS_SIGNATURE: Refusal = Refusal::new(StatusCode::FORBIDDEN, "approval_needs_signature");
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub assistant: AssistantId,
+    pub session: String,
+    pub tool: String,
+    pub finding: Finding,
+    pub details: Vec<Detail>,
+    pub digest: Digest,
+}
+
+/// What asking found.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// A person had said yes to exactly this call; the grant is used up now.
+    Granted(Approval),
+    /// The question stands; `fresh` when it was not asked before.
+    Waiting { approval: Approval, fresh: bool },
+    /// Too many questions stand open.
+    TooMany,
+}
+
+/// Looks for a grant, then for an open question, then asks. Part of the caller's transaction.
+pub fn ask(tx: &Tx, question: &Question, id: ApprovalId, now_ms: i64) -> rusqlite::Result<Asked> {
+    expire(tx, now_ms)?;
+    let sql = format!("SELECT {COLUMNS} FROM approval WHERE assistant = ?1 AND session = ?2 AND digest = ?3 AND state IN ('pending', 'approved')");
+    let key = params![question.assistant.to_string(), question.session, question.digest.to_string()];
+    match tx.query_row(&sql, key, approval_of).optional()? {
+        Some(found) if found.state == ApprovalState::Approved => use_up(tx, found.id).map(|approval| approval.map_or(Asked::TooMany, Asked::Granted)),
+        Some(approval) => Ok(Asked::Waiting { approval, fresh: false }),
+        None => {
+            let open: i64 = tx.query_row("SELECT count(*) FROM approval WHERE state = 'pending'", [], |row| row.get(0))?;
+            if open >= OPEN_MAX {
+                return Ok(Asked::TooMany);
+            }
+            Ok(Asked::Waiting { approval: insert(tx, question, id, now_ms)?, fresh: true })
+        }
+    }
+}
+
+/// Uses a grant up. `None` when it is not one any more.
+pub fn use_up(tx: &Tx, id: ApprovalId) -> rusqlite::Result<Option<Approval>> {
+    let sql = format!("UPDATE approval SET state = 'used' WHERE id = ?1 AND state = 'approved' RETURNING {COLUMNS}");
+    tx.query_row(&sql, [id.to_string()], approval_of).optional()
+}
+
+/// A call that waits for an answer; gone when dropped.
+pub struct Held {
+    id: ApprovalId,
+    held: Arc<Mutex<HashMap<ApprovalId, usize>>>,
+    changes: broadcast::Receiver<Approval>,
+}
+
+impl Held {
+    /// The approval as it is after the next change. A lagging listener reads the list, so `None` says: look again.
+    pub async fn changed(&mut self) -> Option<Approval> {
+        loop {
+            match self.changes.recv().await {
+                Ok(approval) if approval.id == self.id => return Some(approval),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut held = self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(count) = held.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.id);
+            }
+        }
+    }
+}
+
+impl Approvals {
+    pub fn new(store: Store, clock: Clock) -> Approvals {
+        Approvals { store, clock, changes: broadcast::channel(CHANGES_BUFFER).0, held: Arc::default() }
+    }
+
+    /// Registers a waiting call. Called before the question is looked at, so that no answer falls between.
+    pub fn hold(&self, id: ApprovalId) -> Held {
+        let changes = self.changes.subscribe();
+        *self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(id).or_default() += 1;
+        Held { id, held: self.held.clone(), changes }
+    }
+
+    pub fn is_held(&self, id: ApprovalId) -> bool {
+        self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains_key(&id)
+    }
+
+    pub fn changes(&self) -> broadcast::Receiver<Approval> {
+        self.changes.subscribe()
+    }
+
+    pub fn announce(&self, approval: Approval) {
+        // Nobody listening is fine: the list is in the store.
+        let _ = self.changes.send(approval);
+    }
+
+    /// A person answers. The first answer stands.
+    pub async fn decide(&self, by: PersonId, id: ApprovalId, digest: &str, decision: Decision) -> Result<Approval, Refusal> {
+        let (digest, now_ms) = (digest.to_owned(), self.clock.wall_ms());
+        let approval = self
+            .store
+            .write(move |tx| {
+                expire(tx, now_ms)?;
+                let sql = format!("SELECT {COLUMNS} FROM approval WHERE id = ?1");
+                let found = tx.query_row(&sql, [id.to_string()], approval_of).optional()?.ok_or(UNKNOWN)?;
+                let state = answer(&found, &digest, decision)?;
+                let sql = format!("UPDATE approval SET state = ?2, decided_ms = ?3, decided_by = ?4 WHERE id = ?1 AND state = 'pending' RETURNING {COLUMNS}");
+                let decided = tx.query_row(&sql, params![id.to_string(), state.name(), now_ms, by.to_string()], approval_of)?;
+                audit::note(tx, now_ms, &Deed { actor: &by.to_string(), deed: state.name(), subject: &id.to_string(), detail: &digest })?;
+                Ok::<_, Refusal>(decided)
+            })
+            .await?;
+        self.announce(approval.clone());
+        Ok(approval)
+    }
+
+    pub async fn get(&self, id: ApprovalId) -> service::store::Result<Option<Approval>> {
+        self.store.read(move |c| c.query_row(&format!("SELECT {COLUMNS} FROM approval WHERE id = ?1"), [id.to_string()], approval_of).optional()).await
+    }
+
+    /// Open ones first, oldest first; then the newest decided ones.
+    pub async fn list(&self) -> service::store::Result<Vec<Approval>> {
+        let now_ms = self.clock.wall_ms();
+        self.store
+            .read(move |c| {
+                let open = format!("SELECT {COLUMNS} FROM approval WHERE state = 'pending' AND expires_ms > ?1 ORDER BY created_ms, id LIMIT ?2");
+                let mut list: Vec<Approval> = c.prepare(&open)?.query_map(params![now_ms, OPEN_MAX], approval_of)?.collect::<Result<_, _>>()?;
+                let decided = format!("SELECT {COLUMNS} FROM approval WHERE NOT (state = 'pending' AND expires_ms > ?1) ORDER BY coalesce(decided_ms, expires_ms) DESC, id LIMIT ?2");
+                let mut rows = c.prepare(&decided)?;
+                for approval in rows.query_map(params![now_ms, DECIDED_SHOWN], approval_of)? {
+                    let mut approval = approval?;
+                    if approval.state == ApprovalState::Pending {
+                        approval.state = ApprovalState::Expired;
+                    }
+                    list.push(approval);
+                }
+                Ok(list)
+            })
+            .await
+    }
+
+    /// What the hub may know of the open ones.
+    pub async fn open(&self) -> service::store::Result<Vec<OpenApproval>> {
+        let open = self.list().await?.into_iter().filter(|approval| approval.state == ApprovalState::Pending);
+        Ok(open.map(|a| OpenApproval { id: a.id, class: a.class, external: a.external, created_ms: a.created_ms }).collect())
+    }
+
+    /// Closes questions and grants whose time is over, and tells those who look at them.
+    pub async fn sweep(&self) -> service::store::Result<()> {
+        let now_ms = self.clock.wall_ms();
+        let over = self.store.write(move |tx| Ok::<_, service::store::StoreError>(expire(tx, now_ms)?)).await?;
+        over.into_iter().for_each(|approval| self.announce(approval));
+        Ok(())
+    }
+
+    /// Grants whose call nobody is holding and whose session has not been told yet.
+    pub async fn to_nudge(&self) -> service::store::Result<Vec<Approval>> {
+        let sql = format!("SELECT {COLUMNS} FROM approval WHERE state = 'approved' AND nudged_ms IS NULL ORDER BY decided_ms LIMIT 16");
+        let found: Vec<Approval> = self.store.read(move |c| c.prepare(&sql)?.query_map([], approval_of)?.collect()).await?;
+        Ok(found.into_iter().filter(|approval| !self.is_held(approval.id)).collect())
+    }
+
+    pub async fn nudged(&self, id: ApprovalId) -> service::store::Result<()> {
+        let now_ms = self.clock.wall_ms();
+        self.store.write(move |tx| Ok(tx.execute("UPDATE approval SET nudged_ms = ?2 WHERE id = ?1", params![id.to_string(), now_ms]).map(|_| ())?)).await
+    }
+}
+
+/// What an answer to `found` makes of it. Pure, so that the whole table can be tested.
+fn answer(found: &Approval, digest: &str, decision: Decision) -> Result<ApprovalState, Refusal> {
+    match found.state {
+        ApprovalState::Pending => {}
+        ApprovalState::Expired => return Err(EXPIRED),
+        _ => return Err(DECIDED),
+    }
+    if !random::same(&found.digest, digest) {
+        return Err(CHANGED);
+    }
+    match decision {
+        Decision::Deny => Ok(ApprovalState::Denied),
+        // A yes to the most dangerous calls must be signed by a device of the person, which no door takes yet.
+        Decision::Approve if found.class == Class::CriticalRed => Err(NEEDS_SIGNATURE),
+        Decision::Approve => Ok(ApprovalState::Approved),
+    }
+}
+
+const COLUMNS: &str = "id, assistant, session, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, created_ms, expires_ms, state, decided_ms, decided_by";
+
+fn insert(tx: &Tx, question: &Question, id: ApprovalId, now_ms: i64) -> rusqlite::Result<Approval> {
+    let Question { finding, .. } = question;
+    let details = serde_json::to_string(&question.details).unwrap_or_default();
+    let sql = format!(
+        "INSERT INTO approval (id, assistant, session, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, created_ms, expires_ms, state)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 'pending') RETURNING {COLUMNS}"
+    );
+    let row = params![
+        id.to_string(),
+        question.assistant.to_string(),
+        question.session,
+        question.tool,
+        finding.class.name(),
+        finding.external,
+        finding.unknown,
+        finding.rule,
+        finding.reason.de,
+        finding.reason.en,
+        details,
+        question.digest.to_string(),
+        now_ms,
+        now_ms + LIFE_MS,
+    ];
+    tx.query_row(&sql, row, approval_of)
+}
+
+fn expire(tx: &Tx, now_ms: i64) -> rusqlite::Result<Vec<Approval>> {
+    let sql = format!("UPDATE approval SET state = 'expired' WHERE state IN ('pending', 'approved') AND expires_ms <= ?1 RETURNING {COLUMNS}");
+    tx.prepare_cached(&sql)?.query_map([now_ms], approval_of)?.collect()
+}
+
+fn approval_of(row: &Row<'_>) -> rusqlite::Result<Approval> {
+    let (class, state, details): (String, String, String) = (row.get(4)?, row.get(14)?, row.get(10)?);
+    let decided_by: Option<String> = row.get(16)?;
+    Ok(Approval {
+        id: parsed(row, 0)?,
+        assistant: parsed(row, 1)?,
+        session: row.get(2)?,
+        tool: row.get(3)?,
+        // A class that cannot be read is the worst one.
+        class: Class::parse(&class).unwrap_or(Class::CriticalRed),
+        external: row.get(5)?,
+        unknown: row.get(6)?,
+        rule: row.get(7)?,
+        sentence: Sentence { de: row.get(8)?, en: row.get(9)? },
+        details: serde_json::from_str(&details).unwrap_or_default(),
+        digest: row.get(11)?,
+        created_ms: row.get(12)?,
+        expires_ms: row.get(13)?,
+        state: ApprovalState::parse(&state).unwrap_or(ApprovalState::Expired),
+        decided_ms: row.get(15)?,
+        decided_by: decided_by.and_then(|id| id.parse().ok()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MIGRATIONS;
+    use service::store::StoreError;
+
+    fn question(class: Class, digest_of: &str) -> Question {
+        let arguments = serde_json::json!({ "command": digest_of });
+        let call = policy::Call { assistant: "a", tool: "exec", arguments: &arguments, workspace: "/w", resolved: &[] };
+        let finding = Finding { class, ..Finding::unknown("test") };
+        Question {
+            assistant: AssistantId::new(1),
+            session: "agent:main:main".into(),
+            tool: "exec".into(),
+            finding,
+            details: vec![],
+            digest: policy::digest(&call, &[]),
+        }
+    }
+
+    struct Rig {
+        approvals: Approvals,
+        clock: Clock,
+        folder: std::path::PathBuf,
+    }
+
+    impl Rig {
+        fn new() -> Rig {
+            let folder = std::env::temp_dir().join(random::token());
+            std::fs::create_dir_all(&folder).unwrap();
+            let clock = Clock::manual(1_000_000);
+            let store = Store::open(&folder.join("a.db"), MIGRATIONS).unwrap();
+            Rig { approvals: Approvals::new(store, clock.clone()), clock, folder }
+        }
+
+        async fn ask(&self, question: &Question) -> Asked {
+            let (question, now_ms) = (question.clone(), self.clock.wall_ms());
+            self.approvals.store.write(move |tx| Ok::<_, StoreError>(ask(tx, &question, random::id(), now_ms)?)).await.unwrap()
+        }
+
+        async fn waiting(&self, question: &Question) -> Approval {
+            match self.ask(question).await {
+                Asked::Waiting { approval, .. } => approval,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    impl Drop for Rig {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.folder).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_grant_is_for_one_call_once() {
+        let rig = Rig::new();
+        let (ls, rm) = (question(Class::Red, "ls"), question(Class::Red, "rm"));
+        let asked = rig.waiting(&ls).await;
+        assert_eq!(rig.waiting(&ls).await.id, asked.id, "one question stands for one call");
+        rig.approvals.decide(PersonId::new(7), asked.id, &asked.digest, Decision::Approve).await.unwrap();
+        assert!(matches!(rig.ask(&rm).await, Asked::Waiting { fresh: true, .. }), "another call is asked for");
+        let other_session = Question { session: "agent:main:other".into(), ..ls.clone() };
+        assert!(matches!(rig.ask(&other_session).await, Asked::Waiting { fresh: true, .. }), "another session is asked for");
+        assert!(matches!(rig.ask(&ls).await, Asked::Granted(_)));
+        assert!(matches!(rig.ask(&ls).await, Asked::Waiting { fresh: true, .. }), "used up");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_answer_is_refused_by_name() {
+        let rig = Rig::new();
+        let by = PersonId::new(7);
+        let asked = rig.waiting(&question(Class::Red, "ls")).await;
+        let decide = |id, digest: &str, decision| {
+            let digest = digest.to_owned();
+            let approvals = rig.approvals.clone();
+            async move { approvals.decide(by, id, &digest, decision).await.map(|approval| approval.state) }
+        };
+        assert_eq!(decide(ApprovalId::new(1), &asked.digest, Decision::Approve).await, Err(UNKNOWN));
+        assert_eq!(decide(asked.id, "0", Decision::Approve).await, Err(CHANGED));
+        assert_eq!(decide(asked.id, &asked.digest, Decision::Deny).await, Ok(ApprovalState::Denied));
+        assert_eq!(decide(asked.id, &asked.digest, Decision::Approve).await, Err(DECIDED));
+        let critical = rig.waiting(&question(Class::CriticalRed, "sudo")).await;
+        assert_eq!(decide(critical.id, &critical.digest, Decision::Approve).await, Err(NEEDS_SIGNATURE));
+        let late = rig.waiting(&question(Class::Red, "late")).await;
+        rig.clock.advance(LIFE_MS as u64);
+        assert_eq!(decide(late.id, &late.digest, Decision::Approve).await, Err(EXPIRED));
+        assert_eq!(rig.approvals.open().await.unwrap(), [], "nothing expired is listed as open");
+    }
+
+    #[tokio::test]
+    async fn a_grant_expires_and_the_list_is_bounded() {
+        let rig = Rig::new();
+        let ls = question(Class::Red, "ls");
+        let asked = rig.waiting(&ls).await;
+        rig.approvals.decide(PersonId::new(7), asked.id, &asked.digest, Decision::Approve).await.unwrap();
+        rig.clock.advance(LIFE_MS as u64);
+        assert!(matches!(rig.ask(&ls).await, Asked::Waiting { fresh: true, .. }), "an old grant is none");
+        for n in 1..OPEN_MAX {
+            rig.waiting(&question(Class::Red, &n.to_string())).await;
+        }
+        assert!(matches!(rig.ask(&question(Class::Red, "one too many")).await, Asked::TooMany));
+    }
+}

@@ -1,0 +1,452 @@
+//! The chat socket: one browser, one connection of its own to OpenClaw, and between them a list of what may pass.
+//!
+//! Methods pass one by one and are rebuilt from the fields that we know; events pass when they belong to a session of the
+//! tenant's chat. The browser's socket outlives OpenClaw's: when the gateway restarts, only the upstream half is made anew.
+
+use super::AuthProxy;
+use crate::gateway::{CallError, Caller, Event};
+use crate::people::Session;
+use axum::extract::State;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::http::StatusCode;
+use axum::response::Response;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use service::Refusal;
+use service::text::Language;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc};
+use wire::ApprovalId;
+use wire::approval::Decision;
+use wire::fleet::GatewayState;
+
+/// A message of a person with a pasted document.
+const FRAME_BYTES_MAX: usize = 256 * 1024;
+const MESSAGE_BYTES_MAX: usize = 200 * 1024;
+/// Requests of one browser that wait for an answer.
+const REQUESTS_MAX: usize = 16;
+/// Sockets that one person may hold open are bounded by the door; this bounds what one of them may hold.
+const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
+const CALL_WAIT: Duration = Duration::from_secs(30);
+/// A browser that takes nothing for this long has gone.
+const SEND_WAIT: Duration = Duration::from_secs(20);
+const PING_EACH_MS: u64 = 25_000;
+/// The chat of the tenant's main assistant, as OpenClaw names it.
+const SESSION: &str = "agent:main:main";
+/// The same, as a browser names it.
+const SESSION_SHORT: &str = "main";
+const HISTORY_MAX: u64 = 500;
+const CLOSE_SESSION_ENDED: u16 = 4401;
+const CLOSE_TOO_LARGE: u16 = 1009;
+
+const NOT_READY: Refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "gateway_not_ready");
+const REFUSED: Refusal = Refusal::new(StatusCode::BAD_GATEWAY, "gateway_refused");
+const METHOD_UNKNOWN: Refusal = Refusal::new(StatusCode::NOT_FOUND, "method_unknown");
+const PARAMS_WRONG: Refusal = Refusal::new(StatusCode::BAD_REQUEST, "params_malformed");
+const FRAME_WRONG: Refusal = Refusal::new(StatusCode::BAD_REQUEST, "frame_malformed");
+const BUSY: Refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
+
+pub(super) async fn open(State(proxy): State<Arc<AuthProxy>>, session: Session, upgrade: WebSocketUpgrade) -> Response {
+    upgrade
+        .max_message_size(FRAME_BYTES_MAX)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .read_buffer_size(4096)
+        .write_buffer_size(0)
+        .max_write_buffer_size(WRITE_BYTES_MAX)
+        .on_upgrade(async move |socket| Chat { proxy, session, lang: Language::De }.run(socket).await)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: &'a str,
+    #[serde(borrow)]
+    id: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    method: std::borrow::Cow<'a, str>,
+    #[serde(default)]
+    params: Value,
+}
+
+/// What a browser may ask for.
+#[derive(Debug)]
+enum Ask {
+    Send { message: String, key: String },
+    History { limit: u64 },
+    Abort { run: Option<String> },
+    Approvals,
+    Decide { id: ApprovalId, digest: String, decision: Decision },
+    UsageToday,
+}
+
+struct Chat {
+    proxy: Arc<AuthProxy>,
+    session: Session,
+    lang: Language,
+}
+
+/// The half that leads to OpenClaw.
+struct Upstream {
+    caller: Caller,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Chat {
+    async fn run(mut self, socket: WebSocket) {
+        self.lang = self.session.person.lang;
+        let (mut out, mut incoming) = socket.split();
+        let proxy = self.proxy.clone();
+        let (mut gateway, mut usage) = (proxy.gateway.watch(), proxy.metering.changes());
+        let (mut approvals, mut ended) = (proxy.approvals.changes(), proxy.people.ended());
+        let mut upstream: Option<Upstream> = None;
+        let mut answers = FuturesUnordered::new();
+        let lasts_ms = (self.session.expires_ms - proxy.clock.wall_ms()).max(0) as u64;
+        let expiry = proxy.clock.sleep(lasts_ms);
+        let ping = proxy.clock.sleep(PING_EACH_MS);
+        tokio::pin!(expiry, ping);
+        let Ok(hello) = self.hello().await else { return };
+        gateway.mark_unchanged();
+        if send(&mut out, event("hello", &hello)).await.is_err() {
+            return;
+        }
+        let code = loop {
+            if upstream.is_none()
+                && gateway.borrow().state != GatewayState::Absent
+                && matches!(gateway.borrow().state, GatewayState::Ready | GatewayState::Ungated)
+            {
+                upstream = proxy.gateway.browser().await.ok().map(|(caller, events)| Upstream { caller, events });
+            }
+            let text = tokio::select! {
+                biased;
+                () = proxy.stop.stopped() => break None,
+                () = &mut expiry => break Some(CLOSE_SESSION_ENDED),
+                hash = ended.recv() => match hash {
+                    Ok(hash) if hash != self.session.token_hash => continue,
+                    Err(broadcast::error::RecvError::Closed) => break None,
+                    // Ours, or so many that ours may have been among them.
+                    _ => break Some(CLOSE_SESSION_ENDED),
+                },
+                message = incoming.next() => match message {
+                    Some(Ok(Message::Text(text))) => {
+                        if answers.len() >= REQUESTS_MAX {
+                            json!({ "type": "event", "event": "error", "payload": BUSY.text(self.lang) }).to_string()
+                        } else {
+                            match self.read(&text) {
+                                Ok((id, ask)) => {
+                                    let caller = upstream.as_ref().map(|upstream| upstream.caller.clone());
+                                    answers.push(self.answer(id, ask, caller));
+                                    continue;
+                                }
+                                Err(text) => text,
+                            }
+                        }
+                    }
+                    Some(Ok(Message::Binary(_))) => json!({ "type": "event", "event": "error", "payload": FRAME_WRONG.text(self.lang) }).to_string(),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                    Some(Err(error)) => break is_too_large(error).then_some(CLOSE_TOO_LARGE),
+                    _ => break None,
+                },
+                Some(answer) = answers.next(), if !answers.is_empty() => answer,
+                upstream_event = next(&mut upstream) => match upstream_event {
+                    Some(upstream_event) => match passed(&upstream_event) {
+                        Some(text) => text,
+                        None => continue,
+                    },
+                    None => {
+                        upstream = None;
+                        // Made anew when the gateway says that it is ready; until then there is nothing to hurry for.
+                        proxy.clock.sleep(RETRY_MS).await;
+                        continue;
+                    }
+                },
+                changed = gateway.changed() => {
+                    if changed.is_err() {
+                        break None;
+                    }
+                    let now = gateway.borrow_and_update().clone();
+                    if !matches!(now.state, GatewayState::Ready | GatewayState::Ungated) {
+                        upstream = None;
+                    }
+                    event("gateway", &json!(now))
+                }
+                changed = approvals.recv() => match changed {
+                    Ok(approval) => event("approval", &json!(approval)),
+                    Err(broadcast::error::RecvError::Closed) => break None,
+                    // Too much at once: the browser gets the whole picture again.
+                    Err(broadcast::error::RecvError::Lagged(_)) => match self.hello().await {
+                        Ok(hello) => event("hello", &hello),
+                        Err(_) => break None,
+                    },
+                },
+                changed = usage.changed() => match (changed, proxy.metering.today().await) {
+                    (Ok(()), Ok(today)) => event("usage", &json!(today)),
+                    _ => break None,
+                },
+                () = &mut ping => {
+                    ping.set(proxy.clock.sleep(PING_EACH_MS));
+                    if send_message(&mut out, Message::Ping(Default::default())).await.is_err() {
+                        break None;
+                    }
+                    continue;
+                }
+            };
+            if send(&mut out, text).await.is_err() {
+                break None;
+            }
+        };
+        let frame = code.map(|code| CloseFrame { code, reason: "".into() });
+        let _ = send_message(&mut out, Message::Close(frame)).await;
+    }
+
+    async fn hello(&self) -> Result<Value, Refusal> {
+        let proxy = &self.proxy;
+        let (approvals, usage) = (proxy.approvals.list().await?, proxy.metering.today().await?);
+        Ok(json!({
+            "person": self.session.person,
+            "assistants": proxy.assistants(),
+            "gateway": proxy.gateway.state(),
+            "approvals": approvals,
+            "usage": usage,
+        }))
+    }
+
+    /// A request that we know, or the text that refuses it.
+    fn read(&self, text: &str) -> Result<(String, Ask), String> {
+        let malformed = || json!({ "type": "event", "event": "error", "payload": FRAME_WRONG.text(self.lang) }).to_string();
+        let request: Request = serde_json::from_str(text).map_err(|_| malformed())?;
+        if request.kind != "req" || request.id.is_empty() || request.id.len() > 64 {
+            return Err(malformed());
+        }
+        match ask(&request.method, request.params) {
+            Ok(ask) => Ok((request.id.into_owned(), ask)),
+            Err(refusal) => Err(refused(&request.id, refusal, self.lang)),
+        }
+    }
+
+    /// Carries a request out. Owns what it needs, so that it can wait while others run.
+    fn answer(&self, id: String, ask: Ask, caller: Option<Caller>) -> impl Future<Output = String> + Send + 'static {
+        let (proxy, person, lang) = (self.proxy.clone(), self.session.person.clone(), self.lang);
+        async move {
+            let outcome = match ask {
+                Ask::Approvals => proxy.approvals.list().await.map(|approvals| json!({ "approvals": approvals })).map_err(Refusal::from).map(raw),
+                Ask::UsageToday => proxy.metering.today().await.map(|usage| json!({ "usage": usage })).map_err(Refusal::from).map(raw),
+                Ask::Decide { .. } if !person.role.may_decide() => Err(Refusal::FORBIDDEN),
+                Ask::Decide { id, digest, decision } => {
+                    proxy.approvals.decide(person.id, id, &digest, decision).await.map(|approval| raw(json!({ "approval": approval })))
+                }
+                Ask::Send { message, key } => {
+                    call(caller, "chat.send", json!({ "sessionKey": SESSION_SHORT, "message": message, "idempotencyKey": key })).await
+                }
+                Ask::History { limit } => call(caller, "chat.history", json!({ "sessionKey": SESSION_SHORT, "limit": limit })).await,
+                Ask::Abort { run } => {
+                    let mut params = json!({ "sessionKey": SESSION_SHORT });
+                    if let Some(run) = run {
+                        params["runId"] = json!(run);
+                    }
+                    call(caller, "chat.abort", params).await
+                }
+            };
+            match outcome {
+                Ok(payload) => format!(r#"{{"type":"res","id":{},"ok":true,"payload":{payload}}}"#, json!(id)),
+                Err(refusal) => refused(&id, refusal, lang),
+            }
+        }
+    }
+}
+
+/// How long a broken upstream rests before it is tried again.
+const RETRY_MS: u64 = 500;
+
+/// The methods that may pass, each with exactly its own parameters.
+fn ask(method: &str, params: Value) -> Result<Ask, Refusal> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    struct Send {
+        session_key: String,
+        message: String,
+        idempotency_key: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    struct History {
+        session_key: String,
+        #[serde(default)]
+        limit: Option<u64>,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    struct Abort {
+        session_key: String,
+        #[serde(default)]
+        run_id: Option<String>,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Decide {
+        id: ApprovalId,
+        digest: String,
+        decision: Decision,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+    fn of<T: serde::de::DeserializeOwned>(params: Value) -> Result<T, Refusal> {
+        let params = if params.is_null() { json!({}) } else { params };
+        serde_json::from_value(params).map_err(|_| PARAMS_WRONG)
+    }
+    let name = |text: &str| !text.is_empty() && text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c));
+    let session = |key: &str| if key == SESSION_SHORT { Ok(()) } else { Err(PARAMS_WRONG) };
+    match method {
+        "chat.send" => {
+            let Send { session_key, message, idempotency_key } = of(params)?;
+            session(&session_key)?;
+            if message.trim().is_empty() || message.len() > MESSAGE_BYTES_MAX || !name(&idempotency_key) {
+                return Err(PARAMS_WRONG);
+            }
+            Ok(Ask::Send { message, key: idempotency_key })
+        }
+        "chat.history" => {
+            let History { session_key, limit } = of(params)?;
+            session(&session_key)?;
+            Ok(Ask::History { limit: limit.unwrap_or(HISTORY_MAX).clamp(1, HISTORY_MAX) })
+        }
+        "chat.abort" => {
+            let Abort { session_key, run_id } = of(params)?;
+            session(&session_key)?;
+            if run_id.as_deref().is_some_and(|run| !name(run)) {
+                return Err(PARAMS_WRONG);
+            }
+            Ok(Ask::Abort { run: run_id })
+        }
+        "approvals.list" => of::<Nothing>(params).map(|_| Ask::Approvals),
+        "approvals.decide" => of(params).map(|Decide { id, digest, decision }| Ask::Decide { id, digest, decision }),
+        "usage.today" => of::<Nothing>(params).map(|_| Ask::UsageToday),
+        _ => Err(METHOD_UNKNOWN),
+    }
+}
+
+async fn call(caller: Option<Caller>, method: &'static str, params: Value) -> Result<Box<RawValue>, Refusal> {
+    let caller = caller.ok_or(NOT_READY)?;
+    caller.call(method, params, CALL_WAIT).await.map_err(|error| {
+        tracing::warn!(%error, method, "a chat request was not carried out");
+        match error {
+            CallError::Ended => NOT_READY,
+            CallError::Refused { .. } | CallError::Late => REFUSED,
+        }
+    })
+}
+
+/// An event of OpenClaw that the browser may see, as it came.
+fn passed(upstream: &Event) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct About {
+        #[serde(default)]
+        session_key: String,
+        #[serde(default)]
+        stream: String,
+    }
+    let about: About = serde_json::from_str(upstream.payload.get()).ok()?;
+    let ours = about.session_key == SESSION;
+    let shown = match upstream.name.as_str() {
+        "chat" => true,
+        "agent" => about.stream == "tool",
+        _ => false,
+    };
+    (ours && shown).then(|| format!(r#"{{"type":"event","event":"{}","payload":{}}}"#, upstream.name, upstream.payload.get()))
+}
+
+fn is_too_large(error: axum::Error) -> bool {
+    let inner = error.into_inner();
+    matches!(inner.downcast_ref(), Some(tokio_tungstenite::tungstenite::Error::Capacity(_)))
+}
+
+async fn next(upstream: &mut Option<Upstream>) -> Option<Event> {
+    match upstream {
+        Some(upstream) => upstream.events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn raw(value: Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(&value).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+fn event(name: &str, payload: &Value) -> String {
+    json!({ "type": "event", "event": name, "payload": payload }).to_string()
+}
+
+fn refused(id: &str, refusal: Refusal, lang: Language) -> String {
+    json!({ "type": "res", "id": id, "ok": false, "error": refusal.text(lang) }).to_string()
+}
+
+type Out = futures_util::stream::SplitSink<WebSocket, Message>;
+
+async fn send(out: &mut Out, text: String) -> Result<(), ()> {
+    send_message(out, Message::text(text)).await
+}
+
+async fn send_message(out: &mut Out, message: Message) -> Result<(), ()> {
+    match tokio::time::timeout(SEND_WAIT, out.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        _ => Err(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_methods_with_known_parameters_pass() {
+        let id = ApprovalId::new(1).to_string();
+        for (method, params) in [
+            ("chat.send", json!({"sessionKey": "main", "message": "hi", "idempotencyKey": "a-1"})),
+            ("chat.history", json!({"sessionKey": "main", "limit": 20})),
+            ("chat.abort", json!({"sessionKey": "main"})),
+            ("approvals.list", json!({})),
+            ("approvals.decide", json!({"id": id, "digest": "0", "decision": "approve"})),
+            ("usage.today", Value::Null),
+        ] {
+            assert!(ask(method, params.clone()).is_ok(), "{method} {params}");
+        }
+        for (method, params, code) in [
+            ("tools.invoke", json!({"tool": "exec"}), "method_unknown"),
+            ("config.set", json!({}), "method_unknown"),
+            ("connect", json!({}), "method_unknown"),
+            ("chat.send ", json!({}), "method_unknown"),
+            ("chat.send", json!({"sessionKey": "main", "message": "hi", "idempotencyKey": "a", "scopes": ["operator.admin"]}), "params_malformed"),
+            ("chat.send", json!({"sessionKey": "agent:other:main", "message": "hi", "idempotencyKey": "a"}), "params_malformed"),
+            ("chat.send", json!({"sessionKey": "main", "message": " ", "idempotencyKey": "a"}), "params_malformed"),
+            ("chat.send", json!({"sessionKey": "main", "message": "x".repeat(MESSAGE_BYTES_MAX + 1), "idempotencyKey": "a"}), "params_malformed"),
+            ("chat.send", json!({"sessionKey": "main", "message": "hi", "idempotencyKey": "a\nb"}), "params_malformed"),
+            ("chat.send", json!(["hi"]), "params_malformed"),
+            ("approvals.decide", json!({"id": "apr_1", "digest": "0", "decision": "approve"}), "params_malformed"),
+            ("approvals.decide", json!({"id": id, "digest": "0", "decision": "maybe"}), "params_malformed"),
+        ] {
+            assert_eq!(ask(method, params.clone()).map_err(|refusal| refusal.code).err(), Some(code), "{method} {params}");
+        }
+    }
+
+    #[test]
+    fn only_events_of_the_tenants_chat_are_shown() {
+        let of = |name: &str, payload: Value| passed(&Event { name: name.into(), payload: raw(payload) });
+        let chat = json!({"sessionKey": SESSION, "state": "delta", "deltaText": "hi"});
+        assert_eq!(of("chat", chat.clone()), Some(format!(r#"{{"type":"event","event":"chat","payload":{chat}}}"#)));
+        assert!(of("agent", json!({"sessionKey": SESSION, "stream": "tool"})).is_some());
+        for (name, payload) in [
+            ("agent", json!({"sessionKey": SESSION, "stream": "lifecycle"})),
+            ("chat", json!({"sessionKey": "agent:main:subagent:1", "state": "delta"})),
+            ("chat", json!({"state": "delta"})),
+            ("health", json!({"sessionKey": SESSION})),
+            ("exec.approval.requested", json!({"sessionKey": SESSION})),
+        ] {
+            assert_eq!(of(name, payload.clone()), None, "{name} {payload}");
+        }
+    }
+}

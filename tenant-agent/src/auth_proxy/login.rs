@@ -1,0 +1,52 @@
+//! The owner's first coming in, login and logout.
+
+use super::{AuthProxy, with_cookie};
+use crate::people::{Person, SESSION_MS, Session};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+use service::door::{self, Peer};
+use service::text::Language;
+use service::{Refusal, SecretString};
+use std::sync::Arc;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Login {
+    name: String,
+    password: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct First {
+    token: String,
+    name: String,
+    password: String,
+    lang: Language,
+}
+
+pub(super) async fn login(State(proxy): State<Arc<AuthProxy>>, peer: axum::Extension<Peer>, body: door::Json<Login>) -> Result<Response, Refusal> {
+    let Login { name, password } = body.0;
+    let peer = peer.0.0.ip().to_string();
+    let (person, token) = proxy.people.login(&peer, &name, SecretString::new(password)).await?;
+    Ok(entered(&proxy, &person, &token))
+}
+
+pub(super) async fn first(State(proxy): State<Arc<AuthProxy>>, body: door::Json<First>) -> Result<Response, Refusal> {
+    let First { token, name, password, lang } = body.0;
+    let (person, session) = proxy.people.first(&token, &name, SecretString::new(password), lang).await?;
+    Ok(entered(&proxy, &person, &session))
+}
+
+pub(super) async fn logout(State(proxy): State<Arc<AuthProxy>>, session: Session) -> Result<Response, Refusal> {
+    proxy.people.logout(session).await?;
+    Ok(with_cookie(proxy.cookie.clear(), StatusCode::NO_CONTENT))
+}
+
+fn entered(proxy: &AuthProxy, person: &Person, token: &str) -> Response {
+    with_cookie(proxy.cookie.set(token, SESSION_MS / 1000), Json(json!({ "person": person })))
+}

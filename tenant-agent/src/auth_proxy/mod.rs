@@ -1,0 +1,77 @@
+//! The tenant's own address: pages, login, and the chat socket. Nothing but these is reachable from a browser.
+
+mod chat;
+mod login;
+
+use crate::approvals::Approvals;
+use crate::gateway::Gateway;
+use crate::identity::Identity;
+use crate::metering::Metering;
+use crate::people::{People, Session};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use service::session::Cookie;
+use service::{Clock, Refusal, Stop, pages};
+use std::sync::Arc;
+use wire::enrol::NamedAssistant;
+
+pub struct AuthProxy {
+    pub clock: Clock,
+    pub stop: Stop,
+    pub cookie: Cookie,
+    pub identity: Identity,
+    pub people: Arc<People>,
+    pub approvals: Approvals,
+    pub gateway: Gateway,
+    pub metering: Metering,
+}
+
+pub fn routes(proxy: Arc<AuthProxy>) -> Router {
+    Router::new()
+        .route("/", get(home))
+        .route("/login", get(async || pages::page("login")))
+        .route("/first", get(async || pages::page("first")))
+        .route("/a/{file}", get(async |Path(file): Path<String>, headers: HeaderMap| pages::asset(&file, &headers)))
+        .route("/healthz", get(async || Json(json!({ "ok": true }))))
+        .route("/auth/login", post(login::login))
+        .route("/auth/first", post(login::first))
+        .route("/auth/logout", post(login::logout))
+        .route("/api/me", get(me))
+        .route("/ws", get(chat::open))
+        .with_state(proxy)
+}
+
+async fn home(State(proxy): State<Arc<AuthProxy>>, headers: HeaderMap) -> Response {
+    match proxy.people.session(proxy.cookie.token_hash(&headers)).await {
+        Ok(_) => pages::page("tenant"),
+        Err(_) => Redirect::to("/login").into_response(),
+    }
+}
+
+async fn me(State(proxy): State<Arc<AuthProxy>>, session: Session) -> Json<Value> {
+    Json(json!({ "person": session.person, "assistants": proxy.assistants() }))
+}
+
+impl AuthProxy {
+    fn assistants(&self) -> Vec<NamedAssistant> {
+        self.identity.assistants.iter().map(|(_, assistant)| assistant.clone()).collect()
+    }
+}
+
+impl FromRequestParts<Arc<AuthProxy>> for Session {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, proxy: &Arc<AuthProxy>) -> Result<Session, Refusal> {
+        proxy.people.session(proxy.cookie.token_hash(&parts.headers)).await
+    }
+}
+
+/// An answer that sets or clears the session's cookie.
+fn with_cookie(cookie: axum::http::HeaderValue, answer: impl IntoResponse) -> Response {
+    ([(header::SET_COOKIE, cookie)], answer).into_response()
+}

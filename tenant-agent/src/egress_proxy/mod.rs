@@ -1,0 +1,302 @@
+//! The way of a model call: OpenClaw → here → provider, and back.
+//!
+//! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → frozen? → every result known? →
+//! the key → write it down → forward → count → release. OpenClaw never sees the provider's key, and the provider never
+//! sees a tool result that nobody decided about.
+
+mod request;
+mod usage;
+
+use crate::gateway::openclaw::{Dialect, Provider};
+use crate::gateway::{Gateway, UNGATED};
+use crate::ledger::{self, Ledger, Run, canonical_call_id};
+use crate::metering::{Metering, OpenCall};
+use crate::vault::Vault;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use http_body_util::BodyExt;
+use request::{Model, Traceparent};
+use serde_json::json;
+use service::outward::HttpClient;
+use service::{SecretString, random};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use usage::Counter;
+
+pub struct EgressProxy {
+    pub gateway: Gateway,
+    pub ledger: Ledger,
+    pub vault: Vault,
+    pub metering: Metering,
+    pub providers: Vec<Provider>,
+    pub client: HttpClient,
+}
+
+/// Long conversations with tool results; OpenClaw compacts long before.
+const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// An answer that is not streamed is read whole before it is released.
+const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A provider thinks this long at most before its first byte.
+const HEAD_WAIT: Duration = Duration::from_secs(300);
+/// And this long between two bytes; providers send pings meanwhile.
+const IDLE_WAIT: Duration = Duration::from_secs(180);
+/// Pieces that wait for a slow reader before we stop reading from the provider.
+const PIECES_MAX: usize = 16;
+
+/// Why a model call did not go out. The text is for the owner, who sees it in the chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stopped {
+    status: StatusCode,
+    code: &'static str,
+    message: &'static str,
+}
+
+/// 400 and nothing else: OpenClaw rests a provider for every session on 401 and 403, and tries again on 429 and 5xx.
+const fn stopped(code: &'static str, message: &'static str) -> Stopped {
+    Stopped { status: StatusCode::BAD_REQUEST, code, message }
+}
+
+const TOKEN_WRONG: Stopped = stopped("proxy_token_wrong", "This request does not come from the assistant.");
+const PROVIDER_UNKNOWN: Stopped = stopped("provider_unknown", "No provider of this name is configured.");
+const ROUTE_UNKNOWN: Stopped = stopped("route_unknown", "This provider's dialect has no such route here.");
+const NOT_LOADED: Stopped = stopped(UNGATED, "The safety plugin is not loaded, so no model may answer.");
+const UNANNOUNCED: Stopped = stopped("trace_unannounced", "The safety plugin did not announce this model call, so it was not sent.");
+const FROZEN: Stopped = stopped("session_frozen", "A tool ran in this session without a safety check. The session is frozen until an operator looks at it.");
+const MALFORMED: Stopped = stopped("body_malformed", "This request is not one of the provider's dialect.");
+const ENCODED: Stopped = stopped("encoding_unsupported", "A request with a content encoding cannot be checked.");
+const KEY_MISSING: Stopped = stopped("provider_key_missing", "No key for this provider is in the vault.");
+const TOO_LARGE: Stopped = Stopped { status: StatusCode::PAYLOAD_TOO_LARGE, code: "body_too_large", message: "This request is larger than the agent accepts." };
+const UNREACHABLE: Stopped = Stopped { status: StatusCode::BAD_GATEWAY, code: "provider_unreachable", message: "The provider could not be reached." };
+const RECORDS: Stopped = stopped("internal", "The agent could not write its records, so the call was not sent.");
+
+pub fn routes(proxy: Arc<EgressProxy>) -> Router {
+    Router::new().route("/llm/{provider}/{*path}", post(serve)).with_state(proxy)
+}
+
+async fn serve(State(proxy): State<Arc<EgressProxy>>, Path((name, path)): Path<(String, String)>, headers: HeaderMap, body: Body) -> Response {
+    let provider = proxy.providers.iter().find(|provider| provider.name == name);
+    let dialect = provider.map_or(Dialect::OpenaiCompletions, |provider| provider.dialect);
+    pass(&proxy, provider, &path, &headers, body).await.unwrap_or_else(|stopped| {
+        tracing::warn!(code = stopped.code, provider = name, "a model call was stopped");
+        refusal(dialect, stopped)
+    })
+}
+
+async fn pass(proxy: &Arc<EgressProxy>, provider: Option<&Provider>, path: &str, headers: &HeaderMap, body: Body) -> Result<Response, Stopped> {
+    authenticate(&proxy.gateway, headers)?;
+    let provider = provider.ok_or(PROVIDER_UNKNOWN)?;
+    if path != route(provider.dialect) {
+        return Err(ROUTE_UNKNOWN);
+    }
+    if !proxy.gateway.is_gated() {
+        return Err(NOT_LOADED);
+    }
+    let trace = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Traceparent::parse).ok_or(UNANNOUNCED)?;
+    let bytes = read(headers, body).await?;
+    let model = Model::parse(provider.dialect, &bytes).ok_or(MALFORMED)?;
+    let runs = proxy.ledger.origin(&trace.trace_id, &trace.span_id).await;
+    let run = runs.first().ok_or(UNANNOUNCED)?;
+    thawed(&proxy.ledger, &runs).await?;
+    every_result_known(&proxy.ledger, &runs, &model).await?;
+    let key = key(&proxy.vault, provider).await?;
+    let outgoing = outgoing(provider, path, headers, &key, model.with_usage(bytes.clone())).ok_or(MALFORMED)?;
+    let call = proxy.metering.begin(run.assistant, &provider.name, &model.name).await.map_err(unwritten)?;
+    let answer = match tokio::time::timeout(HEAD_WAIT, proxy.client.request(outgoing)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
+            tracing::warn!(provider = provider.name, connect = error.is_connect(), "the provider could not be reached");
+            // Only a call that surely never left costs nothing.
+            let ended = if error.is_connect() { proxy.metering.abandon(call).await } else { proxy.metering.settle(call, Default::default(), false).await };
+            ended.map_err(unwritten)?;
+            return Err(UNREACHABLE);
+        }
+        Err(_) => {
+            proxy.metering.settle(call, Default::default(), false).await.map_err(unwritten)?;
+            return Err(UNREACHABLE);
+        }
+    };
+    Ok(release(proxy.metering.clone(), call, provider.dialect, answer).await)
+}
+
+fn authenticate(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Stopped> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let shown = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).or_else(|| text(HeaderName::from_static("x-api-key")));
+    // The comparison needs the token.
+    let right = gateway.proxy_token().zip(shown).is_some_and(|(token, shown)| random::same(token.expose(), shown));
+    if right { Ok(()) } else { Err(TOKEN_WRONG) }
+}
+
+fn route(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::OpenaiCompletions => "chat/completions",
+        Dialect::AnthropicMessages => "v1/messages",
+    }
+}
+
+async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Stopped> {
+    let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|value| value == "identity");
+    if !plain {
+        return Err(ENCODED);
+    }
+    service::door::body(body, BODY_BYTES_MAX).await.map_err(|refusal| if refusal == service::Refusal::BODY_TOO_LARGE { TOO_LARGE } else { MALFORMED })
+}
+
+async fn thawed(ledger: &Ledger, runs: &[Run]) -> Result<(), Stopped> {
+    for run in runs {
+        if ledger.is_frozen(&run.session).await.map_err(unwritten)? {
+            return Err(FROZEN);
+        }
+    }
+    Ok(())
+}
+
+/// The second gate: each tool result in the request was decided about, or is one that OpenClaw makes up when a call never
+/// ran. Otherwise the session is frozen before a byte reaches the provider.
+async fn every_result_known(ledger: &Ledger, runs: &[Run], model: &Model) -> Result<(), Stopped> {
+    let mut open: Vec<String> = model.results.iter().filter(|result| !result.never_ran).map(|result| canonical_call_id(&result.call_id)).collect();
+    open.sort_unstable();
+    open.dedup();
+    if open.len() > ledger::RESULTS_MAX {
+        return Err(TOO_LARGE);
+    }
+    for run in runs {
+        if open.is_empty() {
+            break;
+        }
+        open = ledger.unknown(&run.session, open).await.map_err(unwritten)?;
+    }
+    if open.is_empty() {
+        return Ok(());
+    }
+    for run in runs {
+        tracing::error!(session = run.session, results = open.len(), "tool results without a verdict: the session is frozen");
+        ledger.freeze(&run.session, open.clone()).await.map_err(unwritten)?;
+    }
+    Err(FROZEN)
+}
+
+async fn key(vault: &Vault, provider: &Provider) -> Result<SecretString, Stopped> {
+    match vault.value(&format!("provider.{}", provider.name)).await {
+        Ok(key) => key.ok_or(KEY_MISSING),
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), provider = provider.name, "the provider's key cannot be read");
+            Err(KEY_MISSING)
+        }
+    }
+}
+
+/// Headers of OpenClaw that mean something to a provider. Everything else, its token above all, stays here.
+const FORWARDED: [&str; 5] = ["accept", "anthropic-beta", "anthropic-version", "content-type", "user-agent"];
+
+fn outgoing(provider: &Provider, path: &str, headers: &HeaderMap, key: &SecretString, body: Bytes) -> Option<Request<Body>> {
+    let mut request = Request::post(format!("{}/{path}", provider.url.trim_end_matches('/')));
+    for name in FORWARDED {
+        if let Some(value) = headers.get(name) {
+            request = request.header(name, value);
+        }
+    }
+    // The provider needs the key.
+    let (name, value) = match provider.dialect {
+        Dialect::OpenaiCompletions => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
+        Dialect::AnthropicMessages => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
+    };
+    let mut value = HeaderValue::from_str(&value).ok()?;
+    value.set_sensitive(true);
+    // An answer that we could not read would be one that we could not count.
+    request.header(name, value).header(header::ACCEPT_ENCODING, "identity").body(Body::from(body)).ok()
+}
+
+/// Headers of the provider that mean something to OpenClaw.
+fn returned(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "content-type" | "retry-after" | "request-id" | "x-request-id")
+        || name.as_str().starts_with("anthropic-ratelimit-")
+        || name.as_str().starts_with("x-ratelimit-")
+}
+
+async fn release(metering: Metering, call: OpenCall, dialect: Dialect, answer: hyper::Response<hyper::body::Incoming>) -> Response {
+    let (head, body) = answer.into_parts();
+    let streamed = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    let body = if streamed {
+        let (pieces, reader) = mpsc::channel(PIECES_MAX);
+        tokio::spawn(stream(metering, call, Counter::new(dialect), body, pieces));
+        Body::from_stream(futures_util::stream::unfold(reader, async |mut reader| reader.recv().await.map(|piece| (piece, reader))))
+    } else {
+        match whole(body).await {
+            Some(bytes) => {
+                let tokens = usage::of_answer(dialect, &bytes);
+                // A refusal of the provider has no usage, and none is missing.
+                let complete = tokens.is_some() || !head.status.is_success();
+                if metering.settle(call, tokens.unwrap_or_default(), complete).await.is_err() {
+                    return refusal(dialect, RECORDS);
+                }
+                Body::from(bytes)
+            }
+            None => {
+                let _ = metering.settle(call, Default::default(), false).await;
+                return refusal(dialect, UNREACHABLE);
+            }
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    response.headers_mut().extend(head.headers.into_iter().filter_map(|(name, value)| Some((name.filter(returned)?, value))));
+    response
+}
+
+async fn whole(body: hyper::body::Incoming) -> Option<Bytes> {
+    let limited = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
+    Some(tokio::time::timeout(HEAD_WAIT, limited.collect()).await.ok()?.ok()?.to_bytes())
+}
+
+type Piece = Result<Bytes, std::io::Error>;
+
+/// Passes the pieces on as they come. The call is settled before the piece that ends it is released.
+async fn stream(metering: Metering, call: OpenCall, mut counter: Counter, mut body: hyper::body::Incoming, pieces: mpsc::Sender<Piece>) {
+    let mut call = Some(call);
+    let broken = loop {
+        let frame = match tokio::time::timeout(IDLE_WAIT, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => break false,
+            Ok(Some(Err(_))) | Err(_) => break true,
+        };
+        let Ok(piece) = frame.into_data() else { continue };
+        counter.feed(&piece);
+        if counter.is_finished()
+            && let Some(call) = call.take()
+            && metering.settle(call, counter.tokens(), counter.is_complete()).await.is_err()
+        {
+            break true;
+        }
+        if pieces.send(Ok(piece)).await.is_err() {
+            // The reader left; what the provider counts from here on nobody sees.
+            break false;
+        }
+    };
+    if let Some(call) = call
+        && let Err(error) = metering.settle(call, counter.tokens(), counter.is_complete() && !broken).await
+    {
+        tracing::error!(%error, "a model call could not be counted");
+    }
+    if broken {
+        let _ = pieces.send(Err(std::io::Error::other("the provider's answer broke off"))).await;
+    }
+}
+
+fn unwritten(error: service::store::StoreError) -> Stopped {
+    tracing::error!(%error, "a model call could not be written down");
+    RECORDS
+}
+
+fn refusal(dialect: Dialect, stopped: Stopped) -> Response {
+    let error = json!({ "type": "gatehouse", "code": stopped.code, "message": stopped.message });
+    let body = match dialect {
+        Dialect::OpenaiCompletions => json!({ "error": error }),
+        Dialect::AnthropicMessages => json!({ "type": "error", "error": error }),
+    };
+    (stopped.status, Json(body)).into_response()
+}

@@ -1,0 +1,268 @@
+//! The one cupboard that speaks to OpenClaw: its process, its configuration, our connections to it, and whether it is
+//! well. Everybody else asks here.
+//!
+//! Well means: it answers, and our plugin is loaded. A gateway without the plugin is `Ungated`; the egress proxy then
+//! serves it no model call, so it can do nothing.
+
+mod connection;
+pub mod openclaw;
+mod process;
+
+pub use connection::{Access, CallError, Caller, Event};
+pub use process::{Keys, Program};
+
+use anyhow::{Context, bail};
+use connection::Reach;
+use http_body_util::BodyExt;
+use openclaw::{Home, PLUGIN_ID};
+use serde::Deserialize;
+use serde_json::json;
+use service::outward::HttpClient;
+use service::{Clock, SecretString, Stop, config};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use wire::fleet::{Gateway as State, GatewayState};
+
+/// How OpenClaw is run.
+#[derive(Clone, Debug)]
+pub enum Mode {
+    /// There is none: the agent serves its other doors.
+    None,
+    /// As our child.
+    Child { program: Program },
+    /// By somebody else (a systemd unit), who gets its keys from the same file.
+    Attach { address: SocketAddr, environment: PathBuf },
+}
+
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    state: watch::Sender<State>,
+    keys: Mutex<Option<Keys>>,
+    access: Mutex<Option<Access>>,
+    control: Mutex<Option<Caller>>,
+    clock: Clock,
+}
+
+/// A gateway that dies is started again after this, doubled each time up to the maximum.
+const RESTART_MS: u64 = 500;
+const RESTART_MS_MAX: u64 = 30_000;
+/// A run that lasted this long was no failed start.
+const STEADY_MS: u64 = 60_000;
+/// OpenClaw on a slow machine that does other things too.
+const READY_WAIT: Duration = Duration::from_secs(240);
+const READY_EACH: Duration = Duration::from_millis(200);
+/// How often its health is asked for, beside the events that it sends.
+const HEALTH_EACH_MS: u64 = 15_000;
+const CALL_WAIT: Duration = Duration::from_secs(10);
+
+/// Finding codes.
+pub const DOWN: &str = "gateway_down";
+pub const STARTING: &str = "gateway_starting";
+pub const UNGATED: &str = "plugin_not_loaded";
+
+impl Gateway {
+    pub fn new(clock: Clock) -> Gateway {
+        let state = watch::Sender::new(State { state: GatewayState::Absent, reason: None });
+        Gateway(Arc::new(Inner { state, keys: Mutex::default(), access: Mutex::default(), control: Mutex::default(), clock }))
+    }
+
+    pub fn state(&self) -> State {
+        self.0.state.borrow().clone()
+    }
+
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.0.state.subscribe()
+    }
+
+    pub fn is_gated(&self) -> bool {
+        self.0.state.borrow().state == GatewayState::Ready
+    }
+
+    /// The key that the plugin of the present start must show.
+    pub fn plugin_key(&self) -> Option<SecretString> {
+        lock(&self.0.keys).as_ref().map(|keys| keys.plugin_key.clone())
+    }
+
+    /// The token that model calls of the present start must show.
+    pub fn proxy_token(&self) -> Option<SecretString> {
+        lock(&self.0.keys).as_ref().map(|keys| keys.proxy_token.clone())
+    }
+
+    /// A connection of its own for one browser.
+    pub async fn browser(&self) -> anyhow::Result<(Caller, mpsc::Receiver<Event>)> {
+        let access = lock(&self.0.access).clone().context("OpenClaw is not ready")?;
+        connection::connect(&access, Reach::Browser).await
+    }
+
+    /// Says something to a session in our own name.
+    pub async fn tell(&self, session: &str, message: &str, key: &str) -> Result<(), CallError> {
+        let control = lock(&self.0.control).clone().ok_or(CallError::Ended)?;
+        let params = json!({ "sessionKey": session, "message": message, "idempotencyKey": key });
+        control.call("chat.send", params, CALL_WAIT).await.map(|_| ())
+    }
+
+    /// Keeps OpenClaw running until the stop. `started` is told before each start, with fresh keys in force.
+    pub async fn run(&self, mode: Mode, home: Home, client: HttpClient, stop: Stop, started: impl Fn() -> anyhow::Result<serde_json::Value>) {
+        let mut back_off_ms = RESTART_MS;
+        while !stop.is_stopped() {
+            let begun = self.0.clock.now().mono_ms;
+            let outcome = match &mode {
+                Mode::None => return,
+                Mode::Child { program } => self.child(program, &home, &client, &stop, &started).await,
+                Mode::Attach { address, environment } => self.attached(*address, environment, &client, &stop, &started).await,
+            };
+            *lock(&self.0.access) = None;
+            *lock(&self.0.control) = None;
+            if stop.is_stopped() {
+                return;
+            }
+            let reason = outcome.err().map_or_else(|| "it ended".to_owned(), |error| format!("{error:#}"));
+            tracing::warn!(reason, retry_ms = back_off_ms, "OpenClaw is down");
+            self.become_(GatewayState::Down, Some(DOWN));
+            if self.0.clock.now().mono_ms.saturating_sub(begun) > STEADY_MS {
+                back_off_ms = RESTART_MS;
+            }
+            stop.or(self.0.clock.sleep(back_off_ms)).await;
+            back_off_ms = (back_off_ms * 2).min(RESTART_MS_MAX);
+        }
+    }
+
+    async fn child(
+        &self,
+        program: &Program,
+        home: &Home,
+        client: &HttpClient,
+        stop: &Stop,
+        started: &impl Fn() -> anyhow::Result<serde_json::Value>,
+    ) -> anyhow::Result<()> {
+        let keys = Keys::draw();
+        *lock(&self.0.keys) = Some(keys.clone());
+        home.prepare(&started()?)?;
+        self.become_(GatewayState::Starting, Some(STARTING));
+        let mut child = process::start(program, home, &keys)?;
+        let access = Access { address: SocketAddr::from(([127, 0, 0, 1], program.port)), token: keys.gateway_token };
+        let outcome = tokio::select! {
+            outcome = self.attend(&access, client) => outcome,
+            ended = child.wait() => match ended {
+                Ok(status) => bail!("it ended with {status}; its log is `{}`", home.log().display()),
+                Err(error) => bail!("it cannot be waited for: {error}"),
+            },
+            () = stop.stopped() => Ok(()),
+        };
+        process::end(&mut child).await;
+        outcome
+    }
+
+    async fn attached(
+        &self,
+        address: SocketAddr,
+        environment: &std::path::Path,
+        client: &HttpClient,
+        stop: &Stop,
+        started: &impl Fn() -> anyhow::Result<serde_json::Value>,
+    ) -> anyhow::Result<()> {
+        let keys = read_keys(environment)?;
+        *lock(&self.0.keys) = Some(keys.clone());
+        started()?;
+        self.become_(GatewayState::Starting, Some(STARTING));
+        let access = Access { address, token: keys.gateway_token };
+        stop.or(self.attend(&access, client)).await.unwrap_or(Ok(()))
+    }
+
+    /// Waits until it is ready, then watches over it until it is not.
+    async fn attend(&self, access: &Access, client: &HttpClient) -> anyhow::Result<()> {
+        tokio::time::timeout(READY_WAIT, ready(access.address, client)).await.context("it did not become ready in time")?;
+        let (control, mut events) = connection::connect(access, Reach::Control).await?;
+        *lock(&self.0.control) = Some(control.clone());
+        *lock(&self.0.access) = Some(access.clone());
+        loop {
+            let health = control.call("health", json!({}), CALL_WAIT).await.context("asking for its health")?;
+            self.judge(health.get());
+            let next = self.0.clock.sleep(HEALTH_EACH_MS);
+            tokio::pin!(next);
+            loop {
+                tokio::select! {
+                    () = &mut next => break,
+                    event = events.recv() => match event {
+                        Some(event) if event.name == "health" => self.judge(event.payload.get()),
+                        Some(_) => {}
+                        None => bail!("the control connection ended"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ready only with our plugin among the loaded and not among the broken.
+    fn judge(&self, health: &str) {
+        let plugins = serde_json::from_str::<Health>(health).ok().and_then(|health| health.plugins);
+        match plugins {
+            Some(plugins) if plugins.loaded.iter().any(|id| id == PLUGIN_ID) && !plugins.errors.to_string().contains(PLUGIN_ID) => {
+                self.become_(GatewayState::Ready, None)
+            }
+            _ => self.become_(GatewayState::Ungated, Some(UNGATED)),
+        }
+    }
+
+    fn become_(&self, state: GatewayState, reason: Option<&str>) {
+        let next = State { state, reason: reason.map(str::to_owned) };
+        let changed = self.0.state.send_if_modified(|now| {
+            let changed = *now != next;
+            now.clone_from(&next);
+            changed
+        });
+        if changed {
+            tracing::info!(gateway.state = ?state, "the gateway changed");
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Health {
+    plugins: Option<Plugins>,
+}
+
+#[derive(Deserialize)]
+struct Plugins {
+    #[serde(default)]
+    loaded: Vec<String>,
+    #[serde(default)]
+    errors: serde_json::Value,
+}
+
+async fn ready(address: SocketAddr, client: &HttpClient) {
+    let Ok(uri) = format!("http://{address}/readyz").parse::<axum::http::Uri>() else { return };
+    loop {
+        if let Ok(Ok(answer)) = tokio::time::timeout(CALL_WAIT, client.get(uri.clone())).await {
+            let sound = answer.status().is_success();
+            // Read to its end, so that the connection can be used again.
+            let _ = tokio::time::timeout(CALL_WAIT, answer.into_body().collect()).await;
+            if sound {
+                return;
+            }
+        }
+        // The wait is for another process, whose time no clock of ours moves.
+        tokio::time::sleep(READY_EACH).await;
+    }
+}
+
+/// `NAME=value` lines, as systemd's EnvironmentFile takes them.
+fn read_keys(path: &std::path::Path) -> anyhow::Result<Keys> {
+    let text = String::from_utf8(config::read_private(path)?).context("the keys of the gateway are text")?;
+    let of = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let secret = SecretString::new(value.with_context(|| format!("`{}` lacks {name}", path.display()))?.trim().to_owned());
+        service::log::know(&secret);
+        anyhow::Ok(secret)
+    };
+    Ok(Keys { gateway_token: of("OPENCLAW_GATEWAY_TOKEN")?, plugin_key: of("GATEHOUSE_PLUGIN_KEY")?, proxy_token: of("GATEHOUSE_PROXY_TOKEN")? })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,190 @@
+//! What OpenClaw finds when it starts: its configuration and our plugin, written anew each time.
+//!
+//! OpenClaw's own files hold no secret: the configuration names environment variables, whose values are drawn for each
+//! start and never touch a disk in the demo. The provider's key is not among them; it stays in the vault.
+
+use anyhow::Context;
+use serde_json::{Map, Value, json};
+use service::config::{private_folder, write_private};
+use std::path::{Path, PathBuf};
+
+/// The id under which OpenClaw lists our plugin.
+pub const PLUGIN_ID: &str = "gatehouse";
+
+const PLUGIN_FILES: [(&str, &str); 3] = [
+    ("index.js", include_str!("../../../packaging/openclaw-plugin/index.js")),
+    ("openclaw.plugin.json", include_str!("../../../packaging/openclaw-plugin/openclaw.plugin.json")),
+    ("package.json", include_str!("../../../packaging/openclaw-plugin/package.json")),
+];
+
+/// A model provider as the operator configured it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    pub name: String,
+    pub dialect: Dialect,
+    /// The provider's own base URL.
+    pub url: String,
+    pub models: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    OpenaiCompletions,
+    AnthropicMessages,
+}
+
+impl Dialect {
+    pub const NAMES: &'static [&'static str] = &["openai-completions", "anthropic-messages"];
+
+    pub fn parse(name: &str) -> Option<Dialect> {
+        match name {
+            "openai-completions" => Some(Dialect::OpenaiCompletions),
+            "anthropic-messages" => Some(Dialect::AnthropicMessages),
+            _ => None,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::OpenaiCompletions => "openai-completions",
+            Dialect::AnthropicMessages => "anthropic-messages",
+        }
+    }
+}
+
+/// Where OpenClaw keeps its things.
+#[derive(Clone, Debug)]
+pub struct Home {
+    pub folder: PathBuf,
+}
+
+impl Home {
+    pub fn workspace(&self) -> PathBuf {
+        self.folder.join("workspace")
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.join("openclaw.json")
+    }
+
+    pub fn plugin(&self) -> PathBuf {
+        self.folder.join("plugin").join(PLUGIN_ID)
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("gateway.log")
+    }
+
+    /// Writes the configuration and the plugin.
+    pub fn prepare(&self, config: &Value) -> anyhow::Result<()> {
+        for folder in [self.folder.clone(), self.workspace(), self.folder.join("home"), self.folder.join("state"), self.plugin()] {
+            private_folder(&folder)?;
+        }
+        for (name, text) in PLUGIN_FILES {
+            write_private(&self.plugin().join(name), text.as_bytes()).context("writing our plugin for OpenClaw")?;
+        }
+        let text = serde_json::to_string_pretty(config).context("OpenClaw's configuration is JSON")?;
+        write_private(&self.config(), text.as_bytes()).context("writing OpenClaw's configuration")
+    }
+}
+
+/// OpenClaw's configuration.
+pub struct Plan<'a> {
+    pub providers: &'a [Provider],
+    /// `provider/model` of the assistant.
+    pub model: &'a str,
+    pub egress: std::net::SocketAddr,
+    pub plugin_socket: &'a Path,
+    pub tools: Vec<&'a str>,
+}
+
+pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
+    let providers: Map<String, Value> = plan
+        .providers
+        .iter()
+        .map(|provider| {
+            let models: Vec<Value> = provider.models.iter().map(|model| model_entry(model)).collect();
+            let entry = json!({
+                "baseUrl": format!("http://{}/llm/{}", plan.egress, provider.name),
+                "apiKey": "${GATEHOUSE_PROXY_TOKEN}",
+                "api": provider.dialect.name(),
+                "models": models,
+            });
+            (provider.name.clone(), entry)
+        })
+        .collect();
+    json!({
+        "gateway": {
+            "mode": "local", "bind": "loopback",
+            "auth": { "mode": "token", "token": "${OPENCLAW_GATEWAY_TOKEN}" },
+            "controlUi": { "enabled": false, "sessionObserver": false },
+            "terminal": { "enabled": false },
+        },
+        // Otherwise it writes into a folder of /tmp that every user shares.
+        "logging": { "file": home.folder.join("openclaw.log") },
+        "update": { "checkOnStart": false },
+        "telemetry": { "enabled": false },
+        "cron": { "enabled": false },
+        "browser": { "enabled": false },
+        "discovery": { "mdns": { "mode": "off" } },
+        "agents": { "defaults": {
+            "workspace": home.workspace(), "skipBootstrap": true,
+            "model": { "primary": plan.model },
+            // Side calls (titles, recaps) carry no trace, so nothing could tell whose they are: they are switched off.
+            "utilityModel": "",
+            "heartbeat": { "every": "0m" },
+        } },
+        // `replace` keeps OpenClaw from finding other providers, which would not pass the egress proxy.
+        "models": { "mode": "replace", "providers": providers },
+        "tools": {
+            // Both wrap other tools, so that the name on the wire would not be the tool that runs.
+            "toolSearch": false, "codeMode": false,
+            "allow": plan.tools,
+            "media": { "image": { "enabled": false }, "audio": { "enabled": false }, "video": { "enabled": false } },
+        },
+        "plugins": {
+            "allow": [PLUGIN_ID],
+            "slots": { "memory": "none" },
+            "load": { "paths": [home.plugin()] },
+            "entries": { PLUGIN_ID: {
+                "enabled": true,
+                "hooks": { "allowConversationAccess": true },
+                "config": { "socket": plan.plugin_socket },
+            } },
+        },
+    })
+}
+
+fn model_entry(id: &str) -> Value {
+    json!({
+        "id": id, "name": id, "reasoning": false, "input": ["text"],
+        // Costs are ours to know: the egress proxy counts tokens, the hub prices them.
+        "cost": { "input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0 },
+        "contextWindow": 200_000, "maxTokens": 8192,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_holds_no_secret_and_leads_every_model_call_through_us() {
+        let providers =
+            [Provider { name: "scripted".into(), dialect: Dialect::OpenaiCompletions, url: "http://127.0.0.1:9/v1".into(), models: vec!["scripted-1".into()] }];
+        let plan = Plan {
+            providers: &providers,
+            model: "scripted/scripted-1",
+            egress: "127.0.0.1:8411".parse().unwrap(),
+            plugin_socket: Path::new("/s"),
+            tools: vec!["read"],
+        };
+        let config = config(&Home { folder: "/h".into() }, &plan);
+        assert_eq!(config["models"]["providers"]["scripted"]["baseUrl"], "http://127.0.0.1:8411/llm/scripted");
+        assert_eq!(config["models"]["mode"], "replace");
+        assert_eq!(config["plugins"]["allow"], json!(["gatehouse"]));
+        let text = config.to_string();
+        assert!(!text.contains("127.0.0.1:9/"), "the provider's address is the agent's business");
+        assert_eq!(redact::find(&text), []);
+    }
+}

@@ -1,0 +1,123 @@
+//! OpenClaw as a child process: started with its own home, ended with us, its output in a file of bounded size.
+
+use super::openclaw::Home;
+use anyhow::Context;
+use service::SecretString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::{Child, Command};
+
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub node: PathBuf,
+    pub openclaw: PathBuf,
+    pub port: u16,
+}
+
+/// What OpenClaw gets to know for one start, in its environment.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// For us, to open connections to it.
+    pub gateway_token: SecretString,
+    /// For its plugin, to speak on our socket.
+    pub plugin_key: SecretString,
+    /// For its model calls, to pass our egress proxy.
+    pub proxy_token: SecretString,
+}
+
+impl Keys {
+    pub fn draw() -> Keys {
+        let draw = || {
+            let secret = SecretString::new(service::random::token());
+            service::log::know(&secret);
+            secret
+        };
+        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw() }
+    }
+
+    /// The environment, as OpenClaw's configuration and our plugin name it. A child's environment is where they must go.
+    fn variables(&self) -> [(&'static str, &str); 3] {
+        [
+            ("OPENCLAW_GATEWAY_TOKEN", self.gateway_token.expose()),
+            ("GATEHOUSE_PLUGIN_KEY", self.plugin_key.expose()),
+            ("GATEHOUSE_PROXY_TOKEN", self.proxy_token.expose()),
+        ]
+    }
+}
+
+/// A log that is larger than this when OpenClaw starts makes room for a new one; one old one is kept.
+const LOG_BYTES_MAX: u64 = 512_000;
+/// OpenClaw writes its sessions down before it ends; then it is killed.
+const TERM_WAIT: Duration = Duration::from_secs(15);
+
+pub fn start(program: &Program, home: &Home, keys: &Keys) -> anyhow::Result<Child> {
+    let log = log_file(&home.log())?;
+    let mut command = Command::new(&program.node);
+    command
+        .arg(&program.openclaw)
+        .args(["gateway", "run", "--port", &program.port.to_string()])
+        .env_clear()
+        .envs(keys.variables())
+        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()))
+        .env("LANG", "C.UTF-8")
+        .env("HOME", home.folder.join("home"))
+        .env("OPENCLAW_STATE_DIR", home.folder.join("state"))
+        .env("OPENCLAW_CONFIG_PATH", home.config())
+        .env("OPENCLAW_DISABLE_BONJOUR", "1")
+        .env("OPENCLAW_NO_RESPAWN", "1")
+        .env("OPENCLAW_SKIP_CHANNELS", "1")
+        .env("OPENCLAW_EXEC_SHELL_SNAPSHOT", "0")
+        .current_dir(home.workspace())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().context("sharing the log of OpenClaw")?)
+        .stderr(log)
+        // Its own group, so that a Ctrl-C in a terminal reaches it through us, in order.
+        .process_group(0)
+        .kill_on_drop(true);
+    end_with_us(&mut command);
+    command.spawn().with_context(|| format!("OpenClaw could not be started with `{}`", program.node.display()))
+}
+
+/// Asks it to end, then ends it, with everything it started.
+pub async fn end(child: &mut Child) {
+    let Some(pid) = child.id() else { return };
+    signal_group(pid, libc::SIGTERM);
+    if tokio::time::timeout(TERM_WAIT, child.wait()).await.is_err() {
+        tracing::warn!("OpenClaw did not end when asked; killing it");
+    }
+    signal_group(pid, libc::SIGKILL);
+    let _ = child.wait().await;
+}
+
+fn log_file(path: &Path) -> anyhow::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if std::fs::metadata(path).is_ok_and(|about| about.len() > LOG_BYTES_MAX) {
+        std::fs::rename(path, path.with_extension("log.1")).context("making room in OpenClaw's log")?;
+    }
+    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).with_context(|| format!("opening `{}`", path.display()))
+}
+
+/// When this process dies, even by kill -9, the kernel ends OpenClaw: an assistant never runs without its agent.
+#[expect(unsafe_code, reason = "the standard library has no safe form; between fork and exec only prctl is called, which is async-signal-safe")]
+fn end_with_us(command: &mut Command) {
+    let parent = std::process::id();
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            // We may have died before the call.
+            if libc::getppid() != parent as i32 {
+                return Err(std::io::Error::other("the agent is gone"));
+            }
+            Ok(())
+        });
+    }
+}
+
+#[expect(unsafe_code, reason = "the standard library cannot signal a process group")]
+fn signal_group(pid: u32, signal: i32) {
+    // A group that is gone already needs no signal.
+    let _ = unsafe { libc::killpg(pid as i32, signal) };
+}

@@ -1,0 +1,236 @@
+//! The link to the hub: one WebSocket that this host opens, proves itself on, and speaks its state into.
+//!
+//! Nothing of the tenant depends on it: when the hub is away, everything here goes on, and what the hub must know waits in
+//! the store. A heartbeat is the whole present state, and usage rows are absolute, so whatever is lost is sent again.
+
+pub mod enrol;
+
+use crate::approvals::Approvals;
+use crate::gateway::{self, Gateway};
+use crate::identity::{HostKey, Identity};
+use crate::ledger::Ledger;
+use crate::metering::Metering;
+use anyhow::{Context, bail};
+use futures_util::{SinkExt, StreamExt};
+use service::{Clock, Stop, random};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use wire::fleet::{GatewayState, HealthFinding, Severity};
+use wire::link::{self, Ack, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, Refuse, Usage, Welcome};
+use wire::usage::UsageRow;
+
+pub struct HubLink {
+    pub hub: String,
+    pub clock: Clock,
+    pub stop: Stop,
+    pub identity: Identity,
+    pub key: HostKey,
+    /// Drawn anew for each start.
+    pub boot_id: String,
+    pub gateway: Gateway,
+    pub approvals: Approvals,
+    pub ledger: Ledger,
+    pub metering: Metering,
+    pub since: Mutex<HashMap<String, i64>>,
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+const CONNECT_WAIT: Duration = Duration::from_secs(15);
+/// Between two tries: from one second to one minute, anywhere in between, so that a fleet does not come back at once.
+const RETRY_MS: u64 = 1_000;
+const RETRY_MS_MAX: u64 = 60_000;
+/// What the hub may ask for as the time between two heartbeats.
+const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 200..=300_000;
+/// A usage frame that nobody acknowledged by then is sent again.
+const ACK_WAIT_MS: u64 = 30_000;
+/// Findings and questions that one heartbeat names.
+const NAMED_MAX: usize = 64;
+
+impl HubLink {
+    /// Keeps the link until the stop.
+    pub async fn run(&self) {
+        let mut back_off_ms = RETRY_MS;
+        while !self.stop.is_stopped() {
+            let mut welcomed = false;
+            // On the heap: the handshake's state is large and rarely in use.
+            let outcome = self.stop.or(Box::pin(self.hold(&mut welcomed))).await;
+            match outcome {
+                None => return,
+                Some(Err(error)) => tracing::warn!(error = format!("{error:#}"), "the link to the hub is down"),
+                Some(Ok(())) => tracing::info!("the hub closed the link"),
+            }
+            if welcomed {
+                back_off_ms = RETRY_MS;
+            }
+            let jittered = RETRY_MS.min(back_off_ms) / 2 + random::below(back_off_ms);
+            if self.stop.or(self.clock.sleep(jittered)).await.is_none() {
+                return;
+            }
+            back_off_ms = (back_off_ms * 2).min(RETRY_MS_MAX);
+        }
+    }
+
+    async fn hold(&self, welcomed: &mut bool) -> anyhow::Result<()> {
+        let (mut socket, welcome) = tokio::time::timeout(CONNECT_WAIT, self.connect()).await.context("the hub did not complete the handshake in time")??;
+        *welcomed = true;
+        tracing::info!(host.id = %self.identity.host_id, "the link to the hub is up");
+        let heartbeat_ms = welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
+        let (mut gateway, mut usage, mut frozen) = (self.gateway.watch(), self.metering.changes(), self.ledger.watch_frozen());
+        let mut approvals = self.approvals.changes();
+        let mut seq = 0_u64;
+        let mut sent: Option<(String, Vec<UsageRow>)> = None;
+        let beat = self.clock.sleep(0);
+        let ack_late = self.clock.sleep(u64::MAX);
+        tokio::pin!(beat, ack_late);
+        self.send_usage(&mut socket, &mut sent).await?;
+        loop {
+            tokio::select! {
+                message = socket.next() => {
+                    let Some(text) = text_of(message)? else { continue };
+                    let frame = Frame::parse(&text).context("the hub sent something that is no frame")?;
+                    match frame.kind {
+                        "ack" => {
+                            let Some(Ack { of }) = frame.body(&[]) else { bail!("the hub sent an unreadable ack") };
+                            if let Some((_, rows)) = sent.take_if(|(id, _)| *id == of) {
+                                self.metering.acked(rows).await?;
+                                ack_late.set(self.clock.sleep(u64::MAX));
+                                self.send_usage(&mut socket, &mut sent).await?;
+                            }
+                            continue;
+                        }
+                        "refuse" => bail!("the hub refused the link: {}", frame.body::<Refuse>(&[]).map_or_else(|| "no code".to_owned(), |refuse| refuse.code)),
+                        // A later hub may say more than we know.
+                        _ => continue,
+                    }
+                }
+                changed = usage.changed() => {
+                    changed?;
+                    if sent.is_none() {
+                        self.send_usage(&mut socket, &mut sent).await?;
+                        ack_late.set(self.clock.sleep(ACK_WAIT_MS));
+                    }
+                    continue;
+                }
+                () = &mut ack_late => {
+                    sent = None;
+                    self.send_usage(&mut socket, &mut sent).await?;
+                    ack_late.set(self.clock.sleep(ACK_WAIT_MS));
+                    continue;
+                }
+                () = &mut beat => {}
+                changed = gateway.changed() => changed?,
+                changed = frozen.changed() => changed?,
+                // Lagging behind is as good a reason for a heartbeat as a change.
+                _ = approvals.recv() => {}
+            }
+            seq += 1;
+            let heartbeat = self.heartbeat(seq).await?;
+            send(&mut socket, link::frame("heartbeat", &format!("h{seq}"), &heartbeat)).await?;
+            beat.set(self.clock.sleep(heartbeat_ms));
+        }
+    }
+
+    async fn connect(&self) -> anyhow::Result<(Socket, Welcome)> {
+        let url = format!("{}/link", self.hub.replacen("http", "ws", 1));
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(FRAME_BYTES_MAX))
+            .max_frame_size(Some(FRAME_BYTES_MAX))
+            .read_buffer_size(8 * 1024)
+            .write_buffer_size(0);
+        let (mut socket, _) = tokio_tungstenite::connect_async_with_config(url, Some(config), true)
+            .await
+            .with_context(|| format!("the hub at {} cannot be reached", self.hub))?;
+        let challenge: Challenge = expect(&mut socket, "challenge").await?;
+        let host_id = self.identity.host_id;
+        let signature = self.key.sign(&link::hello_statement(&challenge.nonce, host_id, &self.boot_id));
+        let hello = Hello {
+            min: link::VERSION_MIN,
+            max: link::VERSION_MAX,
+            host_id,
+            boot_id: self.boot_id.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            signature,
+        };
+        send(&mut socket, link::frame("hello", "hello", &hello)).await?;
+        let welcome = expect(&mut socket, "welcome").await?;
+        Ok((socket, welcome))
+    }
+
+    async fn heartbeat(&self, seq: u64) -> anyhow::Result<Heartbeat> {
+        let mut approvals = self.approvals.open().await?;
+        approvals.truncate(NAMED_MAX);
+        let findings = self.findings().await?;
+        Ok(Heartbeat { seq, uptime_ms: self.clock.now().mono_ms, gateway: self.gateway.state(), findings, approvals })
+    }
+
+    /// What an operator should know, with the time since when it holds.
+    async fn findings(&self) -> anyhow::Result<Vec<HealthFinding>> {
+        let state = self.gateway.state();
+        let mut findings = Vec::new();
+        let severity = match state.state {
+            GatewayState::Down | GatewayState::Ungated => Some(Severity::Fail),
+            GatewayState::Starting => Some(Severity::Warn),
+            GatewayState::Absent | GatewayState::Ready => None,
+        };
+        let gateway_code = state.reason.filter(|_| severity.is_some()).unwrap_or_else(|| gateway::DOWN.to_owned());
+        let now_ms = self.clock.wall_ms();
+        {
+            let mut since = self.since.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            since.retain(|code, _| severity.is_some() && *code == gateway_code);
+            if let Some(severity) = severity {
+                let since_ms = *since.entry(gateway_code.clone()).or_insert(now_ms);
+                findings.push(HealthFinding { code: gateway_code, severity, since_ms, detail: String::new() });
+            }
+        }
+        for (session, since_ms) in self.ledger.frozen().await? {
+            findings.push(HealthFinding { code: "session_frozen".to_owned(), severity: Severity::Fail, since_ms, detail: session });
+        }
+        findings.truncate(NAMED_MAX);
+        Ok(findings)
+    }
+
+    async fn send_usage(&self, socket: &mut Socket, sent: &mut Option<(String, Vec<UsageRow>)>) -> anyhow::Result<()> {
+        let rows = self.metering.unsent().await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let id = format!("u{}", random::token());
+        let usage = Usage { rows };
+        send(socket, link::frame("usage", &id, &usage)).await?;
+        *sent = Some((id, usage.rows));
+        Ok(())
+    }
+}
+
+async fn expect<T: for<'a> serde::Deserialize<'a>>(socket: &mut Socket, kind: &str) -> anyhow::Result<T> {
+    loop {
+        let Some(text) = text_of(socket.next().await)? else { continue };
+        let frame = Frame::parse(&text).context("the hub sent something that is no frame")?;
+        if frame.kind == "refuse" {
+            bail!("the hub refused the link: {}", frame.body::<Refuse>(&[]).map_or_else(|| "no code".to_owned(), |refuse| refuse.code));
+        }
+        if frame.kind == kind {
+            return frame.body(&[]).with_context(|| format!("the hub's {kind} is unreadable"));
+        }
+    }
+}
+
+/// The text of a message; `None` for one without.
+fn text_of(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>) -> anyhow::Result<Option<String>> {
+    match message {
+        Some(Ok(Message::Text(text))) => Ok(Some(text.as_str().to_owned())),
+        Some(Ok(Message::Close(_))) | None => bail!("the hub closed the link"),
+        Some(Ok(_)) => Ok(None),
+        Some(Err(error)) => Err(error).context("the link broke"),
+    }
+}
+
+async fn send(socket: &mut Socket, text: String) -> anyhow::Result<()> {
+    tokio::time::timeout(CONNECT_WAIT, socket.send(Message::text(text))).await.context("the hub takes nothing")?.context("the link broke")
+}

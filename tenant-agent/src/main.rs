@@ -1,0 +1,170 @@
+//! `tenant-agent`: parse, read the configuration, build, run.
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+use service::text::Language;
+use service::{Clock, SecretString, Stop, log};
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tenant_agent::console::{self, Verb};
+use tenant_agent::people::Role;
+use tenant_agent::{Agent, Settings, agent};
+
+/// The agent beside OpenClaw: chat, approvals, secrets and metering of one tenant.
+#[derive(Parser)]
+#[command(name = "tenant-agent", version)]
+struct Cli {
+    /// The configuration.
+    #[arg(long, global = true, default_value = "/etc/gatehouse/agent.toml")]
+    config: PathBuf,
+    /// Print one line of JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent until it is told to stop.
+    Run,
+    /// Bring this host to the hub, once. The one-time token is read from standard input.
+    Enrol,
+    /// Print a one-time link for the first owner. An earlier unused link dies.
+    OwnerLink,
+    /// Say how the running agent is.
+    Status,
+    /// Let a frozen session go on. Its unchecked tool results are excused by name, and the audit keeps who did it.
+    Unfreeze {
+        /// As `status` prints it.
+        session: String,
+    },
+    /// The persons of this tenant.
+    Person {
+        #[command(subcommand)]
+        command: PersonCommand,
+    },
+    /// The secrets of this tenant.
+    Vault {
+        #[command(subcommand)]
+        command: VaultCommand,
+    },
+    /// Check the configuration and print what it comes to.
+    CheckConfig,
+}
+
+#[derive(Subcommand)]
+enum PersonCommand {
+    /// Add a person. The password is read from standard input; a newline at its end is not part of it.
+    Add {
+        name: String,
+        #[arg(long, value_parser = ["owner", "approver", "member"], default_value = "member")]
+        role: String,
+        #[arg(long, value_parser = ["de", "en"], default_value = "de")]
+        lang: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum VaultCommand {
+    /// Keep a value under a name. The value is read from standard input; a newline at its end is not part of it.
+    Set { name: String },
+}
+
+/// sysexits: the configuration is wrong, and starting again will not help.
+const EXIT_CONFIG: u8 = 78;
+/// The verb was understood and could not be done.
+const EXIT_REFUSED: u8 = 3;
+const INPUT_BYTES_MAX: u64 = 64 * 1024;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log::start();
+    let settings = match Settings::read(&cli.config) {
+        Ok(settings) => settings,
+        Err(error) => return fail(&cli, EXIT_CONFIG, &error),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).max_blocking_threads(BLOCKING_MAX).enable_all().build();
+    let outcome = runtime.context("starting the runtime").and_then(|runtime| runtime.block_on(act(&cli, settings)));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => fail(&cli, 1, &error),
+    }
+}
+
+/// The agent waits more than it computes, on the smallest VPS there is.
+const WORKERS: usize = 2;
+/// Store reads and password hashes.
+const BLOCKING_MAX: usize = 8;
+
+async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
+    let verb = match &cli.command {
+        Command::Run => return run(settings).await,
+        Command::Enrol => {
+            let token = from_stdin("the one-time token")?;
+            let identity = agent::enrol(&settings, &token).await?;
+            let facts = serde_json::json!({ "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id });
+            return Ok(say(cli, &facts, &format!("enrolled as {} of {}", identity.host_id, identity.tenant_id)));
+        }
+        Command::CheckConfig => {
+            let facts = serde_json::json!({ "ok": true, "origin": settings.origin, "state_folder": settings.state_folder });
+            return Ok(say(cli, &facts, &format!("the configuration is usable: {settings:#?}")));
+        }
+        Command::OwnerLink => Verb::OwnerLink {},
+        Command::Status => Verb::Status {},
+        Command::Unfreeze { session } => Verb::Unfreeze { session: session.clone() },
+        Command::Person { command: PersonCommand::Add { name, role, lang } } => Verb::PersonAdd {
+            name: name.clone(),
+            // clap has checked both.
+            role: Role::parse(role).unwrap_or(Role::Member),
+            lang: Language::parse(lang).unwrap_or_default(),
+            // The console carries the password to the hash.
+            password: from_stdin("the password")?.expose().trim_end_matches('\n').to_owned(),
+        },
+        Command::Vault { command: VaultCommand::Set { name } } => {
+            // The console carries the value to the vault.
+            Verb::VaultSet { name: name.clone(), value: from_stdin("the value")?.expose().trim_end_matches('\n').to_owned() }
+        }
+    };
+    let answer = console::say(&settings.console_socket(), &verb).await?;
+    let text = match (answer["link"].as_str(), answer["message"].as_str()) {
+        (Some(link), _) => link.to_owned(),
+        (_, Some(message)) => message.to_owned(),
+        _ => serde_json::to_string_pretty(&answer)?,
+    };
+    Ok(say(cli, &answer, &text))
+}
+
+async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+    let stop = Stop::default();
+    stop.on_signals()?;
+    let agent = Agent::start(settings, Clock::system(), stop.clone()).await?;
+    stop.stopped().await;
+    tracing::info!("stopping");
+    agent.stopped().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn from_stdin(what: &str) -> anyhow::Result<SecretString> {
+    let mut text = String::new();
+    std::io::stdin().take(INPUT_BYTES_MAX).read_to_string(&mut text).with_context(|| format!("reading {what} from standard input"))?;
+    anyhow::ensure!(!text.trim().is_empty(), "{what} must come on standard input");
+    Ok(SecretString::new(text))
+}
+
+fn say(cli: &Cli, facts: &Value, text: &str) -> ExitCode {
+    println!("{}", if cli.json { facts.to_string() } else { text.to_owned() });
+    if facts["ok"] == true { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) }
+}
+
+fn fail(cli: &Cli, code: u8, error: &anyhow::Error) -> ExitCode {
+    let message = log::masked(&format!("{error:#}"));
+    if cli.json {
+        println!("{}", serde_json::json!({ "ok": false, "code": "failed", "message": message }));
+    } else {
+        eprintln!("tenant-agent: {message}");
+    }
+    ExitCode::from(code)
+}

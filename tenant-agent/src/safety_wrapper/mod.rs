@@ -1,0 +1,317 @@
+//! The way of a tool call: the plugin asks on a unix socket, and the call runs only if [`SafetyWrapper::decide`] says so.
+//!
+//! `decide` is the one page on which every step that can stop a call stands in order.
+
+mod target;
+
+use crate::approvals::{self, Approvals, Asked, Question};
+use crate::audit::{self, Deed};
+use crate::bundle::Bundle;
+use crate::gateway::Gateway;
+use crate::identity::Identity;
+use crate::ledger::{self, Entry, Ledger, Run, Verdict, canonical_call_id};
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::post;
+use axum::{Json, Router};
+use policy::{Call, Class, Digest, Finding};
+use serde_json::{Value, json};
+use service::door::{self, PeerUid};
+use service::store::StoreError;
+use service::{Clock, Refusal, Store, Tx, random};
+use std::path::PathBuf;
+use std::sync::Arc;
+use wire::approval::{Approval, ApprovalState, Detail};
+use wire::plugin::{Announce, Answer, Decide, Outcome};
+
+pub struct SafetyWrapper {
+    pub store: Store,
+    pub clock: Clock,
+    pub bundle: Arc<Bundle>,
+    pub identity: Identity,
+    pub approvals: Approvals,
+    pub ledger: Ledger,
+    pub gateway: Gateway,
+    pub workspace: PathBuf,
+    /// The user that OpenClaw runs as.
+    pub gateway_uid: u32,
+}
+
+/// A held call waits this long for a person; then the model hears that the question stands.
+pub const HOLD_MS: u64 = 60_000;
+/// Arguments may hold a whole file.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Ids and names that OpenClaw gives; longer ones are not its own.
+const NAME_BYTES_MAX: usize = 256;
+/// Detail values are shown to people; the digest covers the whole.
+const DETAIL_BYTES_MAX: usize = 16 * 1024;
+
+const WRONG_KEY: Refusal = Refusal::new(axum::http::StatusCode::FORBIDDEN, "plugin_unknown");
+
+pub fn routes(wrapper: Arc<SafetyWrapper>) -> Router {
+    Router::new()
+        .route("/announce", post(announce))
+        .route("/decide", post(decide))
+        .route("/result", post(result))
+        .layer(middleware::from_fn_with_state(wrapper.clone(), only_the_plugin))
+        .with_state(wrapper)
+}
+
+async fn only_the_plugin(State(wrapper): State<Arc<SafetyWrapper>>, request: Request, next: Next) -> Result<Response, Refusal> {
+    let uid = request.extensions().get::<PeerUid>().map(|peer| peer.0);
+    let shown = header(request.headers(), "x-gatehouse-key");
+    // The comparison needs the key.
+    let right = wrapper.gateway.plugin_key().is_some_and(|key| random::same(key.expose(), shown));
+    if uid != Some(wrapper.gateway_uid) || !right {
+        tracing::warn!(peer.uid = ?uid, "somebody who is not the plugin spoke on its socket");
+        return Err(WRONG_KEY);
+    }
+    Ok(next.run(request).await)
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+async fn announce(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Announce>) -> Result<Json<Value>, Refusal> {
+    let Announce { agent_id, session_key, trace_id, span_id, .. } = body.0;
+    let assistant = wrapper.identity.assistant(&agent_id).ok_or(Refusal::FORBIDDEN)?;
+    if trace_id.is_empty() || [&session_key, &trace_id, &span_id].iter().any(|name| name.len() > NAME_BYTES_MAX) {
+        return Err(Refusal::BODY_MALFORMED);
+    }
+    wrapper.ledger.announce(&trace_id, &span_id, Run { assistant, session: session_key });
+    Ok(Json(json!({ "ok": true })))
+}
+
+async fn decide(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Decide, BODY_BYTES_MAX>) -> Result<Json<Answer>, Refusal> {
+    let answer = wrapper.decide(body.0).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a call could not be decided; refused");
+        refused("Gatehouse could not write its records, so nothing is run. Tell the user.")
+    });
+    Ok(Json(answer))
+}
+
+async fn result(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Outcome>) -> Result<Json<Value>, Refusal> {
+    wrapper.ledger.ended(body.0.session_key, canonical_call_id(&body.0.call_id)).await?;
+    Ok(Json(json!({ "ok": true })))
+}
+
+/// What the checks have found out about a call.
+struct Known {
+    question: Question,
+    call_id: String,
+}
+
+impl SafetyWrapper {
+    async fn decide(&self, ask: Decide) -> Result<Answer, StoreError> {
+        let Some(assistant) = self.identity.assistant(&ask.agent_id) else { return Ok(refused("This assistant is not known here.")) };
+        let call_id = canonical_call_id(&ask.call_id);
+        if call_id.is_empty() || [&ask.session_key, &ask.call_id, &ask.tool].iter().any(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
+            return Ok(refused("This call has no usable id, so it cannot be checked."));
+        }
+        let resolved = target::resolve(&self.bundle.rules, &ask.tool, &ask.params, &self.workspace).await;
+        let workspace = self.workspace.to_string_lossy();
+        let assistant_name = assistant.to_string();
+        let call = Call { assistant: &assistant_name, tool: &ask.tool, arguments: &ask.params, workspace: &workspace, resolved: &resolved };
+        let digest = policy::digest(&call, self.bundle.rules.presentation(&ask.tool));
+
+        // Asked again about the same call: the same answer. Another call under the same id is not the same call.
+        let (session, id) = (ask.session_key.clone(), call_id.clone());
+        if let Some(earlier) = self.store.read(move |c| ledger::earlier(c, &session, &id)).await? {
+            return Ok(if earlier.digest != digest.to_string() {
+                refused("Another call already used this id. Propose the call again.")
+            } else if earlier.runs {
+                Answer { allow: true, reason: None }
+            } else {
+                refused(earlier.reason.as_deref().unwrap_or("This call was refused."))
+            });
+        }
+        if !self.bundle.rules.manifest(&ask.tool) {
+            let known = self.known(&ask, assistant, call_id, digest, Finding::unknown("manifest"), &ask.params);
+            return self.refuse(known, "This tool is not available to this assistant.").await;
+        }
+        let finding = self.bundle.rules.classify(&call);
+        let verdict = policy::gate(&finding, self.bundle.gate());
+        let known = self.known(&ask, assistant, call_id, digest, finding, &ask.params);
+        match verdict {
+            policy::Verdict::Run | policy::Verdict::RunAndNotify => self.run(known).await,
+            policy::Verdict::Ask => self.ask(known).await,
+            policy::Verdict::AskSigned => {
+                self.refuse(
+                    known,
+                    "This call is so dangerous that it needs a signed approval, which this server cannot take yet. It was not run; do not try another way.",
+                )
+                .await
+            }
+        }
+    }
+
+    fn known(&self, ask: &Decide, assistant: wire::AssistantId, call_id: String, digest: Digest, finding: Finding, params: &Value) -> Known {
+        let question = Question { assistant, session: ask.session_key.clone(), tool: ask.tool.clone(), finding, details: details(params), digest };
+        Known { question, call_id }
+    }
+
+    async fn run(&self, known: Known) -> Result<Answer, StoreError> {
+        let now_ms = self.clock.wall_ms();
+        self.store.write(move |tx| Ok::<_, StoreError>(note(tx, &known, Verdict::Run, None, None, now_ms)?)).await?;
+        Ok(Answer { allow: true, reason: None })
+    }
+
+    async fn refuse(&self, known: Known, reason: &'static str) -> Result<Answer, StoreError> {
+        let now_ms = self.clock.wall_ms();
+        self.store.write(move |tx| Ok::<_, StoreError>(note(tx, &known, Verdict::Refused, Some(reason), None, now_ms)?)).await?;
+        Ok(refused(reason))
+    }
+
+    /// Looks for a grant, asks when there is none, and holds the call for a while.
+    async fn ask(&self, known: Known) -> Result<Answer, StoreError> {
+        let known = Arc::new(known);
+        let asked = self.ask_or_use(&known).await?;
+        let (approval, fresh) = match asked {
+            Asked::Granted(approval) => {
+                self.approvals.announce(approval);
+                return Ok(Answer { allow: true, reason: None });
+            }
+            Asked::TooMany => return Ok(refused("Too many questions wait for a person already. Tell the user to answer those first.")),
+            Asked::Waiting { approval, fresh } => (approval, fresh),
+        };
+        let mut held = self.approvals.hold(approval.id);
+        if fresh {
+            tracing::info!(approval.id = %approval.id, class = approval.class.name(), rule = approval.rule, "a call waits for a person");
+            self.approvals.announce(approval.clone());
+        }
+        let hold = self.clock.sleep(HOLD_MS);
+        tokio::pin!(hold);
+        loop {
+            // The answer may have come before we listened, or be one that we missed: the store knows.
+            let state = self.approvals.get(approval.id).await?.map_or(ApprovalState::Expired, |now| now.state);
+            match state {
+                ApprovalState::Pending => {}
+                ApprovalState::Approved => return self.use_grant(&known, &approval).await,
+                ApprovalState::Denied => {
+                    return self.refuse_shared(&known, approval.id, "A person refused this call. Accept that; do not try another way.".to_owned()).await;
+                }
+                ApprovalState::Expired | ApprovalState::Used => return self.refuse_shared(&known, approval.id, pending(approval.id)).await,
+            }
+            tokio::select! {
+                _ = held.changed() => {}
+                () = &mut hold => return self.refuse_shared(&known, approval.id, pending(approval.id)).await,
+            }
+        }
+    }
+
+    /// The grant is used up and the verdict journalled in one transaction, or neither.
+    async fn ask_or_use(&self, known: &Arc<Known>) -> Result<Asked, StoreError> {
+        let (known, id, now_ms) = (known.clone(), random::id(), self.clock.wall_ms());
+        self.store
+            .write(move |tx| {
+                let asked = approvals::ask(tx, &known.question, id, now_ms)?;
+                match &asked {
+                    Asked::Granted(approval) => note(tx, &known, Verdict::Granted, None, Some(approval), now_ms)?,
+                    Asked::Waiting { approval, fresh: true } => {
+                        let Question { tool, finding, .. } = &known.question;
+                        audit::note(
+                            tx,
+                            now_ms,
+                            &Deed { actor: "plugin", deed: "ask", subject: &approval.id.to_string(), detail: &format!("{tool} {}", finding.class.name()) },
+                        )?;
+                    }
+                    Asked::Waiting { .. } | Asked::TooMany => {}
+                }
+                Ok::<_, StoreError>(asked)
+            })
+            .await
+    }
+
+    async fn use_grant(&self, known: &Arc<Known>, approval: &Approval) -> Result<Answer, StoreError> {
+        let (shared, id, now_ms) = (known.clone(), approval.id, self.clock.wall_ms());
+        let used = self
+            .store
+            .write(move |tx| {
+                let used = approvals::use_up(tx, id)?;
+                if let Some(approval) = &used {
+                    note(tx, &shared, Verdict::Granted, None, Some(approval), now_ms)?;
+                }
+                Ok::<_, StoreError>(used)
+            })
+            .await?;
+        match used {
+            Some(approval) => {
+                self.approvals.announce(approval);
+                Ok(Answer { allow: true, reason: None })
+            }
+            // Another call of the same form was faster; the grant was for one.
+            None => self.refuse_shared(known, id, pending(id)).await,
+        }
+    }
+
+    async fn refuse_shared(&self, known: &Arc<Known>, approval: wire::ApprovalId, reason: String) -> Result<Answer, StoreError> {
+        let (known, text, now_ms) = (known.clone(), reason.clone(), self.clock.wall_ms());
+        self.store
+            .write(move |tx| {
+                let entry = entry(&known, Verdict::Refused, Some(&text), Some(approval));
+                Ok::<_, StoreError>(ledger::note(tx, &entry, now_ms)?)
+            })
+            .await?;
+        Ok(refused(&reason))
+    }
+}
+
+/// Journals a verdict, and audits it where it is more than ordinary.
+fn note(tx: &Tx, known: &Known, verdict: Verdict, reason: Option<&str>, approval: Option<&Approval>, now_ms: i64) -> rusqlite::Result<()> {
+    ledger::note(tx, &entry(known, verdict, reason, approval.map(|approval| approval.id)), now_ms)?;
+    let Question { finding, tool, session, .. } = &known.question;
+    if verdict == Verdict::Run && finding.class == Class::Green {
+        return Ok(());
+    }
+    let deed = match verdict {
+        Verdict::Run => "run",
+        Verdict::Granted => "run_granted",
+        Verdict::Refused | Verdict::Excused => "refuse",
+    };
+    let detail = format!("{tool} {} {} {}", finding.class.name(), finding.rule, approval.map_or_else(String::new, |approval| approval.id.to_string()));
+    audit::note(tx, now_ms, &Deed { actor: "plugin", deed, subject: session, detail: detail.trim_end() })
+}
+
+fn entry(known: &Known, verdict: Verdict, reason: Option<&str>, approval: Option<wire::ApprovalId>) -> Entry {
+    let Known { question, call_id } = known;
+    Entry {
+        session: question.session.clone(),
+        call_id: call_id.clone(),
+        tool: question.tool.clone(),
+        digest: question.digest,
+        class: question.finding.class,
+        verdict,
+        reason: reason.map(str::to_owned),
+        approval,
+    }
+}
+
+fn refused(reason: &str) -> Answer {
+    Answer { allow: false, reason: Some(reason.to_owned()) }
+}
+
+fn pending(id: wire::ApprovalId) -> String {
+    format!(
+        "This call waits for a person's approval ({id}). It was not run. Tell the user that it waits; do not try another way. You will be told when you may try again."
+    )
+}
+
+/// The exact arguments, for the person who decides.
+fn details(params: &Value) -> Vec<Detail> {
+    let Value::Object(map) = params else { return vec![Detail { name: "arguments".to_owned(), value: shortened(params.to_string()) }] };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    map.iter().map(|(name, value)| Detail { name: name.clone(), value: shortened(text(value)) }).collect()
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > DETAIL_BYTES_MAX {
+        let end = text.floor_char_boundary(DETAIL_BYTES_MAX);
+        let cut = text.len() - end;
+        text.truncate(end);
+        text.push_str(&format!("… [{cut} bytes more]"));
+    }
+    text
+}

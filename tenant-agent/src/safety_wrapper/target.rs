@@ -1,0 +1,80 @@
+//! Where path arguments really lead. The classifier sees text; a symbolic link is only seen here, on the disk.
+
+use policy::Rules;
+use serde_json::Value;
+use std::path::{Component, Path, PathBuf};
+
+/// Each path argument of the call with the place that it leads to, `None` when that cannot be told.
+pub(super) async fn resolve(rules: &Rules, tool: &str, params: &Value, workspace: &Path) -> Vec<(String, Option<String>)> {
+    let mut resolved = Vec::new();
+    for name in rules.path_arguments(tool) {
+        let Some(path) = params.get(name) else { continue };
+        let place = match path.as_str().filter(|path| sound(path)) {
+            Some(path) => real(workspace.join(path)).await,
+            None => None,
+        };
+        resolved.push((name.clone(), place.and_then(|place| place.to_str().map(str::to_owned))));
+    }
+    resolved
+}
+
+/// A path that means the same to us and to the tool: no `~`, which only some expand, and nothing that a C string would cut.
+fn sound(path: &str) -> bool {
+    !path.is_empty() && path.len() <= PATH_BYTES_MAX && !path.starts_with('~') && !path.contains('\0')
+}
+
+const PATH_BYTES_MAX: usize = 4096;
+
+/// The real path: of the file itself, or of the nearest folder that exists with the rest behind it. A dangling link is
+/// nothing that can be told.
+async fn real(path: PathBuf) -> Option<PathBuf> {
+    let mut there = path;
+    let mut missing = Vec::new();
+    loop {
+        if let Ok(real) = tokio::fs::canonicalize(&there).await {
+            return Some(missing.into_iter().rev().fold(real, |path, part| path.join(part)));
+        }
+        if tokio::fs::symlink_metadata(&there).await.is_ok() {
+            return None;
+        }
+        match there.components().next_back()? {
+            Component::Normal(part) => missing.push(part.to_owned()),
+            // `..` behind a folder that does not exist leads nowhere that could be told.
+            _ => return None,
+        }
+        there.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn links_are_followed_and_what_cannot_be_told_is_said() {
+        let folder = std::env::temp_dir().join(service::random::token());
+        let workspace = folder.join("workspace");
+        std::fs::create_dir_all(workspace.join("sub")).unwrap();
+        std::fs::write(folder.join("secret"), "x").unwrap();
+        std::os::unix::fs::symlink(folder.join("secret"), workspace.join("notes.md")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", workspace.join("dangling")).unwrap();
+        std::os::unix::fs::symlink(&folder, workspace.join("up")).unwrap();
+        let folder = folder.canonicalize().unwrap();
+        let workspace = workspace.canonicalize().unwrap();
+        let rules = crate::bundle::Bundle::compiled_in().unwrap().rules;
+        let place = |path: Value| {
+            let (rules, workspace) = (rules.clone(), workspace.clone());
+            async move { resolve(&rules, "read", &json!({ "path": path }), &workspace).await.remove(0).1 }
+        };
+        let inside = |name: &str| Some(workspace.join(name).to_str().unwrap().to_owned());
+        assert_eq!(place(json!("sub/new.md")).await, inside("sub/new.md"));
+        assert_eq!(place(json!("no/such/../folder")).await, None);
+        assert_eq!(place(json!("notes.md")).await, Some(folder.join("secret").to_str().unwrap().to_owned()));
+        assert_eq!(place(json!("up/new")).await, Some(folder.join("new").to_str().unwrap().to_owned()));
+        for untold in [json!("dangling"), json!("dangling/x"), json!("~/x"), json!(""), json!("a\0b"), json!(7)] {
+            assert_eq!(place(untold.clone()).await, None, "{untold}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,130 @@
+//! What an operator sets for an agent, and what the agent makes of it.
+
+use crate::gateway::openclaw::{Dialect, Provider};
+use crate::gateway::{Mode, Program};
+use anyhow::{Context, bail};
+use service::config::{Key, Kind, Values};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Every key of `agent.toml`; docs/OPERATING.md says the same in words.
+pub const KEYS: &[Key] = &[
+    Key { name: "state_folder", kind: Kind::Path, default: Some("/var/lib/gatehouse/agent"), about: "the agent's own folder: store, keys, OpenClaw's home" },
+    Key { name: "origin", kind: Kind::Origin, default: None, about: "the tenant's address as browsers see it" },
+    Key { name: "listen.tenant", kind: Kind::Address, default: None, about: "where browsers come in" },
+    Key { name: "listen.egress", kind: Kind::Address, default: Some("127.0.0.1:8411"), about: "where OpenClaw's model calls come in" },
+    Key { name: "hub.url", kind: Kind::Url, default: None, about: "the hub's public listener" },
+    Key { name: "gateway.mode", kind: Kind::OneOf(&["child", "attach", "none"]), default: Some("attach"), about: "who runs OpenClaw" },
+    Key { name: "gateway.port", kind: Kind::Number { min: 1, max: 65_535 }, default: Some("8520"), about: "the port of OpenClaw as our child" },
+    Key { name: "gateway.node", kind: Kind::Path, default: Some(""), about: "the node binary for OpenClaw as our child" },
+    Key { name: "gateway.openclaw", kind: Kind::Path, default: Some(""), about: "openclaw.mjs for OpenClaw as our child" },
+    Key { name: "gateway.address", kind: Kind::Address, default: Some("127.0.0.1:18789"), about: "where an OpenClaw that somebody else runs listens" },
+    Key {
+        name: "gateway.environment",
+        kind: Kind::Path,
+        default: Some("/etc/gatehouse/gateway.env"),
+        about: "its keys (0600), the EnvironmentFile of its unit",
+    },
+    Key { name: "gateway.uid", kind: Kind::Number { min: 0, max: 4_294_967_294 }, default: Some(""), about: "the user it runs as; left out: our own" },
+    Key { name: "model", kind: Kind::Text, default: None, about: "the assistant's model, as provider/model" },
+    Key { name: "provider.*.dialect", kind: Kind::OneOf(Dialect::NAMES), default: None, about: "how the provider is spoken to" },
+    Key { name: "provider.*.url", kind: Kind::Url, default: None, about: "the provider's base URL" },
+    Key { name: "provider.*.models", kind: Kind::List, default: None, about: "the models that assistants may use" },
+];
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub state_folder: PathBuf,
+    pub origin: String,
+    pub tenant: SocketAddr,
+    pub egress: SocketAddr,
+    pub hub: String,
+    pub mode: Mode,
+    pub gateway_uid: u32,
+    pub model: String,
+    pub providers: Vec<Provider>,
+    /// systemd's folder of credentials, where there is one.
+    pub credentials: Option<PathBuf>,
+}
+
+impl Settings {
+    pub fn read(file: &Path) -> anyhow::Result<Settings> {
+        let values = Values::read(KEYS, Some(file), std::env::vars(), &[])?;
+        Settings::of(&values).with_context(|| format!("the configuration `{}` is not usable", file.display()))
+    }
+
+    fn of(values: &Values) -> anyhow::Result<Settings> {
+        let address = |name: &str| values.parsed(name).with_context(|| format!("`{name}` is no address"));
+        let providers = providers(values)?;
+        let model = values.text("model").to_owned();
+        let known = model
+            .split_once('/')
+            .is_some_and(|(name, model)| providers.iter().any(|provider| provider.name == name && provider.models.iter().any(|known| known == model)));
+        if !known {
+            bail!("`model` must name a configured provider and one of its models, as provider/model, not `{model}`");
+        }
+        Ok(Settings {
+            state_folder: values.path("state_folder"),
+            origin: values.text("origin").to_owned(),
+            tenant: address("listen.tenant")?,
+            egress: address("listen.egress")?,
+            hub: values.text("hub.url").trim_end_matches('/').to_owned(),
+            mode: mode(values)?,
+            gateway_uid: values.parsed("gateway.uid").unwrap_or_else(own_uid),
+            model,
+            providers,
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        })
+    }
+
+    pub fn console_socket(&self) -> PathBuf {
+        self.run_folder().join("console.sock")
+    }
+
+    pub fn plugin_socket(&self) -> PathBuf {
+        self.run_folder().join("plugin.sock")
+    }
+
+    pub fn run_folder(&self) -> PathBuf {
+        self.state_folder.join("run")
+    }
+
+    pub fn openclaw_folder(&self) -> PathBuf {
+        self.state_folder.join("openclaw")
+    }
+}
+
+fn mode(values: &Values) -> anyhow::Result<Mode> {
+    Ok(match values.text("gateway.mode") {
+        "child" => {
+            let (node, openclaw) = (values.path("gateway.node"), values.path("gateway.openclaw"));
+            for (name, path) in [("gateway.node", &node), ("gateway.openclaw", &openclaw)] {
+                if !path.is_file() {
+                    bail!("`{name}` must be a file that exists, not `{}`", path.display());
+                }
+            }
+            Mode::Child { program: Program { node, openclaw, port: values.parsed("gateway.port").context("`gateway.port` is no port")? } }
+        }
+        "attach" => Mode::Attach {
+            address: values.parsed("gateway.address").context("`gateway.address` is no address")?,
+            environment: values.path("gateway.environment"),
+        },
+        _ => Mode::None,
+    })
+}
+
+fn providers(values: &Values) -> anyhow::Result<Vec<Provider>> {
+    let names = values.named("provider").into_iter();
+    names
+        .map(|name| {
+            let of = |field: &str| format!("provider.{name}.{field}");
+            let dialect = Dialect::parse(values.text(&of("dialect"))).with_context(|| format!("`{}` is no dialect", of("dialect")))?;
+            Ok(Provider { dialect, url: values.text(&of("url")).trim_end_matches('/').to_owned(), models: values.list(&of("models")).to_vec(), name })
+        })
+        .collect()
+}
+
+#[expect(unsafe_code, reason = "the standard library does not tell the own uid; the call cannot fail")]
+pub fn own_uid() -> u32 {
+    unsafe { libc::getuid() }
+}

@@ -1,0 +1,128 @@
+//! The agent's own database: one file, one writer. Each table is owned by one cupboard, which alone speaks SQL to it.
+
+/// Grows at the end only: hosts out there run every prefix of it.
+pub(crate) const MIGRATIONS: &[&str] = &["
+    -- identity.rs
+    CREATE TABLE identity (
+        one         INTEGER PRIMARY KEY CHECK (one = 1),
+        host_id     TEXT NOT NULL,
+        tenant_id   TEXT NOT NULL,
+        tenant_name TEXT NOT NULL,
+        enrolled_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE assistant (
+        id       TEXT PRIMARY KEY,
+        name     TEXT NOT NULL,
+        agent_id TEXT NOT NULL UNIQUE
+    ) STRICT, WITHOUT ROWID;
+
+    -- people.rs
+    CREATE TABLE person (
+        id            TEXT PRIMARY KEY,
+        name          TEXT NOT NULL,
+        name_key      TEXT NOT NULL UNIQUE,
+        role          TEXT NOT NULL CHECK (role IN ('owner', 'approver', 'member')),
+        language      TEXT NOT NULL,
+        password_hash TEXT NOT NULL,
+        created_ms    INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE first_link (
+        one        INTEGER PRIMARY KEY CHECK (one = 1),
+        token_hash TEXT NOT NULL,
+        created_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE session (
+        token_hash TEXT PRIMARY KEY,
+        person_id  TEXT NOT NULL REFERENCES person (id),
+        created_ms INTEGER NOT NULL,
+        expires_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    -- approvals.rs
+    CREATE TABLE approval (
+        id          TEXT PRIMARY KEY,
+        assistant   TEXT NOT NULL,
+        session     TEXT NOT NULL,
+        tool        TEXT NOT NULL,
+        class       TEXT NOT NULL,
+        external    INTEGER NOT NULL,
+        unknown     INTEGER NOT NULL,
+        rule        TEXT NOT NULL,
+        sentence_de TEXT NOT NULL,
+        sentence_en TEXT NOT NULL,
+        details     TEXT NOT NULL,
+        digest      TEXT NOT NULL,
+        created_ms  INTEGER NOT NULL,
+        expires_ms  INTEGER NOT NULL,
+        state       TEXT NOT NULL CHECK (state IN ('pending', 'approved', 'denied', 'expired', 'used')),
+        decided_ms  INTEGER,
+        decided_by  TEXT,
+        nudged_ms   INTEGER
+    ) STRICT, WITHOUT ROWID;
+    -- One question at a time for one call.
+    CREATE UNIQUE INDEX approval_open ON approval (assistant, session, digest) WHERE state IN ('pending', 'approved');
+    CREATE INDEX approval_by_state ON approval (state, created_ms);
+
+    -- ledger.rs
+    CREATE TABLE call (
+        session     TEXT NOT NULL,
+        call_id     TEXT NOT NULL,
+        tool        TEXT NOT NULL,
+        digest      TEXT NOT NULL,
+        class       TEXT NOT NULL,
+        verdict     TEXT NOT NULL CHECK (verdict IN ('run', 'granted', 'refused', 'excused')),
+        reason      TEXT,
+        approval_id TEXT,
+        decided_ms  INTEGER NOT NULL,
+        ended_ms    INTEGER,
+        PRIMARY KEY (session, call_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE frozen_session (
+        session   TEXT PRIMARY KEY,
+        call_ids  TEXT NOT NULL,
+        since_ms  INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    -- metering.rs
+    CREATE TABLE usage_hour (
+        hour_ms       INTEGER NOT NULL,
+        assistant     TEXT NOT NULL,
+        provider      TEXT NOT NULL,
+        model         TEXT NOT NULL,
+        seq           INTEGER NOT NULL,
+        acked_seq     INTEGER NOT NULL DEFAULT 0,
+        calls         INTEGER NOT NULL,
+        partial       INTEGER NOT NULL,
+        input_tokens  INTEGER NOT NULL,
+        cached_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        PRIMARY KEY (hour_ms, assistant, provider, model)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE model_call (
+        id        INTEGER PRIMARY KEY,
+        hour_ms   INTEGER NOT NULL,
+        assistant TEXT NOT NULL,
+        provider  TEXT NOT NULL,
+        model     TEXT NOT NULL
+    ) STRICT;
+
+    -- vault.rs
+    CREATE TABLE secret (
+        name       TEXT PRIMARY KEY,
+        version    INTEGER NOT NULL,
+        nonce      BLOB NOT NULL,
+        sealed     BLOB NOT NULL,
+        created_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    -- audit.rs
+    CREATE TABLE audit (
+        n       INTEGER PRIMARY KEY,
+        at_ms   INTEGER NOT NULL,
+        actor   TEXT NOT NULL,
+        deed    TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        detail  TEXT NOT NULL,
+        chain   TEXT NOT NULL
+    ) STRICT;
+"];
