@@ -89,12 +89,11 @@ async function bundle(options) {
   return Buffer.from(result.outputFiles[0].contents);
 }
 
-/** A page carries only the words its sources name: as a literal, or as a family such as `state.` before a `${`. */
+/** A page carries only the words its script names: as a literal, or as a family such as `state.` before a `${`. */
 async function wordsOf(entry) {
-  const seen = await build({ entryPoints: [join(here, entry)], bundle: true, write: false, metafile: true, jsx: "automatic", jsxImportSource: "preact", logLevel: "silent", outdir: dist, plugins: [catalogueOf([])], absWorkingDir: here });
-  const sources = Object.keys(seen.metafile.inputs).filter((path) => path.startsWith("src/")).map((path) => readFileSync(join(here, path), "utf8")).join("\n");
-  const literals = new Set([...sources.matchAll(/["`]([a-z][a-z_]*(?:\.[a-z_]+)+)["`]/g)].map((found) => found[1]));
-  const families = [...sources.matchAll(/["`]((?:[a-z_]+\.)+)(?:["`]|\$\{)/g)].map((found) => found[1]);
+  const unworded = (await bundle({ entryPoints: [join(here, entry)], minify: false, plugins: [catalogueOf([])] })).toString();
+  const literals = new Set([...unworded.matchAll(/["`]([a-z][a-z_]*(?:\.[a-z_]+)+)["`]/g)].map((found) => found[1]));
+  const families = [...unworded.matchAll(/["`]((?:[a-z_]+\.)+)(?:["`]|\$\{)/g)].map((found) => found[1]);
   return keys.filter((key) => literals.has(key) || literals.has(key.replace(/\.(?:one|other)$/, "")) || families.some((family) => key.startsWith(family)));
 }
 

@@ -14,7 +14,7 @@ export function Prose({ text, open = false }: { text: string; open?: boolean }) 
   const tail = shown.slice(settled.length);
   return (
     <div class="prose">
-      {tree.map(block)}
+      {withOutline(tree)}
       {tail !== "" && <p class="tail">{tail}</p>}
     </div>
   );
@@ -25,7 +25,7 @@ function block(node: Block): ComponentChildren {
     case "paragraph":
       return <p>{inline(node.children)}</p>;
     case "heading":
-      return title(node.level, inline(node.children));
+      return <p><strong>{inline(node.children)}</strong></p>; // inside a list or quotation it is no part of the outline
     case "code":
       return <CodeBlock lang={node.lang} text={node.text} />;
     case "quote":
@@ -48,10 +48,20 @@ function block(node: Block): ComponentChildren {
   }
 }
 
-// Headings of an answer stand below those of the page, so they begin at h3.
-function title(level: number, children: ComponentChildren): ComponentChildren {
-  if (level === 1) return <h3 class="first">{children}</h3>;
-  return level === 2 ? <h3>{children}</h3> : <h3 class="small">{children}</h3>;
+// Headings of an answer stand below that of the page, and however a model numbers them no level is left out.
+function withOutline(tree: Block[]): ComponentChildren {
+  const levels = [...new Set(tree.flatMap((node) => (node.type === "heading" ? [node.level] : [])))].sort();
+  let depth = -1;
+  return tree.map((node) => {
+    if (node.type !== "heading") return block(node);
+    depth = Math.min(levels.indexOf(node.level), depth + 1, 2);
+    return title(depth, inline(node.children));
+  });
+}
+
+function title(depth: number, children: ComponentChildren): ComponentChildren {
+  if (depth === 0) return <h2>{children}</h2>;
+  return depth === 1 ? <h3>{children}</h3> : <h4>{children}</h4>;
 }
 
 function tight(item: Block[]): ComponentChildren {

@@ -1,13 +1,13 @@
 // Every word a person reads on a page. The catalogue is one flat list per language, shared with the services; the keys
 // are a type, so a page cannot ask for a sentence that does not exist. The build leaves out what a page never names.
 
-import { signal } from "@preact/signals";
 import deCatalogue from "../../../text/de.json";
 import enCatalogue from "../../../text/en.json";
 import { keepLang, readLang, type Lang } from "./preference.ts";
 
 export type Key = keyof typeof enCatalogue;
-export type PluralKey = Key extends `${infer Base}.one` ? Base : never;
+export type PluralKey = BaseOf<Key>;
+type BaseOf<K> = K extends `${infer Base}.one` ? Base : never;
 export type Values = Record<string, string | number>;
 type KeyOf<Family extends string> = Extract<Key, `${Family}${string}`>;
 
@@ -16,15 +16,26 @@ const de: Record<Key, string> = deCatalogue;
 const en: Record<keyof typeof deCatalogue, string> = enCatalogue;
 const catalogues: Record<Lang, Record<Key, string>> = { de, en };
 
-export const lang = signal<Lang>("de");
+/** A plain cell, or a signal where views follow it; the small pages in front of the gate carry no signals. */
+export let lang: { value: Lang } = { value: "de" };
+let told = () => {};
 
-export function startLang(): void {
+export function keepLanguageIn(cell: { value: Lang }): void {
+  lang = cell;
+}
+
+export function onLanguage(tell: () => void): void {
+  told = tell;
+}
+
+export function startLanguage(): void {
   lang.value = readLang();
 }
 
 export function chooseLanguage(chosen: Lang): void {
   keepLang(chosen);
   lang.value = chosen;
+  told();
 }
 
 export function t(key: Key, values?: Values): string {
@@ -47,22 +58,25 @@ export function fill(text: string, values: Values = {}): string {
   return text.replace(/\{([a-z_]+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
 }
 
+// A day is written day first and a clock has 24 hours for the readers of both languages.
+const region: Record<Lang, string> = { de: "de-DE", en: "en-GB" };
+
 export function amount(number: number): string {
-  return new Intl.NumberFormat(lang.value).format(number);
+  return new Intl.NumberFormat(region[lang.value]).format(number);
 }
 
 /** 34,512 → "35k" / "35 Tsd." where a header has no room for more. */
 export function shortAmount(number: number): string {
   if (number < 10_000) return amount(number);
-  return new Intl.NumberFormat(lang.value, { notation: "compact", maximumFractionDigits: 1 }).format(number);
+  return new Intl.NumberFormat(region[lang.value], { notation: "compact", maximumFractionDigits: 1 }).format(number);
 }
 
 export function timeOfDay(at_ms: number): string {
-  return new Intl.DateTimeFormat(lang.value, { hour: "2-digit", minute: "2-digit" }).format(at_ms);
+  return new Intl.DateTimeFormat(region[lang.value], { hour: "2-digit", minute: "2-digit" }).format(at_ms);
 }
 
 export function dateAndTime(at_ms: number): string {
-  return new Intl.DateTimeFormat(lang.value, { dateStyle: "medium", timeStyle: "medium" }).format(at_ms);
+  return new Intl.DateTimeFormat(region[lang.value], { dateStyle: "medium", timeStyle: "medium" }).format(at_ms);
 }
 
 const steps: readonly [Intl.RelativeTimeFormatUnit, number][] = [
@@ -77,5 +91,5 @@ export function relative(at_ms: number, now_ms: number): string {
   const distance = at_ms - now_ms;
   if (Math.abs(distance) < 5_000) return t("app.just_now");
   const [unit, size] = steps.find(([, size]) => Math.abs(distance) >= size) ?? ["second", 1_000];
-  return new Intl.RelativeTimeFormat(lang.value, { numeric: "always" }).format(Math.trunc(distance / size), unit);
+  return new Intl.RelativeTimeFormat(region[lang.value], { numeric: "always" }).format(Math.trunc(distance / size), unit);
 }

@@ -1,101 +1,105 @@
 // The form of the door pages: labelled fields, one button, and the error next to it, spoken at once. Sending is refused
-// while one is under way, so that an impatient second click does not use up a one-time password.
+// while one is under way, so that an impatient second click does not use up a one-time password. The fields keep their
+// own values; they are read when the form is sent.
 
-import type { ComponentChildren } from "preact";
-import { useId, useRef, useState } from "preact/hooks";
+import { Component, type ComponentChildren } from "preact";
 import { post, type Answer } from "../core/door.ts";
 import { t } from "../core/text.ts";
 
 export type Refusal = Extract<Answer<unknown>, { ok: false }>;
+export type Values = (name: string) => string;
 
-const known = {
-  network: "error.network",
-  timeout: "error.timeout",
-  login_wrong: "error.login_wrong",
-  login_limited: "error.login_limited",
-  first_link_spent: "error.first_link_spent",
-  password_weak: "error.password_weak",
-  name_invalid: "error.name_invalid",
-  body_malformed: "error.body_malformed",
-  body_too_large: "error.body_too_large",
-  origin_foreign: "error.origin_foreign",
-  host_unknown: "error.host_unknown",
-  rate_limited: "error.rate_limited",
-  unavailable: "error.unavailable",
-  internal: "error.internal",
-} as const;
-
-export function reasonFor(refusal: Refusal): string {
-  if (refusal.code === "login_limited" && refusal.retry_secs !== null) return t("error.login_limited_secs", { secs: refusal.retry_secs });
-  if (refusal.code in known) return t(known[refusal.code as keyof typeof known]);
-  return refusal.message !== "" ? refusal.message : t("error.unknown", { code: refusal.code });
-}
-
-export function DoorForm({ path, body, check, reason = reasonFor, submit, busy, children }: {
+interface FormProps {
   path: string;
-  body: () => unknown;
-  check?: () => string | null;
+  body: (values: Values) => unknown;
+  check?: (values: Values) => string | null;
   reason?: (refusal: Refusal) => string;
   submit: string;
   busy: string;
   children: ComponentChildren;
-}) {
-  const [error, setError] = useState<{ text: string; turn: number } | null>(null);
-  const [sending, setSending] = useState(false);
-  const form = useRef<HTMLFormElement>(null);
-  const turn = useRef(0);
-  const fail = (text: string) => setError({ text, turn: ++turn.current });
-  const send = async (event: Event) => {
-    event.preventDefault();
-    if (sending) return;
-    const wrong = check?.() ?? null;
-    if (wrong !== null) return fail(wrong);
-    setSending(true);
-    const answer = await post(path, body());
-    if (answer.ok) return location.replace("/");
-    setSending(false);
-    fail(reason(answer));
-    form.current?.querySelector<HTMLInputElement>("input[type=password], input[data-secret]")?.focus();
-  };
-  return (
-    <form ref={form} class="door-form" method="post" noValidate onSubmit={send}>
-      {children}
-      <div role="alert" class="alert-place">{error !== null && <p class="alert" key={error.turn}>{error.text}</p>}</div>
-      <button type="submit" class="primary wide" aria-disabled={sending}>{sending ? busy : submit}</button>
-    </form>
-  );
 }
 
-export function Field({ label, hint, children }: { label: string; hint?: ComponentChildren; children: (ids: { id: string; "aria-describedby"?: string }) => ComponentChildren }) {
-  const id = useId();
-  const hintId = `${id}-hint`;
+/** The server answers in the language that the request asked for, so its own sentence is the one to show. */
+export function reasonFor({ code, message, retry_secs }: Refusal): string {
+  if (code === "network") return t("error.network");
+  if (code === "timeout") return t("error.timeout");
+  if (code === "login_limited" && retry_secs !== null) return t("error.login_limited_secs", { secs: retry_secs });
+  return message !== "" ? message : t("error.unknown", { code });
+}
+
+export class DoorForm extends Component<FormProps, { error: string; turn: number; sending: boolean }> {
+  override state = { error: "", turn: 0, sending: false };
+
+  override render({ submit, busy, children }: FormProps) {
+    const { error, turn, sending } = this.state;
+    return (
+      <form class="door-form" method="post" noValidate onSubmit={(event) => void this.send(event)}>
+        {children}
+        <div role="alert" class="alert-place">{error !== "" && <p class="alert" key={turn}>{error}</p>}</div>
+        <button type="submit" class="primary wide" aria-disabled={sending}>{sending ? busy : submit}</button>
+      </form>
+    );
+  }
+
+  private async send(event: SubmitEvent): Promise<void> {
+    event.preventDefault();
+    if (this.state.sending) return;
+    const { path, body, check, reason = reasonFor } = this.props;
+    const form = event.currentTarget as HTMLFormElement;
+    const values: Values = (name) => String(new FormData(form).get(name) ?? "");
+    const wrong = check?.(values) ?? null;
+    if (wrong !== null) return this.fail(wrong);
+    this.setState({ sending: true });
+    const answer = await post(path, body(values));
+    if (answer.ok) return location.replace("/");
+    this.fail(reason(answer));
+    form.querySelector<HTMLInputElement>(".password input")?.focus();
+  }
+
+  // The same error twice is a new paragraph, so that it is spoken twice.
+  private fail(error: string): void {
+    this.setState({ error, turn: this.state.turn + 1, sending: false });
+  }
+}
+
+export function NameField({ label, hint }: { label: string; hint?: string }) {
   return (
     <div class="field">
-      <label for={id}>{label}</label>
-      {children(hint === undefined ? { id } : { id, "aria-describedby": hintId })}
-      {hint !== undefined && <p id={hintId} class="hint">{hint}</p>}
+      <label for="name">{label}</label>
+      <input id="name" name="name" type="text" autocomplete="username" autocapitalize="none" spellcheck={false} required aria-describedby={hint && "name-hint"} />
+      {hint && <p id="name-hint" class="hint">{hint}</p>}
     </div>
   );
 }
 
-export function PasswordField({ label, hint, value, onValue, autocomplete }: {
+interface PasswordProps {
+  name: string;
   label: string;
-  hint?: ComponentChildren;
-  value: string;
-  onValue: (value: string) => void;
   autocomplete: string;
-}) {
-  const [shown, setShown] = useState(false);
-  return (
-    <Field label={label} hint={hint}>
-      {(ids) => (
+  hint?: string;
+  onLength?: (length: number) => void;
+}
+
+export class PasswordField extends Component<PasswordProps, { shown: boolean }> {
+  override state = { shown: false };
+
+  override render({ name, label, autocomplete, hint, onLength }: PasswordProps) {
+    const { shown } = this.state;
+    const type = (shown ? "text" : "password") as "text"; // the element's types do not allow a choice
+    return (
+      <div class="field">
+        <label for={name}>{label}</label>
         <div class="password">
-          <input {...ids} type={shown ? "text" : "password"} data-secret autocomplete={autocomplete} spellcheck={false} autocapitalize="none" required value={value} onInput={(event) => onValue(event.currentTarget.value)} />
-          <button type="button" class="quiet" aria-label={shown ? t("login.hide_password") : t("login.show_password")} onClick={() => setShown(!shown)}>
+          <input
+            id={name} name={name} type={type} autocomplete={autocomplete} autocapitalize="none" spellcheck={false} required aria-describedby={hint && `${name}-hint`}
+            onInput={(event) => onLength?.([...event.currentTarget.value].length)}
+          />
+          <button type="button" class="quiet" aria-label={shown ? t("login.hide_password") : t("login.show_password")} onClick={() => this.setState({ shown: !shown })}>
             {shown ? t("login.hide") : t("login.show")}
           </button>
         </div>
-      )}
-    </Field>
-  );
+        {hint && <p id={`${name}-hint`} class="hint">{hint}</p>}
+      </div>
+    );
+  }
 }

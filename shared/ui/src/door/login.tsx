@@ -1,21 +1,16 @@
 // Log-in of a person (name and password) and of an operator (a password that works once).
 
-import { useState } from "preact/hooks";
 import { t } from "../core/text.ts";
-import { DoorForm, Field, PasswordField, reasonFor } from "./form.tsx";
+import { DoorForm, NameField, PasswordField, reasonFor } from "./form.tsx";
 
 export function LoginPage() {
-  const [name, setName] = useState("");
-  const [password, setPassword] = useState("");
   return (
     <>
       <h1>{t("login.title")}</h1>
       <p class="intro">{t("login.intro")}</p>
-      <DoorForm path="/auth/login" body={() => ({ name: name.trim(), password })} submit={t("login.submit")} busy={t("login.busy")}>
-        <Field label={t("login.name")}>
-          {(ids) => <input {...ids} type="text" autocomplete="username" autocapitalize="none" spellcheck={false} required value={name} onInput={(event) => setName(event.currentTarget.value)} />}
-        </Field>
-        <PasswordField label={t("login.password")} value={password} onValue={setPassword} autocomplete="current-password" />
+      <DoorForm path="/auth/login" body={(values) => ({ name: values("name").trim(), password: values("password") })} submit={t("login.submit")} busy={t("login.busy")}>
+        <NameField label={t("login.name")} />
+        <PasswordField name="password" label={t("login.password")} autocomplete="current-password" />
       </DoorForm>
       <p class="hint after">{t("login.help")}</p>
     </>
@@ -23,19 +18,18 @@ export function LoginPage() {
 }
 
 export function OperatorLoginPage() {
-  const [password, setPassword] = useState("");
   return (
     <>
       <h1>{t("operator_login.title")}</h1>
       <p class="intro">{t("operator_login.intro")}</p>
       <DoorForm
         path="/auth/login"
-        body={() => ({ password: password.trim() })}
+        body={(values) => ({ password: values("password").trim() })}
         reason={(refusal) => (refusal.code === "login_wrong" ? t("error.login_wrong_operator") : reasonFor(refusal))}
         submit={t("login.submit")}
         busy={t("login.busy")}
       >
-        <PasswordField label={t("operator_login.password")} value={password} onValue={setPassword} autocomplete="off" />
+        <PasswordField name="password" label={t("operator_login.password")} autocomplete="off" />
       </DoorForm>
     </>
   );

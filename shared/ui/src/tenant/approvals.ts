@@ -27,15 +27,18 @@ export function decided(approvals: readonly Approval[]): Approval[] {
 
 export type Line = { turn: Turn; waiting: boolean } | { approval: Approval };
 
-/** The conversation with its approvals in place. Decided ones from before the first turn are left to the panel. */
-export function woven(turns: readonly Turn[], approvals: readonly Approval[]): Line[] {
+/**
+ * The conversation with its approvals in place. Decided ones from before the first turn are left to the panel, unless
+ * they were decided after `since_ms`: a card that somebody looks at must not vanish, but say what became of it.
+ */
+export function woven(turns: readonly Turn[], approvals: readonly Approval[], since_ms: number): Line[] {
   const oldestFirst = [...approvals].sort((a, b) => a.created_ms - b.created_ms);
   const beside = new Map<string, Approval[]>();
   const loose: Approval[] = [];
   for (const approval of oldestFirst) {
     const tool = turns.findLast((turn): turn is ToolTurn => turn.kind === "tool" && belongs(approval, turn) && !beside.has(turn.id));
     if (tool !== undefined) beside.set(tool.id, [approval]);
-    else if (approval.state === "pending" || approval.created_ms >= (turns[0]?.at_ms ?? Infinity)) loose.push(approval);
+    else if (approval.state === "pending" || approval.created_ms >= (turns[0]?.at_ms ?? Infinity) || (approval.decided_ms ?? 0) >= since_ms - clockSlackMs) loose.push(approval);
   }
   const lines: Line[] = [];
   for (const turn of turns) {

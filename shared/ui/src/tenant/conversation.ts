@@ -5,14 +5,17 @@
 import { batch, computed, signal } from "@preact/signals";
 import { post, read } from "../core/door.ts";
 import { ChatSocket, RequestFailed } from "../core/socket.ts";
+import { t } from "../core/text.ts";
 import type { Approval, Assistant, ChatEvent, Gateway, Hello, HistoryMessage, Person, ToolEvent, Usage } from "../core/wire.ts";
 import * as approvalList from "./approvals.ts";
 import * as box from "./outbox.ts";
 import * as thread from "./thread.ts";
 
 const sessionKey = "main";
+const opened_ms = Date.now();
 const historyLimit = 200;
 const rereadMs = 400;
+const flushAgainMs = 3_000;
 
 export const person = signal<Person | null>(null);
 export const assistant = signal<Assistant | null>(null);
@@ -27,7 +30,7 @@ export const historyRead = signal(false);
 export const now = signal(Date.now());
 
 export const running = computed(() => thread.activeRun(conversation.value));
-export const lines = computed(() => approvalList.woven(conversation.value.turns, approvals.value));
+export const lines = computed(() => approvalList.woven(conversation.value.turns, approvals.value, opened_ms));
 export const pending = computed(() => approvalList.pending(approvals.value));
 export const mayDecide = computed(() => person.value?.role === "owner" || person.value?.role === "approver");
 
@@ -45,6 +48,10 @@ const socket = new ChatSocket(new URL("/ws", location.href).href.replace(/^http/
     return answer.ok || answer.status !== 401;
   },
 });
+
+export function assistantName(): string {
+  return assistant.value?.name ?? t("chat.assistant");
+}
 
 export function startConversation(): void {
   setInterval(() => (now.value = Date.now()), 1_000);
@@ -155,9 +162,9 @@ function setGateway(next: Gateway): void {
 
 let rereadTimer: ReturnType<typeof setTimeout> | undefined;
 
-function reread(): void {
+function reread(after_ms = rereadMs): void {
   clearTimeout(rereadTimer);
-  rereadTimer = setTimeout(() => void readHistory(), rereadMs);
+  rereadTimer = setTimeout(() => void readHistory(), after_ms);
 }
 
 async function resync(): Promise<void> {
@@ -167,7 +174,7 @@ async function resync(): Promise<void> {
 
 async function readHistory(): Promise<void> {
   try {
-    const told = await socket.request<{ messages?: HistoryMessage[]; sessionInfo?: { status?: string } }>("chat.history", { sessionKey, limit: historyLimit });
+    const told = await socket.request<{ messages?: HistoryMessage[]; sessionInfo?: { status?: string; lastRunId?: string } }>("chat.history", { sessionKey, limit: historyLimit });
     const messages = told.messages ?? [];
     const status = told.sessionInfo?.status;
     const settled = status !== undefined && ["done", "failed", "killed", "timeout", "error", "idle"].includes(status);
@@ -177,8 +184,11 @@ async function readHistory(): Promise<void> {
       setItems(box.reconciled(items.value, shown, running.value, Date.now()));
       historyRead.value = true;
     });
+    // Acknowledged but in no history and not being answered: look once more, when it is late enough to call it lost.
+    if (running.value === null && items.value.some((item) => item.state === "sent")) reread(box.confirmMs);
   } catch {
-    return; // the next connection, or the gateway when it is ready, reads again
+    // A new connection, or the gateway when it becomes ready, reads again by itself; a time-out would not.
+    if (link.value.state === "open" && gateway.value?.state === "ready") reread(flushAgainMs);
   }
 }
 
@@ -201,13 +211,17 @@ async function flush(): Promise<void> {
     for (let next = due(); next !== undefined; next = due()) {
       const { key, text } = next;
       try {
-        await socket.request("chat.send", { sessionKey, message: text, idempotencyKey: key });
+        const answer = await socket.request<{ status?: string } | null>("chat.send", { sessionKey, message: text, idempotencyKey: key });
         setItems(box.acknowledged(items.value, key, Date.now()));
-        setThread(thread.begin(live, key));
+        if (answer?.status === "ok") reread(); // it had arrived before and has already been answered
+        else setThread(thread.begin(live, key));
       } catch (failure) {
         const code = failure instanceof RequestFailed ? failure.code : "unknown";
         setItems(box.refused(items.value, key, code));
-        if (items.value.some((item) => item.key === key && item.state === "sending")) return; // comes back with the connection or the gateway
+        if (items.value.some((item) => item.key === key && item.state === "sending")) {
+          setTimeout(() => void flush(), flushAgainMs); // a new connection or a ready gateway comes sooner and does it then
+          return;
+        }
       }
     }
   } finally {

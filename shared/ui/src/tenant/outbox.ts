@@ -20,7 +20,7 @@ export interface Shelf {
 
 export const mostItems = 20;
 export const mostBytes = 200_000; // a frame may have 256 KiB, and JSON may need more bytes than the text
-const confirmMs = 30_000;
+export const confirmMs = 30_000;
 
 export function add(items: readonly Item[], key: string, text: string, now_ms: number): Item[] {
   return [...items, { key, text, state: "sending", created_ms: now_ms, sent_ms: null, error: null }];
@@ -49,7 +49,7 @@ export function reconciled(items: readonly Item[], shown: ReadonlySet<string>, r
   return items
     .filter((item) => !shown.has(item.key))
     .map((item) => {
-      const late = item.state === "sent" && item.key !== running && now_ms - (item.sent_ms ?? now_ms) > confirmMs;
+      const late = item.state === "sent" && item.key !== running && now_ms - (item.sent_ms ?? now_ms) >= confirmMs;
       return late ? { ...item, state: "failed", error: "not_confirmed" } : item;
     });
 }

@@ -7,6 +7,8 @@ import type { ChatEvent, HistoryMessage, Part, ToolEvent } from "../core/wire.ts
 export interface UserTurn {
   kind: "user";
   id: string;
+  /** From the history; what is not told yet only this page knows. */
+  told: boolean;
   runId: string | null;
   text: string;
   at_ms: number;
@@ -15,6 +17,7 @@ export interface UserTurn {
 export interface AnswerTurn {
   kind: "answer";
   id: string;
+  told: boolean;
   runId: string | null;
   text: string;
   at_ms: number;
@@ -25,6 +28,7 @@ export interface AnswerTurn {
 export interface ToolTurn {
   kind: "tool";
   id: string;
+  told: boolean;
   runId: string | null;
   name: string;
   args: unknown;
@@ -63,7 +67,7 @@ export function knowsRun(thread: Thread, runId: string): boolean {
 /** The person's own message, shown before the server has it. Its key is the id of the run that will answer. */
 export function say(thread: Thread, key: string, text: string, now_ms: number): Thread {
   if (thread.turns.some((turn) => turn.kind === "user" && turn.id === key)) return thread;
-  return { ...thread, turns: [...thread.turns, { kind: "user", id: key, runId: key, text, at_ms: now_ms }] };
+  return { ...thread, turns: [...thread.turns, { kind: "user", id: key, told: false, runId: key, text, at_ms: now_ms }] };
 }
 
 export function unsay(thread: Thread, key: string): Thread {
@@ -103,7 +107,7 @@ export function hearTool(before: Thread, event: ToolEvent, now_ms: number): Thre
     thread = replace(withRun(thread, runId, { ...run, frozen: run.frozen + open.text }), open.id, { ...open, state: "closed" });
   }
   const known = thread.turns.find((turn): turn is ToolTurn => turn.kind === "tool" && turn.id === data.toolCallId);
-  const tool: ToolTurn = known ?? { kind: "tool", id: data.toolCallId, runId, name: data.name, args: null, result: null, state: "queued", at_ms: now_ms, ended_ms: null };
+  const tool: ToolTurn = known ?? { kind: "tool", id: data.toolCallId, told: false, runId, name: data.name, args: null, result: null, state: "queued", at_ms: now_ms, ended_ms: null };
   const next: ToolTurn = {
     ...tool,
     args: data.args ?? tool.args,
@@ -116,7 +120,7 @@ export function hearTool(before: Thread, event: ToolEvent, now_ms: number): Thre
 
 /** When the gateway is gone, so is whatever was running in it. */
 export function interrupt(thread: Thread, now_ms: number): Thread {
-  return Object.keys(thread.runs).reduce((now, runId) => (now.runs[runId]!.active ? end(now, runId, "failed", now_ms) : now), thread);
+  return Object.keys(thread.runs).reduce((now, runId) => (now.runs[runId]!.active ? end(fail(now, runId, "", now_ms), runId, "failed", now_ms) : now), thread);
 }
 
 export function stop(thread: Thread, runId: string, now_ms: number): Thread {
@@ -128,40 +132,37 @@ export function stop(thread: Thread, runId: string, now_ms: number): Thread {
  * `settled`: the server says that no run is under way any more.
  */
 export function merge(thread: Thread, messages: readonly HistoryMessage[], settled: boolean, now_ms: number): Thread {
-  const told = read(messages);
-  const finished = new Set(messages.flatMap((message) => (message.role === "assistant" && message.stopReason !== undefined && message.stopReason !== "toolUse" ? [runOf(message) ?? ""] : [])));
+  const { turns: told, finished } = read(messages);
   let merged: Thread = { ...thread, turns: told };
-  for (const turn of thread.turns) merged = carry(merged, turn, thread.turns, finished);
+  for (const turn of thread.turns) merged = carry(merged, turn, finished);
   for (const [runId, run] of Object.entries(thread.runs)) {
     if (run.active && (settled || finished.has(runId))) merged = end(merged, runId, "closed", now_ms);
   }
   return merged;
 }
 
-function carry(merged: Thread, turn: Turn, before: readonly Turn[], finished: ReadonlySet<string>): Thread {
-  if (turn.kind === "user") {
-    const there = merged.turns.some((other) => other.kind === "user" && other.id === turn.id);
-    return there || isFromHistory(turn, before) ? merged : { ...merged, turns: [...merged.turns, turn] };
+function carry(merged: Thread, turn: Turn, finished: ReadonlySet<string>): Thread {
+  const there = merged.turns.find((other) => counterpart(other, turn));
+  if (there === undefined) {
+    const empty = turn.kind === "answer" && turn.text === "" && turn.state !== "failed";
+    if (turn.told || empty) return merged; // left the window of the history, or was never anything
+    return turn.kind === "user" ? { ...merged, turns: [...merged.turns, turn] } : insert(merged, turn.runId, turn);
   }
-  if (turn.kind === "tool") {
-    const there = merged.turns.find((other): other is ToolTurn => other.kind === "tool" && other.id === turn.id);
-    if (there === undefined) return insert(merged, turn.runId, turn);
-    // A live card knows its own times; history only knows those of the messages.
-    return replace(merged, turn.id, { ...there, state: there.state === "queued" ? turn.state : there.state, result: there.result ?? turn.result, at_ms: Math.min(there.at_ms, turn.at_ms) });
+  if (turn.kind === "tool" && there.kind === "tool") {
+    // A live card knows its own times and progress; history only knows the messages around it.
+    return replace(merged, there.id, { ...there, state: there.state === "queued" ? turn.state : there.state, result: there.result ?? turn.result, at_ms: Math.min(there.at_ms, turn.at_ms) });
   }
-  if (!turn.id.startsWith(livePrefix)) return merged;
-  const there = merged.turns.find((other): other is AnswerTurn => other.kind === "answer" && sameRun(merged, other, turn.runId) && related(other.text, turn.text));
-  if (there === undefined) return turn.text === "" && turn.error === null ? merged : insert(merged, turn.runId, turn);
-  const unfinished = turn.state === "open" && !finished.has(turn.runId ?? "");
-  if (unfinished && turn.text.length >= there.text.length) return replace(merged, there.id, turn);
-  return replace(merged, there.id, { ...there, state: turn.state === "open" ? "closed" : turn.state, error: turn.error });
+  if (turn.kind === "answer" && there.kind === "answer" && !turn.told) {
+    const unfinished = turn.state === "open" && !finished.has(turn.runId ?? "");
+    if (unfinished && turn.text.length >= there.text.length) return replace(merged, there.id, turn);
+    return replace(merged, there.id, { ...there, state: unfinished || turn.state === "open" ? "closed" : turn.state, error: turn.error });
+  }
+  return merged;
 }
 
-const livePrefix = "live:";
-
-// A user turn that history once told and that has since left its window need not be kept.
-function isFromHistory(turn: UserTurn, before: readonly Turn[]): boolean {
-  return turn.runId === null && before.length > 0;
+function counterpart(told: Turn, turn: Turn): boolean {
+  if (told.kind === "answer" && turn.kind === "answer") return told.id === turn.id || (told.runId === turn.runId && related(told.text, turn.text));
+  return told.kind === turn.kind && told.id === turn.id;
 }
 
 function related(one: string, other: string): boolean {
@@ -169,28 +170,28 @@ function related(one: string, other: string): boolean {
   return a !== "" && b !== "" && (a.startsWith(b) || b.startsWith(a));
 }
 
-function sameRun(thread: Thread, answer: AnswerTurn, runId: string | null): boolean {
-  if (answer.runId !== null) return answer.runId === runId;
-  const asked = thread.turns.findIndex((turn) => turn.kind === "user" && turn.runId === runId);
-  return asked !== -1 && thread.turns.indexOf(answer) > asked;
-}
-
-function read(messages: readonly HistoryMessage[]): Turn[] {
+/** Turns of the history, and the runs whose last word is in it. An answer without a run belongs to the question before it. */
+function read(messages: readonly HistoryMessage[]): { turns: Turn[]; finished: Set<string> } {
   const turns: Turn[] = [];
+  const finished = new Set<string>();
   const tools = new Map<string, number>();
+  let asked: string | null = null;
   messages.forEach((message, index) => {
     const id = message.__openclaw?.id ?? `told:${message.__openclaw?.seq ?? index}`;
     const at_ms = message.timestamp ?? 0;
-    const runId = runOf(message);
+    const runId: string | null = runOf(message) ?? asked;
+    const common = { told: true, runId, at_ms } as const;
     if (message.role === "user") {
-      turns.push({ kind: "user", id: runId ?? id, runId, text: textOf(message.content), at_ms });
+      asked = runOf(message);
+      turns.push({ ...common, kind: "user", id: asked ?? id, runId: asked, text: textOf(message.content) });
     } else if (message.role === "assistant") {
       const text = textOf(message.content);
-      if (text.trim() !== "") turns.push({ kind: "answer", id, runId, text, at_ms, state: message.stopReason === "aborted" ? "stopped" : "closed", error: null });
+      if (text.trim() !== "") turns.push({ ...common, kind: "answer", id, text, state: message.stopReason === "aborted" ? "stopped" : "closed", error: null });
       for (const call of calls(message.content)) {
         tools.set(call.id ?? "", turns.length);
-        turns.push({ kind: "tool", id: call.id ?? `${id}:tool`, runId, name: call.name ?? "", args: call.arguments ?? null, result: null, state: "queued", at_ms, ended_ms: null });
+        turns.push({ ...common, kind: "tool", id: call.id ?? `${id}:tool`, name: call.name ?? "", args: call.arguments ?? null, result: null, state: "queued", ended_ms: null });
       }
+      if (runId !== null && message.stopReason !== undefined && message.stopReason !== "toolUse") finished.add(runId);
     } else if (message.role === "toolResult") {
       const place = tools.get(message.toolCallId ?? "");
       const tool = place === undefined ? undefined : turns[place];
@@ -199,7 +200,7 @@ function read(messages: readonly HistoryMessage[]): Turn[] {
       turns[place] = { ...tool, result, state: outcome(message.isError === true, result), ended_ms: at_ms };
     }
   });
-  return turns;
+  return { turns, finished };
 }
 
 function runOf(message: HistoryMessage): string | null {
@@ -232,9 +233,12 @@ function write(thread: Thread, runId: string, whole: string, now_ms: number): Th
   const text = run.frozen !== "" && whole.startsWith(run.frozen) ? whole.slice(run.frozen.length).trimStart() : whole;
   const open = openAnswer(thread, runId);
   if (open !== null) return replace(thread, open.id, { ...open, text });
+  if (text === "") return thread;
   const last = thread.turns.findLast((turn) => turn.runId === runId && turn.kind !== "user");
-  if (text === "" || (last?.kind === "answer" && related(last.text, text) && last.text.length >= text.length)) return thread;
-  const answer: AnswerTurn = { kind: "answer", id: `${livePrefix}${runId}:${run.parts}`, runId, text, at_ms: now_ms, state: "open", error: null };
+  if (last?.kind === "answer" && related(last.text, text)) {
+    return last.text.length >= text.length ? thread : replace(thread, last.id, { ...last, text, state: "open" });
+  }
+  const answer: AnswerTurn = { kind: "answer", id: `live:${runId}:${run.parts}`, told: false, runId, text, at_ms: now_ms, state: "open", error: null };
   return insert(withRun(thread, runId, { ...run, parts: run.parts + 1 }), runId, answer);
 }
 
@@ -242,7 +246,7 @@ function fail(thread: Thread, runId: string, error: string, now_ms: number): Thr
   const open = openAnswer(thread, runId);
   if (open !== null) return replace(thread, open.id, { ...open, state: "failed", error });
   const run = thread.runs[runId]!;
-  const answer: AnswerTurn = { kind: "answer", id: `${livePrefix}${runId}:${run.parts}`, runId, text: "", at_ms: now_ms, state: "failed", error };
+  const answer: AnswerTurn = { kind: "answer", id: `live:${runId}:${run.parts}`, told: false, runId, text: "", at_ms: now_ms, state: "failed", error };
   return insert(withRun(thread, runId, { ...run, parts: run.parts + 1 }), runId, answer);
 }
 

@@ -1,0 +1,174 @@
+// One approval, the same in the conversation and in the panel. The sentence comes from the rule, never from the model;
+// the details are the exact arguments. How hard it is to say yes follows the class: one press up to Yellow, hold or
+// confirm for Red, not at all for Critical Red. Nothing here ever takes the focus by itself onto a yes.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ClassBadge } from "../core/badge.tsx";
+import { Icon } from "../core/room.tsx";
+import { hasHidden, revealed } from "../core/reveal.ts";
+import { dateAndTime, lang, relative, sentence, t } from "../core/text.ts";
+import type { Approval } from "../core/wire.ts";
+import { assistantName, decide, link, mayDecide, now, person } from "./conversation.ts";
+import { Exact } from "./exact.tsx";
+import { pretty, toolTitle } from "./tool.tsx";
+
+const holdMs = 800;
+const guardMs = 500; // a double press must not open the second step and take it at once
+
+export function ApprovalCard({ approval, inline = false }: { approval: Approval; inline?: boolean }) {
+  const waiting = approval.state === "pending";
+  const [open, setOpen] = useState(waiting);
+  const card = useRef<HTMLElement>(null);
+  // The buttons go with the decision; whoever pressed one should not be thrown to the top of the page.
+  const hold = () => (card.current?.closest<HTMLElement>(".inbox") ?? card.current)?.focus({ preventScroll: true });
+  return (
+    <article ref={card} tabIndex={-1} class={`approval approval-${approval.state} edge-${approval.class}`} aria-label={`${t("approval.title")}: ${approval.sentence[lang.value]}`} data-approval={inline ? approval.id : undefined}>
+      <p class="approval-sentence">{approval.sentence[lang.value]}</p>
+      <p class="approval-where">{assistantName()} · {toolTitle(approval.tool)} · {t("approval.session", { session: approval.session })}</p>
+      <details class="approval-details" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
+        <summary><Icon name="chevron" />{t("approval.details")}</summary>
+        {approval.details.length === 0 ? <p class="hint">{t("approval.no_details")}</p> : <Details approval={approval} />}
+      </details>
+      <div class="approval-facts">
+        <ClassBadge class={approval.class} external={approval.external} unknown={approval.unknown} />
+        <span class="approval-rule">{t("approval.rule")} <code>{approval.rule}</code></span>
+        <Times approval={approval} />
+      </div>
+      {waiting ? <Decision approval={approval} onDecided={hold} /> : <Outcome approval={approval} />}
+    </article>
+  );
+}
+
+function Details({ approval }: { approval: Approval }) {
+  const texts = approval.details.map((detail) => ({ name: detail.name, text: pretty(detail.value) }));
+  return (
+    <>
+      {texts.some(({ name, text }) => hasHidden(name + text)) && <p class="hidden-warning"><Icon name="warn" />{t("approval.hidden_warning")}</p>}
+      <dl>
+        {texts.map(({ name, text }) => (
+          <div>
+            <dt><code>{revealed(name, "exact")}</code></dt>
+            <dd><Exact text={text} /></dd>
+          </div>
+        ))}
+      </dl>
+    </>
+  );
+}
+
+function Times({ approval }: { approval: Approval }) {
+  const at_ms = now.value;
+  const left_ms = approval.expires_ms - at_ms;
+  return (
+    <span class="approval-times">
+      <span title={dateAndTime(approval.created_ms)}>{t("approval.asked", { ago: relative(Math.min(approval.created_ms, at_ms), at_ms) })}</span>
+      {approval.state === "pending" && (
+        <span title={dateAndTime(approval.expires_ms)}>
+          {" · "}
+          {left_ms < 5_000 ? t("approval.expiring") : t("approval.expires", { in: relative(approval.expires_ms, at_ms) })}
+        </span>
+      )}
+    </span>
+  );
+}
+
+function Outcome({ approval }: { approval: Approval }) {
+  const by = approval.decided_by ?? null;
+  const whose = by === null ? "" : by === person.value?.id ? t("approval.by_you") : t("approval.by_other");
+  const yes = approval.state === "approved" || approval.state === "used";
+  return (
+    <p class={yes ? "outcome yes" : "outcome no"}>
+      <Icon name={yes ? "check" : "close"} />
+      <span><strong>{t(`approval.state.${approval.state as Exclude<Approval["state"], "pending">}`)}</strong> {whose}</span>
+    </p>
+  );
+}
+
+function Decision({ approval, onDecided }: { approval: Approval; onDecided: () => void }) {
+  const [error, setError] = useState<string | null>(null);
+  const [deciding, setDeciding] = useState(false);
+  const [confirming, setConfirming] = useState(false);
+  const connected = link.value.state === "open";
+  if (!mayDecide.value) return <p class="approval-note">{t("approval.member_note")}</p>;
+
+  const choose = async (decision: "approve" | "deny") => {
+    if (deciding || !connected) return;
+    setDeciding(true);
+    setError(null);
+    onDecided();
+    const code = await decide(approval, decision);
+    setDeciding(false);
+    if (code !== null) {
+      setConfirming(false);
+      setError(sentence("error.", code) ?? t("error.unknown", { code }));
+    }
+  };
+  const off = deciding || !connected;
+  const critical = approval.class === "critical_red";
+  const red = approval.class === "red" || approval.unknown;
+  return (
+    <>
+      {critical && <p class="approval-note">{t("approval.critical_note")}</p>}
+      {!critical && red && <p class="approval-note">{confirming ? t("approval.confirm_hint") : t("approval.hold_hint")}</p>}
+      {!connected && <p class="approval-note">{t("approval.offline_note")}</p>}
+      <div class="alert-place" role="alert">{error !== null && <p class="alert">{error}</p>}</div>
+      <div class={critical ? "verdict alone" : "verdict"}>
+        <button type="button" class="secondary" aria-disabled={off} onClick={() => void choose("deny")}>{t("approval.deny")}</button>
+        {critical ? null : !red ? (
+          <button type="button" class="secondary allow" aria-disabled={off} onClick={() => void choose("approve")}>{t("approval.allow")}</button>
+        ) : confirming ? (
+          <ConfirmButton off={off} onConfirm={() => void choose("approve")} onBack={() => setConfirming(false)} />
+        ) : (
+          <HoldButton off={off} onHeld={() => void choose("approve")} onPressed={() => setConfirming(true)} />
+        )}
+      </div>
+    </>
+  );
+}
+
+/** Held long enough it decides; pressed shortly, or by keyboard, it only asks once more. */
+function HoldButton({ off, onHeld, onPressed }: { off: boolean; onHeld: () => void; onPressed: () => void }) {
+  const [holding, setHolding] = useState(false);
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  const held = useRef(false);
+  const release = () => {
+    clearTimeout(timer.current);
+    setHolding(false);
+  };
+  const press = (event: PointerEvent) => {
+    if (off || event.button !== 0) return;
+    held.current = false;
+    setHolding(true);
+    timer.current = setTimeout(() => {
+      held.current = true;
+      setHolding(false);
+      onHeld();
+    }, holdMs);
+  };
+  useEffect(() => () => clearTimeout(timer.current), []);
+  return (
+    <button
+      type="button" class={holding ? "secondary allow hold holding" : "secondary allow hold"} aria-disabled={off}
+      onPointerDown={press} onPointerUp={release} onPointerLeave={release} onPointerCancel={release} onContextMenu={(event) => event.preventDefault()}
+      onClick={() => { if (!off && !held.current) onPressed(); held.current = false; }}
+    >
+      <span>{t("approval.hold")}</span>
+    </button>
+  );
+}
+
+function ConfirmButton({ off, onConfirm, onBack }: { off: boolean; onConfirm: () => void; onBack: () => void }) {
+  const button = useRef<HTMLButtonElement>(null);
+  const since = useRef(performance.now());
+  // The focus was on the button that this one replaces; without this it would fall back to the top of the page.
+  useEffect(() => button.current?.focus({ preventScroll: true }), []);
+  return (
+    <button
+      ref={button} type="button" class="secondary allow confirm" aria-disabled={off}
+      onClick={() => { if (performance.now() - since.current > guardMs) onConfirm(); }}
+      onKeyDown={(event) => { if (event.key === "Escape") { event.preventDefault(); onBack(); } }}
+    >
+      {t("approval.confirm")}
+    </button>
+  );
+}

@@ -1,0 +1,51 @@
+// Lines under the header that say what stands in the way: a lost connection, or an assistant that is not ready.
+
+import { computed } from "@preact/signals";
+import { Icon } from "../core/room.tsx";
+import { sentence, t } from "../core/text.ts";
+import { gateway, gatewaySince, link, now, retryNow } from "./conversation.ts";
+
+const patienceMs = 2_000; // shorter breaks mend themselves before a person could read about them
+const longStartMs = 20_000;
+
+const lostFor = computed(() => (link.value.state === "open" ? 0 : now.value - link.value.since_ms));
+
+export function Banners() {
+  return (
+    <div class="banners">
+      {lostFor.value >= patienceMs && <LostBanner />}
+      <GatewayBanner />
+    </div>
+  );
+}
+
+function LostBanner() {
+  const { retry_ms } = link.value;
+  const secs = retry_ms === null ? 0 : Math.max(0, Math.ceil((retry_ms - now.value) / 1_000));
+  return (
+    <div class="banner" role="status">
+      <Icon name="warn" />
+      {/* The seconds change all the time; read aloud they would never stop. */}
+      <p aria-live="off">{retry_ms === null ? t("link.connecting") : t("link.lost", { secs })}</p>
+      <button type="button" onClick={retryNow}>{t("app.retry_now")}</button>
+    </div>
+  );
+}
+
+function GatewayBanner() {
+  const state = gateway.value;
+  if (state === null || state.state === "ready") return null;
+  const secs = Math.floor((now.value - gatewaySince.value) / 1_000);
+  const long = state.state === "starting" && secs * 1_000 >= longStartMs;
+  const words = long ? t("gateway.banner.starting_long", { secs: secs - (secs % 5) }) : t(`gateway.banner.${state.state}`);
+  const told = state.reason !== null && !implied.has(state.reason) ? sentence("finding.", state.reason) : null;
+  return (
+    <div class={state.state === "ungated" || state.state === "down" ? "banner bad" : "banner"} role="status">
+      {state.state === "starting" ? <span class="spinner" aria-hidden="true" /> : <Icon name="warn" />}
+      <p>{words}{told !== null && ` ${told}`}</p>
+    </div>
+  );
+}
+
+// Reasons that the banner's own words already say.
+const implied = new Set(["gateway_starting", "gateway_down", "plugin_not_loaded"]);

@@ -1,0 +1,58 @@
+// The header of the tenant page: who the assistant is, how it is, what it used today, and the way to the approvals.
+
+import { GatewayChip } from "../core/badge.tsx";
+import { Mark, Switches } from "../core/frame.tsx";
+import { Icon, Menu } from "../core/room.tsx";
+import { amount, count, shortAmount, t } from "../core/text.ts";
+import { assistantName, gateway, logOut, pending, person, usage } from "./conversation.ts";
+import { inboxOpen, openInbox, closeInbox } from "./inbox.tsx";
+
+export function Header() {
+  return (
+    <header class="top">
+      <div class="who">
+        <Mark />
+        <div class="who-text">
+          <span class="who-name">{assistantName()}</span>
+          <GatewayChip gateway={gateway.value} />
+        </div>
+      </div>
+      <InboxButton />
+      <Menu>
+        <UsageToday />
+        <Switches />
+        <button type="button" class="quiet with-icon" onClick={() => void logOut()}>
+          <Icon name="out" />
+          <span>{t("app.log_out")}</span>
+        </button>
+        {person.value !== null && <span class="person">{person.value.name} · {t(`role.${person.value.role}`)}</span>}
+      </Menu>
+    </header>
+  );
+}
+
+function InboxButton() {
+  const waiting = pending.value.length;
+  const open = inboxOpen.value;
+  return (
+    <button type="button" id="inbox-button" class={waiting > 0 ? "inbox-button some" : "inbox-button"} aria-expanded={open} aria-controls="inbox" onClick={open ? closeInbox : openInbox}>
+      <Icon name="bell" />
+      <span class="inbox-word">{t("inbox.title")}</span>
+      {waiting > 0 && <span class="count">{waiting}</span>}
+      {waiting > 0 && <span class="unseen">{t("inbox.waiting")}</span>}
+    </button>
+  );
+}
+
+function UsageToday() {
+  const today = usage.value;
+  if (today === null) return null;
+  const tokens = today.input_tokens + today.output_tokens;
+  const detail = `${t("usage.input")}: ${amount(today.input_tokens)} (${amount(today.cached_tokens)} ${t("usage.cached")}) · ${t("usage.output")}: ${amount(today.output_tokens)}${today.partial > 0 ? ` · ${count("usage.partial", today.partial)}` : ""}`;
+  return (
+    <p class="usage" title={`${t("usage.title")}\n${detail}`}>
+      <span class="usage-label">{t("usage.today")}</span>{" "}
+      {today.calls === 0 ? t("usage.none") : `${count("usage.calls", today.calls)} · ${count("usage.tokens", tokens, { count: shortAmount(tokens) })}`}
+    </p>
+  );
+}

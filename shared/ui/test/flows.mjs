@@ -1,0 +1,343 @@
+// Stories through the pages: what a person does, and what the other side of the wire then has.
+
+import assert from "node:assert/strict";
+import { approval, fake, password, token } from "./fake.mjs";
+import { conversation, fleet, tenant } from "./scenes.mjs";
+
+export function flows({ room }) {
+  const story = (name, world, play, look = {}) => [name, async () => {
+    const server = await fake(typeof world === "function" ? world() : world);
+    const { page, context, wrong } = await room(look);
+    try {
+      await play({ page, context, server, origin: server.origin });
+      assert.deepEqual(wrong, []);
+    } finally {
+      await context.close();
+      server.close();
+    }
+  }];
+  const say = async (page, words) => {
+    await page.fill("#message", words);
+    await page.press("#message", "Enter");
+  };
+  const idle = (page) => page.waitForSelector(".send:not(.stop)");
+  const texts = (page, selector) => page.locator(selector).allTextContents();
+
+  return [
+    story("flow: the owner's first visit", { loggedIn: false }, async ({ page, server, origin }) => {
+      await page.goto(`${origin}/first#${token}`);
+      await page.waitForSelector("form");
+      assert.equal(new URL(page.url()).hash, "", "the token stayed in the address bar");
+      assert.equal(await page.evaluate(() => JSON.stringify([localStorage, sessionStorage])), "[{},{}]");
+      await page.fill("#name", "Nutzerin");
+      await page.fill("#password", "short");
+      assert.match(await page.textContent("#password-hint"), /Es fehlen noch 5 Zeichen/);
+      await page.click("button[type=submit]");
+      assert.match(await page.textContent("[role=alert]"), /zu kurz/);
+      await page.fill("#password", password);
+      await page.fill("#again", "something else");
+      await page.click("button[type=submit]");
+      assert.match(await page.textContent("[role=alert]"), /verschieden/);
+      assert.equal(server.posts.length, 0, "nothing is sent before it can be right");
+      await page.fill("#again", password);
+      await page.check("input[value=en]");
+      assert.match(await page.textContent("h1"), /Welcome/);
+      await page.click("button[type=submit]");
+      await page.waitForSelector(".starters");
+      assert.deepEqual(server.posts, [{ path: "/auth/first", body: { token, name: "Nutzerin", password, lang: "en" }, origin }]);
+    }),
+
+    story("flow: a spent first link says what to do", { loggedIn: false }, async ({ page, origin }) => {
+      await page.goto(`${origin}/first#wrong`);
+      await page.fill("#name", "Nutzerin");
+      await page.fill("#password", password);
+      await page.fill("#again", password);
+      await page.click("button[type=submit]");
+      await page.waitForSelector(".alert");
+      assert.match(await page.textContent(".alert"), /verbraucht oder abgelaufen/);
+    }),
+
+    story("flow: log in, wrong and right", { loggedIn: false }, async ({ page, origin }) => {
+      await page.goto(origin);
+      await page.waitForURL("**/login");
+      await page.fill("#name", "Nutzerin");
+      await page.fill("#password", "wrong");
+      await page.press("#password", "Enter");
+      await page.waitForSelector(".alert");
+      assert.match(await page.textContent("[role=alert]"), /passen nicht zusammen/);
+      assert.equal(await page.evaluate(() => document.activeElement.id), "password");
+      await page.fill("#password", password);
+      await page.press("#password", "Enter");
+      await page.waitForSelector(".starters");
+    }),
+
+    story("flow: language and theme are kept, and nothing else", {}, async ({ page, origin }) => {
+      await page.goto(origin);
+      await page.click("button[lang=en]");
+      await page.waitForSelector("text=What shall Alba do?");
+      await page.click("[aria-label^=Appearance]");
+      await page.reload();
+      await page.waitForSelector("text=What shall Alba do?");
+      assert.deepEqual(await page.evaluate(() => ({ ...localStorage })), { "gatehouse.lang": "en", "gatehouse.theme": "light" });
+      assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "light");
+    }),
+
+    story("flow: a streamed answer", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.click(".starter >> nth=0");
+      await page.waitForSelector(".send.stop");
+      await page.waitForSelector(".answer .prose strong");
+      await idle(page);
+      assert.equal(await page.locator(".answer").count(), 1, "two finals make one answer");
+      assert.equal(await page.locator(".code pre").textContent(), "uname -a");
+      assert.equal(await page.getAttribute(".prose a", "rel"), "noopener noreferrer");
+      assert.match((await texts(page, "[role=status]")).join(" "), /Alba hat geantwortet: Hallo!/);
+      assert.equal(await page.locator(".log [aria-live], .log [role=log]").count(), 0, "the stream itself is not read aloud");
+      await page.waitForSelector("text=13 Aufrufe");
+      assert.equal(server.received.length, 1);
+    }),
+
+    story("flow: stop an answer", {}, async ({ page, server, origin }) => {
+      server.pace_ms = 60;
+      await page.goto(origin);
+      await say(page, "long: please");
+      await page.waitForSelector("text=word3");
+      await page.click(".send.stop");
+      await page.waitForSelector("text=Angehalten");
+      await idle(page);
+      assert.ok(!(await page.textContent(".answer")).includes("word59"));
+    }),
+
+    story("flow: the line drops in the middle of an answer", {}, async ({ page, server, origin }) => {
+      server.pace_ms = 40;
+      await page.goto(origin);
+      await say(page, "long: please");
+      await page.waitForSelector("text=word5");
+      server.drop();
+      await page.waitForSelector("text=word59");
+      await idle(page);
+      await page.waitForTimeout(600);
+      assert.equal(await page.locator(".user").count(), 1);
+      assert.equal(await page.locator(".answer").count(), 1);
+      const words = (await page.textContent(".answer .prose")).match(/word\d+/g);
+      assert.deepEqual(words, Array.from({ length: 60 }, (_, index) => `word${index}`));
+      assert.equal(server.received.length, 1);
+    }),
+
+    story("flow: the line is gone while an answer ends", {}, async ({ page, server, origin }) => {
+      server.pace_ms = 10;
+      await page.goto(origin);
+      await say(page, "long: please");
+      await page.waitForSelector("text=word5");
+      server.refuseSockets = true;
+      server.drop();
+      await page.waitForSelector(".banner >> text=Verbindung");
+      await page.fill("#message", "a draft that must stay");
+      assert.equal(server.busy, null, "the answer ended meanwhile");
+      server.refuseSockets = false;
+      await page.click(".banner button");
+      await page.waitForSelector("text=word59");
+      await idle(page);
+      assert.equal(await page.locator(".answer").count(), 1);
+      await page.reload();
+      await page.waitForSelector("text=word59");
+      assert.equal(await page.inputValue("#message"), "a draft that must stay");
+      assert.equal(await page.locator(".user").count(), 1);
+    }),
+
+    story("flow: messages written without a line arrive once", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".starters");
+      server.loseAcks = 1; // taken in, but the acknowledgement is lost with the connection
+      await say(page, "first");
+      await page.waitForFunction(() => document.querySelectorAll(".answer .under").length === 1);
+      server.refuseSockets = true;
+      server.drop();
+      await page.waitForSelector(".banner");
+      await say(page, "second");
+      await page.waitForSelector("text=Wird gesendet");
+      await page.reload(); // the outbox survives it
+      server.refuseSockets = false;
+      await page.waitForFunction(() => document.querySelectorAll(".answer .under").length === 2);
+      assert.deepEqual(await texts(page, ".bubble"), ["first", "second"]);
+      assert.deepEqual([...new Set(server.received.map((one) => one.message))], ["first", "second"]);
+      assert.equal(server.history.filter((message) => message.role === "user").length, 2);
+    }),
+
+    story("flow: approve a command", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.click(".starter >> nth=2");
+      await page.waitForSelector(".verdict");
+      assert.match((await texts(page, ".unseen[role=alert]")).join(), /Freigabe nötig: Führt einen Befehl/);
+      await page.waitForSelector("text=Wartet auf Freigabe");
+      assert.match(await page.title(), /^\(1\)/);
+      assert.notEqual(await page.evaluate(() => document.activeElement.textContent), "Erlauben", "no yes has the focus");
+      assert.deepEqual(await texts(page, ".verdict button"), ["Ablehnen", "Erlauben"]);
+      const [deny, allow] = await page.$$eval(".verdict button", (buttons) => buttons.map((button) => button.getBoundingClientRect().width));
+      assert.equal(deny, allow);
+      await page.click(".verdict button >> nth=1");
+      await page.waitForSelector("text=Der Befehl lief");
+      assert.deepEqual(server.decisions.map(({ decision }) => decision), ["approve"]);
+      await page.waitForSelector(".tool-done");
+      await page.waitForSelector(".outcome >> text=Erlaubt");
+    }),
+
+    story("flow: deny a command in the panel", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.click(".starter >> nth=2");
+      await page.waitForSelector(".inbox-button .count");
+      await page.click("#inbox-button");
+      await page.click(".inbox .verdict button >> nth=0");
+      await page.waitForSelector(".inbox >> text=Nichts wartet auf Sie");
+      await page.waitForSelector(".tool-refused");
+      assert.deepEqual(server.decisions.map(({ decision }) => decision), ["deny"]);
+      await page.keyboard.press("Escape");
+      assert.equal(await page.evaluate(() => document.activeElement.id), "inbox-button");
+    }),
+
+    story("flow: red is held, or pressed and confirmed", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await say(page, "red:rm -rf tmp");
+      const yes = page.locator(".log .verdict button >> nth=1");
+      await yes.focus();
+      await page.keyboard.press("Enter");
+      await page.waitForSelector(".confirm");
+      await page.keyboard.press("Enter"); // too soon: a double press
+      assert.equal(server.decisions.length, 0);
+      await page.waitForTimeout(600);
+      await page.keyboard.press("Enter");
+      await page.waitForSelector(".tool-done");
+      await idle(page);
+      await say(page, "red:rm -rf other");
+      await page.waitForFunction(() => document.querySelectorAll(".verdict").length === 1);
+      const box = await yes.boundingBox();
+      await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+      await page.mouse.down();
+      await page.waitForTimeout(300);
+      assert.equal(server.decisions.length, 1, "not yet");
+      await page.waitForTimeout(900);
+      await page.mouse.up();
+      await page.waitForFunction(() => document.querySelectorAll(".tool-done").length === 2);
+      assert.deepEqual(server.decisions.map(({ decision }) => decision), ["approve", "approve"]);
+    }),
+
+    story("flow: critical red can only be denied", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await say(page, "critical:dd if=/dev/zero of=/dev/sda");
+      await page.waitForSelector(".verdict");
+      assert.deepEqual(await texts(page, ".verdict button"), ["Ablehnen"]);
+      assert.match(await page.textContent(".approval"), /Unterschrift/);
+      await page.click(".verdict button");
+      await page.waitForSelector(".tool-refused");
+      assert.deepEqual(server.decisions.map(({ decision }) => decision), ["deny"]);
+    }),
+
+    story("flow: a member sees but does not decide", { role: "member" }, async ({ page, origin }) => {
+      await page.goto(origin);
+      await page.click(".starter >> nth=2");
+      await page.waitForSelector(".approval");
+      assert.equal(await page.locator(".verdict").count(), 0);
+      assert.match(await page.textContent(".approval"), /Nur Eigentümer und Freigebende entscheiden/);
+    }),
+
+    story("flow: decided elsewhere, and changed in between", () => ({ approvals: [approval({ id: `apr_${"a".repeat(32)}` }), approval({ id: `apr_${"b".repeat(32)}` })] }), async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.waitForFunction(() => document.querySelectorAll(".verdict").length === 2);
+      server.settle(`apr_${"a".repeat(32)}`, "deny", "per_other");
+      await page.waitForSelector("text=von einer anderen Person");
+      server.approvals = server.approvals.map((one) => (one.state === "pending" ? { ...one, digest: "ee".repeat(32), details: [{ name: "command", value: "uname -r" }] } : one));
+      await page.click(".verdict button >> nth=1");
+      await page.waitForSelector("text=hat sich geändert");
+      await page.waitForSelector(".approval pre >> text=uname -r");
+      await page.click(".verdict button >> nth=1");
+      await page.waitForFunction(() => document.querySelectorAll(".verdict").length === 0);
+    }),
+
+    story("flow: hidden characters are shown", () => ({ approvals: conversation().approvals }), async ({ page, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".exact mark");
+      assert.equal(await page.textContent(".exact mark"), "⟦U+202E⟧");
+    }),
+
+    story("flow: while the gateway starts, messages wait", { gateway: { state: "starting", reason: null } }, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".banner >> text=startet");
+      await say(page, "first");
+      await page.waitForSelector("text=Wartet, bis der Assistent bereit ist");
+      server.gateway = { state: "ready", reason: null };
+      server.tell("gateway", server.gateway);
+      await page.waitForSelector(".answer .under");
+      assert.equal(server.received.length, 1);
+    }),
+
+    story("flow: a session that ends leads to the log-in", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".starters");
+      server.loggedIn = false;
+      for (const socket of server.sockets) socket.close(4401);
+      await page.waitForURL("**/login");
+    }),
+
+    story("flow: a session that ended unseen leads to the log-in", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".starters");
+      server.loggedIn = false;
+      server.drop();
+      await page.waitForURL("**/login");
+    }),
+
+    story("flow: log out", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".starters");
+      await page.fill("#message", "mine");
+      await page.click("text=Abmelden");
+      await page.waitForURL("**/login");
+      assert.equal(server.posts.at(-1).path, "/auth/logout");
+      assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+    }),
+
+    story("flow: operator logs in once", { kind: "operator", loggedIn: false }, async ({ page, server, origin }) => {
+      server.passwordUsed = true;
+      await page.goto(origin);
+      await page.fill("#password", password);
+      await page.press("#password", "Enter");
+      await page.waitForSelector(".alert");
+      assert.match(await page.textContent(".alert"), /schon verbraucht/);
+      server.passwordUsed = false;
+      await page.fill("#password", password);
+      await page.press("#password", "Enter");
+      await page.waitForSelector(".empty");
+    }),
+
+    story("flow: the fleet is live", () => ({ kind: "operator", fleet: fleet() }), async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".tenant");
+      assert.match((await texts(page, ".tenant h2"))[0], /ausgesprochen langen Namen/);
+      const quiet = fleet().tenants.filter((one) => one.findings.length === 0 && one.presence === "online");
+      server.show({ ...fleet(), tenants: [...quiet, tenant(9, { name: "Neu", findings: [{ code: "gateway_down", severity: "fail", since_ms: Date.now(), detail: null }] })] });
+      await page.waitForSelector("text=Das Gateway antwortet nicht");
+      assert.equal((await texts(page, ".tenant h2"))[0], "Neu");
+      await page.fill("input[type=search]", "praxis");
+      assert.deepEqual(await texts(page, ".tenant h2"), ["Praxis Nord"]);
+      assert.equal(new URL(page.url()).search, "?q=praxis");
+      await page.click(".waiting summary");
+      assert.match(await page.textContent(".waiting"), /Kritisch Rot/);
+      server.refuseStreams = true;
+      server.dropStreams();
+      await page.waitForSelector(".banner >> text=Keine Live-Verbindung");
+      server.refuseStreams = false;
+      await page.waitForSelector(".banner", { state: "detached" });
+      server.show({ ...fleet(), tenants: [] });
+      await page.waitForSelector(".empty");
+    }),
+
+    story("flow: an operator's session that ended leads to the log-in", () => ({ kind: "operator", fleet: fleet() }), async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".tenant");
+      server.loggedIn = false;
+      server.refuseStreams = true;
+      server.dropStreams();
+      await page.waitForURL("**/login");
+    }),
+  ];
+}

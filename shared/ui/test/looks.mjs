@@ -1,0 +1,73 @@
+// Every page and every notable state of it, in both languages, both themes and at both widths.
+
+import assert from "node:assert/strict";
+import { fake } from "./fake.mjs";
+import { conversation, fleet } from "./scenes.mjs";
+
+const scenes = {
+  login: { path: "/login", world: { loggedIn: false }, ready: "form" },
+  first: { path: "/first#some-token", world: { loggedIn: false }, ready: "form" },
+  "first-no-token": { path: "/first", world: { loggedIn: false }, ready: "h1" },
+  "operator-login": { path: "/login", world: { kind: "operator", loggedIn: false }, ready: "form" },
+  "tenant-empty": { path: "/", world: {}, ready: ".starters" },
+  "tenant-full": { path: "/", world: conversation, ready: ".verdict" },
+  "tenant-inbox": { path: "/", world: conversation, ready: ".verdict", act: (page) => page.click("#inbox-button") },
+  "tenant-read": { path: "/", world: conversation, ready: ".verdict", act: readFromTop },
+  "tenant-menu": { path: "/", world: conversation, ready: ".verdict", act: (page) => page.locator(".menu-button:visible").click({ timeout: 500 }).catch(() => {}) },
+  "tenant-trouble": { path: "/", world: {}, ready: ".starters", act: trouble },
+  "tenant-ungated": { path: "/", world: { gateway: { state: "ungated", reason: "plugin_not_loaded" } }, ready: ".banner" },
+  operator: { path: "/", world: () => ({ kind: "operator", fleet: fleet() }), ready: ".tenant", act: (page) => page.click(".waiting summary") },
+  "operator-empty": { path: "/", world: { kind: "operator" }, ready: ".empty" },
+};
+
+const pages = new Set(["login", "first", "operator-login", "tenant-empty", "tenant-full", "operator"]);
+
+async function readFromTop(page) {
+  await page.click(".tool-head >> nth=0");
+  await page.evaluate(() => document.querySelector(".log").scrollTo(0, 0));
+}
+
+async function trouble(page, server) {
+  server.pace_ms = 60;
+  await page.fill("#message", "fail: please");
+  await page.click(".send");
+  await page.waitForSelector(".answer .failed");
+  server.unwilling = "body_too_large";
+  await page.fill("#message", "Diese Nachricht kommt nicht an.");
+  await page.click(".send");
+  await page.waitForSelector(".user .failed");
+  server.unwilling = null;
+  await page.fill("#message", "long: please");
+  await page.click(".send");
+  await page.waitForSelector("text=word9");
+  server.refuseSockets = true;
+  server.drop();
+  await page.waitForSelector(".banner");
+}
+
+export function looks({ room, judge }) {
+  const tests = [];
+  for (const [scene, { path, world, ready, act }] of Object.entries(scenes))
+    for (const lang of ["de", "en"])
+      for (const theme of ["light", "dark"])
+        for (const width of [320, 1280]) {
+          // Every page in all eight ways; a further state of one in four of them, which still meet each pair once.
+          if (!pages.has(scene) && (lang === "de") !== ((theme === "light") === (width === 320))) continue;
+          const name = `${scene}-${lang}-${theme}-${width}`;
+          tests.push([name, async () => {
+            const server = await fake(typeof world === "function" ? world() : world);
+            const { page, context, wrong } = await room({ lang, theme, width, height: width === 320 ? 640 : 860, touch: width === 320 });
+            try {
+              await page.goto(server.origin + path);
+              await page.waitForSelector(ready);
+              await act?.(page, server);
+              assert.equal(await page.evaluate(() => document.documentElement.lang), lang);
+              assert.deepEqual([...(await judge(page, name)), ...wrong], []);
+            } finally {
+              await context.close();
+              server.close();
+            }
+          }]);
+        }
+  return tests;
+}

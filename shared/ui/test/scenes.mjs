@@ -1,0 +1,55 @@
+// Full states of the pages for the look-and-feel part of the suite: a conversation with everything in it, and a fleet
+// with every kind of trouble. Made at each call, so that ages read as they would on a real day.
+
+import { approval } from "./fake.mjs";
+
+export function conversation() {
+  const now = Date.now();
+  const at = (minutes) => now - minutes * 60_000;
+  const run = (name) => ({ id: `m-${name}-${Math.random()}`, runId: name });
+  const history = [
+    { role: "user", content: "Was steht heute an? Bitte kurz, mit den wichtigsten Punkten zuerst.", timestamp: at(42), idempotencyKey: "one:user", __openclaw: { id: "u1" } },
+    { role: "assistant", content: [{ type: "toolCall", id: "c1", name: "read", arguments: { path: "notes.md" } }], timestamp: at(41.9), stopReason: "toolUse", __openclaw: run("one") },
+    { role: "toolResult", toolCallId: "c1", toolName: "read", content: [{ type: "text", text: "# Heute\n- Angebot\n- Rechnung 114" }], timestamp: at(41.8), isError: false },
+    { role: "assistant", content: [{ type: "text", text: "## Heute\n\nIn **notes.md** stehen drei Dinge:\n\n1. Angebot an die Druckerei prüfen (bis 12 Uhr)\n2. Rechnung 114 anmahnen\n3. Donnerstag den Serverraum lüften\n\n| Punkt | Frist | Stand |\n|---|---|---|\n| Angebot | 12:00 | offen |\n| Rechnung 114 | heute | überfällig |\n\nDen Stand der Platte kann ich so ansehen:\n\n```sh\ndf -h /srv && du -sh /srv/archive | sort -h | tail -n 20   # nur lesen\n```\n\n> Soll ich damit anfangen?" }], timestamp: at(41), stopReason: "stop", __openclaw: run("one") },
+    { role: "user", content: "Ja, und räum danach den Ordner tmp auf.", timestamp: at(3), idempotencyKey: "two:user", __openclaw: { id: "u2" } },
+    { role: "assistant", content: [{ type: "text", text: "Ich sehe zuerst nach." }, { type: "toolCall", id: "c2", name: "exec", arguments: { command: "df -h /srv" } }], timestamp: at(2.8), stopReason: "toolUse", __openclaw: run("two") },
+    { role: "toolResult", toolCallId: "c2", toolName: "exec", content: [{ type: "text", text: "/dev/vda1  40G  31G  7.1G  82% /srv" }], timestamp: at(2.5), isError: false },
+    { role: "assistant", content: [{ type: "toolCall", id: "c3", name: "exec", arguments: { command: "rm -rf /srv/workspace/tmp" } }], timestamp: at(1), stopReason: "toolUse", __openclaw: run("two") },
+  ];
+  const approvals = [
+    approval({ class: "red", rule: "shell.deletes_recursively", sentence: { de: "Löscht einen Ordner mit allem, was darin ist.", en: "Deletes a folder and everything in it." }, details: [{ name: "command", value: "rm -rf /srv/workspace/tmp" }, { name: "workdir", value: "/srv/workspace" }], created_ms: at(0.9), expires_ms: now + 23 * 3_600_000 }),
+    approval({ tool: "message", class: "yellow", external: true, rule: "message.leaves_the_house", sentence: { de: "Sendet eine Nachricht an jemanden außerhalb.", en: "Sends a message to someone outside." }, details: [{ name: "to", value: "buchhaltung@example.org" }, { name: "text", value: "Guten Tag,\n\nRechnung 114 ist noch offen.\u202E\n\nFreundliche Grüße" }], created_ms: at(0.5), expires_ms: now + 3_600_000 }),
+    approval({ class: "critical_red", unknown: true, rule: "unknown.call", sentence: { de: "Schreibt auf einen Datenträger am Dateisystem vorbei.", en: "Writes to a disk, bypassing the file system." }, details: [{ name: "command", value: "dd if=/dev/zero of=/dev/vdb bs=1M" }], created_ms: at(0.2), expires_ms: now + 600_000 }),
+    approval({ class: "green", rule: "shell.reads_system", state: "used", decided_ms: at(2.6), decided_by: "per_0000000000000000000000000000000a", details: [{ name: "command", value: "df -h /srv" }], created_ms: at(2.7) }),
+    approval({ class: "red", rule: "shell.installs", state: "denied", decided_ms: at(600), decided_by: "per_ffffffffffffffffffffffffffffffff", sentence: { de: "Installiert ein Paket.", en: "Installs a package." }, details: [{ name: "command", value: "apt-get install -y nmap" }], created_ms: at(602) }),
+  ];
+  return { history, approvals };
+}
+
+const none = { day_ms: 0, calls: 0, partial: 0, input_tokens: 0, cached_tokens: 0, output_tokens: 0 };
+const steps = (...states) => ["allocate", "start", "enrol", "gateway"].map((name, index) => ({ name, state: states[index], error: states[index] === "failed" ? "token_expired" : null }));
+
+export function tenant(number, given = {}) {
+  const id = `ten_${String(number).padStart(32, "0")}`;
+  return {
+    id, name: `Werkstatt ${number}`, url: `http://tenant-${number}.localhost:8443`, state: "ready", steps: steps("done", "done", "done", "done"), presence: "online", last_seen_ms: Date.now() - 2_000, agent_version: "0.1.0",
+    gateway: { state: "ready", reason: null }, usage_today: { ...none, calls: 40 + number, input_tokens: 182_000 * number, cached_tokens: 90_000, output_tokens: 9_400 }, approvals: [], findings: [], ...given,
+  };
+}
+
+export function fleet() {
+  const now = Date.now();
+  return {
+    revision: 7, now_ms: now,
+    tenants: [
+      tenant(1),
+      tenant(2, { name: "Kanzlei am Markt", gateway: { state: "ungated", reason: "plugin_not_loaded" }, findings: [{ code: "plugin_not_loaded", severity: "fail", since_ms: now - 340_000, detail: "guard" }, { code: "provider_key_missing", severity: "warn", since_ms: now - 7_400_000, detail: "anthropic" }] }),
+      tenant(3, { name: "Praxis Nord", approvals: [{ id: `apr_${"3".repeat(32)}`, class: "yellow", external: true, created_ms: now - 700_000 }, { id: `apr_${"4".repeat(32)}`, class: "critical_red", external: false, created_ms: now - 60_000 }] }),
+      tenant(4, { name: "Gärtnerei", state: "provisioning", steps: steps("done", "done", "running", "waiting"), presence: "never", last_seen_ms: null, agent_version: null, gateway: { state: "absent", reason: null }, usage_today: none }),
+      tenant(5, { name: "Büro mit einem ausgesprochen langen Namen, der umbrechen muss", state: "needs_operator", steps: steps("done", "done", "failed", "waiting"), presence: "never", last_seen_ms: null, agent_version: null, gateway: { state: "absent", reason: null }, usage_today: none }),
+      tenant(6, { name: "Atelier", presence: "offline", last_seen_ms: now - 3_900_000, gateway: { state: "down", reason: "gateway_down" } }),
+      tenant(7, { name: "Verein", presence: "late", last_seen_ms: now - 75_000, gateway: { state: "starting", reason: null }, findings: [{ code: "session_frozen", severity: "fail", since_ms: now - 30_000, detail: "agent:main:main" }] }),
+    ],
+  };
+}
