@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// The cupboards, as the console sees them.
@@ -156,6 +157,11 @@ impl Agent {
 
     pub fn egress_addr(&self) -> SocketAddr {
         self.egress
+    }
+
+    /// How OpenClaw is, as it changes.
+    pub fn watch_gateway(&self) -> watch::Receiver<wire::fleet::Gateway> {
+        self.parts.gateway.watch()
     }
 
     pub fn identity(&self) -> &Identity {

@@ -1,1 +1,15 @@
-//! .
+//! The fake world: a real hub, real agents, and fakes on real sockets where the world would be.
+//!
+//! Tests enter where the world enters: [`Browser`] speaks HTTP and WebSocket as a browser does, [`FakeGateway`] plays
+//! OpenClaw with its plugin and its model calls, the scripted model of the hub's demo plays the provider. Time stands still
+//! until a test moves it.
+
+mod browser;
+mod gateway;
+mod http;
+mod world;
+
+pub use browser::Browser;
+pub use gateway::{FakeGateway, Manners};
+pub use http::{Answer, post_json, request, request_unix, send_raw};
+pub use world::{Tenant, World, free_port, soon};

@@ -1,0 +1,192 @@
+//! One hub and as many tenants as a test wants, on free ports of the loopback, in folders that vanish.
+
+use crate::browser::Browser;
+use crate::gateway::{FakeGateway, Keys};
+use hub::Hub;
+use hub::demo::model::ScriptedModel;
+use serde_json::json;
+use service::{Clock, SecretString, Stop};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tenant_agent::console::{self, Verb};
+use tenant_agent::gateway::Mode;
+use tenant_agent::gateway::openclaw::{Dialect, Provider};
+use tenant_agent::{Agent, Settings, agent};
+use wire::TenantId;
+use wire::fleet::GatewayState;
+
+pub struct World {
+    pub clock: Clock,
+    pub hub: Hub,
+    pub model: ScriptedModel,
+    model_key: String,
+    folder: PathBuf,
+    /// Ends the hub and the model.
+    stop: Stop,
+}
+
+/// A tenant with its agent and its gateway.
+pub struct Tenant {
+    pub id: TenantId,
+    pub settings: Settings,
+    pub gateway: FakeGateway,
+    pub agent: Agent,
+    clock: Clock,
+    /// Ends the agent alone.
+    stop: Stop,
+    gateway_stop: Stop,
+}
+
+/// Nothing here takes long; a wait that takes longer is a fault.
+const WAIT: Duration = Duration::from_secs(20);
+/// A Friday morning.
+const BEGIN_MS: i64 = 1_795_140_000_000;
+pub const PASSWORD: &str = "correct horse battery";
+
+/// What comes soon, or a failed test.
+pub async fn soon<F: Future>(work: F) -> F::Output {
+    tokio::time::timeout(WAIT, work).await.expect("it should have come by now")
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+impl World {
+    pub async fn start() -> World {
+        World::start_with(Clock::manual(BEGIN_MS)).await
+    }
+
+    pub async fn start_with(clock: Clock) -> World {
+        let folder = std::env::temp_dir().join(format!("gatehouse-world-{}", &service::random::token()[..12]));
+        service::config::private_folder(&folder.join("hub")).expect("a folder");
+        let stop = Stop::default();
+        let settings = hub::Settings { clock: clock.clone(), stop: stop.clone(), ..hub::Settings::new(folder.join("hub")) };
+        let hub = Hub::start(settings).await.expect("the hub starts");
+        let model_key = service::random::token();
+        let model = ScriptedModel::start(SocketAddr::from(([127, 0, 0, 1], 0)), SecretString::new(model_key.clone()), 0, stop.clone()).await.expect("the model starts");
+        World { clock, hub, model, model_key, folder, stop }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The secret that the provider knows, and that nobody but the agent should.
+    pub fn model_key(&self) -> &str {
+        &self.model_key
+    }
+
+    /// A tenant that is enrolled, has a provider key, and whose gateway is well.
+    pub async fn tenant(&self, name: &str) -> Tenant {
+        let tenant = self.fresh_tenant(name).await;
+        let verb = Verb::VaultSet { name: "provider.scripted".to_owned(), value: self.model_key.clone() };
+        assert_eq!(tenant.console(&verb).await["ok"], true);
+        tenant.ready().await;
+        tenant
+    }
+
+    /// A tenant as it is right after enrolment.
+    pub async fn fresh_tenant(&self, name: &str) -> Tenant {
+        let origin = format!("http://{name}.localhost:{}", free_port());
+        let (id, token) = self.hub.create_tenant(name, &origin).await.expect("a tenant");
+        let gateway_stop = Stop::default();
+        let gateway = FakeGateway::start(Keys::draw(), gateway_stop.clone()).await;
+        let state_folder = self.folder.join(name);
+        service::config::private_folder(&state_folder).expect("a folder");
+        let environment = state_folder.join("gateway.env");
+        service::config::write_private(&environment, gateway.keys().environment().as_bytes()).expect("the keys are written");
+        let port = origin.rsplit(':').next().and_then(|port| port.parse().ok()).expect("the origin has a port");
+        let settings = Settings {
+            state_folder,
+            origin,
+            tenant: SocketAddr::from(([127, 0, 0, 1], port)),
+            egress: SocketAddr::from(([127, 0, 0, 1], 0)),
+            hub: format!("http://{}", self.hub.public_addr()),
+            mode: Mode::Attach { address: gateway.address(), environment },
+            gateway_uid: tenant_agent::settings::own_uid(),
+            model: "scripted/scripted-1".to_owned(),
+            providers: vec![Provider {
+                name: "scripted".to_owned(),
+                dialect: Dialect::OpenaiCompletions,
+                url: format!("http://{}/v1", self.model.addr()),
+                models: vec!["scripted-1".to_owned()],
+            }],
+            credentials: None,
+        };
+        agent::enrol(&settings, &SecretString::new(token)).await.expect("the host enrols");
+        Tenant::run(id, settings, gateway, gateway_stop, self.clock.clone()).await
+    }
+
+    pub async fn end(self) {
+        self.stop.now();
+        soon(self.hub.stopped()).await;
+        // The folder of a test that failed stays, to be looked at.
+        std::fs::remove_dir_all(&self.folder).expect("the folder can be removed");
+    }
+}
+
+impl Tenant {
+    async fn run(id: TenantId, settings: Settings, gateway: FakeGateway, gateway_stop: Stop, clock: Clock) -> Tenant {
+        let stop = Stop::default();
+        let agent = Agent::start(settings.clone(), clock.clone(), stop.clone()).await.expect("the agent starts");
+        gateway.meet(agent.egress_addr(), settings.plugin_socket(), settings.openclaw_folder().join("workspace"));
+        Tenant { id, settings, gateway, agent, clock, stop, gateway_stop }
+    }
+
+    /// Waits until the gateway is well.
+    pub async fn ready(&self) {
+        self.gateway_is(GatewayState::Ready).await;
+    }
+
+    pub async fn gateway_is(&self, state: GatewayState) {
+        let mut watch = self.agent.watch_gateway();
+        soon(watch.wait_for(|gateway| gateway.state == state)).await.expect("the agent runs");
+    }
+
+    pub async fn console(&self, verb: &Verb) -> serde_json::Value {
+        soon(console::say(&self.settings.console_socket(), verb)).await.expect("the console answers")
+    }
+
+    pub fn browser(&self) -> Browser {
+        Browser::new(self.settings.tenant, &self.settings.origin)
+    }
+
+    /// The owner, come in by the link.
+    pub async fn owner(&self) -> Browser {
+        let link = self.console(&Verb::OwnerLink {}).await;
+        let token = link["link"].as_str().and_then(|link| link.split_once('#')).expect("a link with a fragment").1.to_owned();
+        let mut browser = self.browser();
+        let answer = browser.enter("/auth/first", json!({ "token": token, "name": "Owner", "password": PASSWORD, "lang": "en" })).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        browser
+    }
+
+    /// The owner with the chat open.
+    pub async fn chat(&self) -> Browser {
+        let mut browser = self.owner().await;
+        browser.open().await.expect("the chat opens");
+        browser
+    }
+
+    pub fn workspace(&self) -> PathBuf {
+        self.settings.openclaw_folder().join("workspace")
+    }
+
+    /// Ends the agent and starts it again from what it wrote down.
+    pub async fn restart(self) -> Tenant {
+        let Tenant { id, settings, gateway, agent, clock, stop, gateway_stop } = self;
+        stop.now();
+        soon(agent.stopped()).await;
+        Tenant::run(id, settings, gateway, gateway_stop, clock).await
+    }
+
+    pub async fn end(self) {
+        self.stop.now();
+        self.gateway_stop.now();
+        soon(self.agent.stopped()).await;
+    }
+}
