@@ -242,7 +242,7 @@ let made = 0;
 export function approval(given = {}) {
   made += 1;
   return {
-    id: `apr_${String(made).padStart(32, "0")}`, assistant: "ast_0000000000000000000000000000000b", session: "main", tool: "exec", class: "yellow", external: false, unknown: false, rule: "shell.reads_system",
+    id: `apr_${String(made).padStart(32, "0")}`, assistant: "ast_0000000000000000000000000000000b", session: "agent:main:main", tool: "exec", class: "yellow", external: false, unknown: false, rule: "shell.reads_system",
     sentence: { de: "Führt einen Befehl auf dem Rechner des Assistenten aus.", en: "Runs a command on the assistant's machine." },
     details: [{ name: "command", value: "uname -a" }], digest: "5f".repeat(32), created_ms: Date.now(), expires_ms: Date.now() + 86_400_000, state: "pending", ...given,
   };

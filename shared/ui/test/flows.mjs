@@ -132,6 +132,7 @@ export function flows({ room }) {
       server.refuseSockets = true;
       server.drop();
       await page.waitForSelector(".banner >> text=Verbindung");
+      assert.match(await page.textContent(".top .chip"), /Unbekannt/);
       await page.fill("#message", "a draft that must stay");
       assert.equal(server.busy, null, "the answer ended meanwhile");
       server.refuseSockets = false;
@@ -201,15 +202,22 @@ export function flows({ room }) {
       const yes = page.locator(".log .verdict button >> nth=1");
       await yes.focus();
       await page.keyboard.press("Enter");
-      await page.waitForSelector(".confirm");
-      await page.keyboard.press("Enter"); // too soon: a double press
-      assert.equal(server.decisions.length, 0);
+      await page.waitForSelector(".confirm:focus");
       await page.waitForTimeout(600);
+      assert.equal(server.decisions.length, 0, "the first press only asks");
       await page.keyboard.press("Enter");
       await page.waitForSelector(".tool-done");
       await idle(page);
       await say(page, "red:rm -rf other");
       await page.waitForFunction(() => document.querySelectorAll(".verdict").length === 1);
+      await page.evaluate(async () => {
+        document.querySelector(".log .hold").click();
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        document.querySelector(".log .confirm").click();
+      });
+      await page.keyboard.press("Escape");
+      await page.waitForSelector(".log .hold");
+      assert.equal(server.decisions.length, 1, "a double press does not confirm");
       const box = await yes.boundingBox();
       await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
       await page.mouse.down();

@@ -21,7 +21,7 @@ export class RequestFailed extends Error {
   }
 }
 
-const answerMs = 30_000;
+const answerMs = 35_000; // the server gives up after 30 s and says so
 const helloMs = 10_000;
 const silenceMs = 30_000;
 const proofMs = 5_000;

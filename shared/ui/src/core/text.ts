@@ -54,6 +54,11 @@ export function sentence<Family extends "error." | "finding." | "chat.phase." | 
   return text === undefined ? null : text;
 }
 
+/** Our sentence for an error, or the server's own where this page is older than the code. */
+export function explain(code: string, message = ""): string {
+  return sentence("error.", code) ?? (message !== "" ? message : t("error.unknown", { code }));
+}
+
 export function fill(text: string, values: Values = {}): string {
   return text.replace(/\{([a-z_]+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
 }

@@ -6,7 +6,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ClassBadge } from "../core/badge.tsx";
 import { Icon } from "../core/room.tsx";
 import { hasHidden, revealed } from "../core/reveal.ts";
-import { dateAndTime, lang, relative, sentence, t } from "../core/text.ts";
+import { dateAndTime, lang, relative, t } from "../core/text.ts";
 import type { Approval } from "../core/wire.ts";
 import { assistantName, decide, link, mayDecide, now, person } from "./conversation.ts";
 import { Exact } from "./exact.tsx";
@@ -18,13 +18,16 @@ const guardMs = 500; // a double press must not open the second step and take it
 export function ApprovalCard({ approval, inline = false }: { approval: Approval; inline?: boolean }) {
   const waiting = approval.state === "pending";
   const [open, setOpen] = useState(waiting);
+  useEffect(() => {
+    if (!waiting) setOpen(false);
+  }, [waiting]);
   const card = useRef<HTMLElement>(null);
   // The buttons go with the decision; whoever pressed one should not be thrown to the top of the page.
-  const hold = () => (card.current?.closest<HTMLElement>(".inbox") ?? card.current)?.focus({ preventScroll: true });
+  const stay = () => (card.current?.closest<HTMLElement>(".inbox") ?? card.current)?.focus({ preventScroll: true });
   return (
     <article ref={card} tabIndex={-1} class={`approval approval-${approval.state} edge-${approval.class}`} aria-label={`${t("approval.title")}: ${approval.sentence[lang.value]}`} data-approval={inline ? approval.id : undefined}>
       <p class="approval-sentence">{approval.sentence[lang.value]}</p>
-      <p class="approval-where">{assistantName()} · {toolTitle(approval.tool)} · {t("approval.session", { session: approval.session })}</p>
+      <p class="approval-where">{assistantName()} · {toolTitle(approval.tool)} · {t("approval.session", { session: approval.session.replace(/^agent:[^:]+:/, "") })}</p>
       <details class="approval-details" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary><Icon name="chevron" />{t("approval.details")}</summary>
         {approval.details.length === 0 ? <p class="hint">{t("approval.no_details")}</p> : <Details approval={approval} />}
@@ -34,7 +37,7 @@ export function ApprovalCard({ approval, inline = false }: { approval: Approval;
         <span class="approval-rule">{t("approval.rule")} <code>{approval.rule}</code></span>
         <Times approval={approval} />
       </div>
-      {waiting ? <Decision approval={approval} onDecided={hold} /> : <Outcome approval={approval} />}
+      {waiting ? <Decision approval={approval} onDecided={stay} /> : <Outcome approval={approval} />}
     </article>
   );
 }
@@ -96,12 +99,10 @@ function Decision({ approval, onDecided }: { approval: Approval; onDecided: () =
     setDeciding(true);
     setError(null);
     onDecided();
-    const code = await decide(approval, decision);
+    const wrong = await decide(approval, decision);
     setDeciding(false);
-    if (code !== null) {
-      setConfirming(false);
-      setError(sentence("error.", code) ?? t("error.unknown", { code }));
-    }
+    setError(wrong);
+    if (wrong !== null) setConfirming(false);
   };
   const off = deciding || !connected;
   const critical = approval.class === "critical_red";

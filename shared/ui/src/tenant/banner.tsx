@@ -8,12 +8,12 @@ import { gateway, gatewaySince, link, now, retryNow } from "./conversation.ts";
 const patienceMs = 2_000; // shorter breaks mend themselves before a person could read about them
 const longStartMs = 20_000;
 
-const lostFor = computed(() => (link.value.state === "open" ? 0 : now.value - link.value.since_ms));
+export const cutOff = computed(() => link.value.state !== "open" && now.value - link.value.since_ms >= patienceMs);
 
 export function Banners() {
   return (
     <div class="banners">
-      {lostFor.value >= patienceMs && <LostBanner />}
+      {cutOff.value && <LostBanner />}
       <GatewayBanner />
     </div>
   );

@@ -5,7 +5,7 @@
 import { batch, computed, signal } from "@preact/signals";
 import { post, read } from "../core/door.ts";
 import { ChatSocket, RequestFailed } from "../core/socket.ts";
-import { t } from "../core/text.ts";
+import { explain, t } from "../core/text.ts";
 import type { Approval, Assistant, ChatEvent, Gateway, Hello, HistoryMessage, Person, ToolEvent, Usage } from "../core/wire.ts";
 import * as approvalList from "./approvals.ts";
 import * as box from "./outbox.ts";
@@ -16,6 +16,7 @@ const opened_ms = Date.now();
 const historyLimit = 200;
 const rereadMs = 400;
 const flushAgainMs = 3_000;
+const quietMs = 45_000; // a run that says nothing for so long may have ended while nobody listened
 
 export const person = signal<Person | null>(null);
 export const assistant = signal<Assistant | null>(null);
@@ -54,7 +55,12 @@ export function assistantName(): string {
 }
 
 export function startConversation(): void {
-  setInterval(() => (now.value = Date.now()), 1_000);
+  setInterval(() => {
+    now.value = Date.now();
+    if (running.value === null || now.value - heard_ms < quietMs || link.value.state !== "open") return;
+    heard_ms = now.value;
+    void readHistory();
+  }, 1_000);
   socket.start();
 }
 
@@ -92,16 +98,16 @@ export async function stop(): Promise<void> {
   }
 }
 
-/** Null when it worked, otherwise the code of what went wrong. */
+/** Null when it worked, otherwise the sentence that says what went wrong. */
 export async function decide(approval: Approval, decision: "approve" | "deny"): Promise<string | null> {
   try {
     const answer = await socket.request<{ approval: Approval }>("approvals.decide", { id: approval.id, digest: approval.digest, decision });
     approvals.value = approvalList.merged(approvals.value, [answer.approval]);
     return null;
   } catch (failure) {
-    const code = failure instanceof RequestFailed ? failure.code : "unknown";
+    const { code, message } = failure instanceof RequestFailed ? failure : { code: "unknown", message: "" };
     if (code.startsWith("approval_")) void rereadApprovals();
-    return code;
+    return explain(code, message);
   }
 }
 
@@ -122,7 +128,7 @@ function welcome(hello: Hello): void {
     person.value = hello.person;
     assistant.value = hello.assistants[0] ?? null;
     usage.value = hello.usage;
-    approvals.value = approvalList.merged([], hello.approvals);
+    approvals.value = approvalList.merged(approvalList.decided(approvals.value), hello.approvals);
     if (person_before?.id !== hello.person.id) {
       items.value = box.load(sessionStorage, hello.person.id);
       live = items.value.reduce((now, item) => thread.say(now, item.key, item.text, item.created_ms), thread.emptyThread);
@@ -132,9 +138,13 @@ function welcome(hello: Hello): void {
     setGateway(hello.gateway);
   });
   void resync();
+  void rereadApprovals();
 }
 
+let heard_ms = 0;
+
 function hear(event: string, payload: unknown): void {
+  heard_ms = Date.now();
   if (event === "chat") hearChat(payload as ChatEvent);
   else if (event === "agent") setThread(thread.hearTool(live, payload as ToolEvent, Date.now()));
   else if (event === "approval") approvals.value = approvalList.merged(approvals.value, [payload as Approval]);

@@ -4,6 +4,7 @@ import { GatewayChip } from "../core/badge.tsx";
 import { Mark, Switches } from "../core/frame.tsx";
 import { Icon, Menu } from "../core/room.tsx";
 import { amount, count, shortAmount, t } from "../core/text.ts";
+import { cutOff } from "./banner.tsx";
 import { assistantName, gateway, logOut, pending, person, usage } from "./conversation.ts";
 import { inboxOpen, openInbox, closeInbox } from "./inbox.tsx";
 
@@ -14,7 +15,8 @@ export function Header() {
         <Mark />
         <div class="who-text">
           <span class="who-name">{assistantName()}</span>
-          <GatewayChip gateway={gateway.value} />
+          {/* What was last heard is not what is, once nothing is heard any more. */}
+          <GatewayChip gateway={cutOff.value ? null : gateway.value} />
         </div>
       </div>
       <InboxButton />

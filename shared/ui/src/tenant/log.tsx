@@ -6,7 +6,7 @@ import { Mark } from "../core/frame.tsx";
 import { Icon, type IconName } from "../core/room.tsx";
 import { CopyButton, Prose } from "../core/prose.tsx";
 import { revealed } from "../core/reveal.ts";
-import { sentence, t, timeOfDay, dateAndTime, type Key } from "../core/text.ts";
+import { explain, sentence, t, timeOfDay, dateAndTime, type Key } from "../core/text.ts";
 import { ApprovalCard } from "./approval.tsx";
 import { assistantName, conversation, discard, gateway, historyRead, items, lines, retry, running, send } from "./conversation.ts";
 import type { AnswerTurn, UserTurn } from "./thread.ts";
@@ -114,7 +114,7 @@ function Said({ turn }: { turn: UserTurn }) {
       </p>
       {item?.state === "failed" && (
         <div class="failed" role="alert">
-          <p>{sentence("error.", item.error ?? "") ?? t("error.unknown", { code: item.error ?? "" })}</p>
+          <p>{explain(item.error ?? "unknown")}</p>
           <button type="button" class="secondary" onClick={() => retry(turn.id)}>{t("app.retry")}</button>
           <button type="button" class="quiet" onClick={() => discard(turn.id)}>{t("chat.discard")}</button>
         </div>
