@@ -88,7 +88,8 @@ export default {
 
 function run(ctx, kind) {
   return {
-    agent_id: text(ctx.agentId),
+    // model_call_started does not name the assistant; the session's key does.
+    agent_id: text(ctx.agentId) || (text(ctx.sessionKey).match(/^agent:([^:]+):/)?.[1] ?? ""),
     session_key: text(ctx.sessionKey),
     session_id: text(ctx.sessionId),
     run_id: text(ctx.runId),

@@ -6,6 +6,7 @@
 use crate::audit::{self, Deed};
 use policy::{Class, Digest};
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::Deserialize;
 use service::store::StoreError;
 use service::{Clock, Store, Tx};
 use std::collections::{HashMap, VecDeque};
@@ -19,6 +20,8 @@ pub struct Ledger {
     clock: Clock,
     announced: Arc<Mutex<Announced>>,
     heard: Arc<Notify>,
+    /// Why the last model call of a session was stopped; OpenClaw does not pass our words on.
+    stops: Arc<Mutex<HashMap<String, &'static str>>>,
     frozen: Arc<watch::Sender<u64>>,
 }
 
@@ -64,6 +67,31 @@ pub struct Earlier {
     pub reason: Option<String>,
 }
 
+/// Why a proposed call could not run at all. OpenClaw turns such calls down by itself and asks nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    UnknownTool,
+    ArgumentsInvalid,
+}
+
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Fault::UnknownTool => "unknown_tool",
+            Fault::ArgumentsInvalid => "arguments_invalid",
+        }
+    }
+}
+
+/// A proposed call that cannot run, as the egress proxy saw it in the model's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultyCall {
+    pub call_id: String,
+    pub tool: String,
+    pub fault: Fault,
+}
+
 /// A run that the plugin announced: whose model calls it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -90,7 +118,9 @@ const ANNOUNCED_MAX: usize = 8192;
 const RUNS_MAX: usize = 32;
 /// How long a request waits for its announcement, which OpenClaw sends at the same time and not before.
 const ANNOUNCE_WAIT_MS: u64 = 1_500;
-/// What is left of the longest call id.
+/// Hex digits of a minted call id.
+const CALL_ID_DIGITS: usize = 24;
+/// What is left of the longest foreign call id.
 const CALL_ID_CHARS_MAX: usize = 40;
 /// Tool results of one request that are looked up. A longer history is compacted by OpenClaw long before.
 pub const RESULTS_MAX: usize = 8192;
@@ -145,16 +175,32 @@ fn span_key(trace_id: &str, span_id: &str) -> String {
     format!("{trace_id} {span_id}")
 }
 
-/// A call id as it survives OpenClaw, which respells ids for each dialect before it sends them to a provider again: the
-/// part before `|`, letters and digits only, as many as the strictest dialect keeps.
+/// A fresh id for a call that a model proposes. The egress proxy puts it in the place of the provider's own: OpenClaw
+/// respells ids for each dialect and numbers repeated ones anew, but lets this form through.
+pub fn mint_call_id() -> String {
+    format!("call_{}", hex(&service::random::bytes::<{ CALL_ID_DIGITS / 2 }>()))
+}
+
+/// What is the same in all spellings of a call id: the digits of an id of ours or of OpenClaw's own, else letters and digits.
 pub fn canonical_call_id(call_id: &str) -> String {
-    let own = call_id.split('|').next().unwrap_or_default();
-    own.chars().filter(char::is_ascii_alphanumeric).take(CALL_ID_CHARS_MAX).collect()
+    let ours = call_id.strip_prefix("call").map(|rest| rest.strip_prefix('_').unwrap_or(rest)).and_then(|rest| rest.get(..CALL_ID_DIGITS));
+    match ours.filter(|digits| digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))) {
+        Some(digits) => digits.to_owned(),
+        None => call_id.chars().filter(char::is_ascii_alphanumeric).take(CALL_ID_CHARS_MAX).collect(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 impl Ledger {
     pub fn new(store: Store, clock: Clock) -> Ledger {
-        Ledger { store, clock, announced: Arc::default(), heard: Arc::default(), frozen: Arc::new(watch::Sender::new(0)) }
+        Ledger { store, clock, announced: Arc::default(), heard: Arc::default(), stops: Arc::default(), frozen: Arc::new(watch::Sender::new(0)) }
     }
 
     /// Notes a run (`span_id` empty) or one request of it.
@@ -214,6 +260,36 @@ impl Ledger {
             .await
     }
 
+    /// Notes calls that cannot run, before the answer that proposes them reaches OpenClaw.
+    pub async fn note_faulty(&self, session: &str, calls: Vec<FaultyCall>) -> service::store::Result<()> {
+        if calls.is_empty() {
+            return Ok(());
+        }
+        let session = session.to_owned();
+        self.store
+            .write(move |tx| {
+                let mut insert = tx.prepare_cached("INSERT INTO faulty_call (session, call_id, tool, fault) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?;
+                for call in &calls {
+                    insert.execute(params![session, canonical_call_id(&call.call_id), call.tool, call.fault.name()])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    pub async fn faulty(&self, session: &str, call_id: &str) -> service::store::Result<Option<FaultyCall>> {
+        let (session, call_id) = (session.to_owned(), call_id.to_owned());
+        let sql = "SELECT tool, fault FROM faulty_call WHERE session = ?1 AND call_id = ?2";
+        let found = self.store.read(move |c| {
+            let row = c.query_row(sql, [&session, &call_id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?))).optional()?;
+            Ok(row.map(|(tool, fault)| {
+                let fault = if fault == Fault::UnknownTool.name() { Fault::UnknownTool } else { Fault::ArgumentsInvalid };
+                FaultyCall { call_id, tool, fault }
+            }))
+        });
+        found.await
+    }
+
     pub async fn is_frozen(&self, session: &str) -> service::store::Result<bool> {
         let session = session.to_owned();
         self.store.read(move |c| c.query_row("SELECT EXISTS (SELECT 1 FROM frozen_session WHERE session = ?1)", [session], |row| row.get(0))).await
@@ -256,6 +332,23 @@ impl Ledger {
         Ok(thawed)
     }
 
+    /// Keeps why a model call of this session was stopped, for whoever looks at the session.
+    pub fn note_stop(&self, session: &str, code: &'static str) {
+        let mut stops = self.stops.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if stops.len() >= ANNOUNCED_MAX {
+            stops.clear();
+        }
+        stops.insert(session.to_owned(), code);
+    }
+
+    pub fn last_stop(&self, session: &str) -> Option<&'static str> {
+        self.stops.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(session).copied()
+    }
+
+    pub fn forget_stop(&self, session: &str) {
+        self.stops.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(session);
+    }
+
     /// Frozen sessions with the time since when.
     pub async fn frozen(&self) -> service::store::Result<Vec<(String, i64)>> {
         let sql = "SELECT session, since_ms FROM frozen_session ORDER BY since_ms LIMIT 64";
@@ -265,5 +358,22 @@ impl Ledger {
     /// Changes whenever a session is frozen or goes on.
     pub fn watch_frozen(&self) -> watch::Receiver<u64> {
         self.frozen.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_id_is_the_same_in_every_spelling() {
+        let minted = mint_call_id();
+        let digits = &minted[5..];
+        for spelling in [minted.clone(), format!("call{digits}"), format!("{minted}|fc_2f27fe25"), format!("call{digits}fc2f27fe25")] {
+            assert_eq!(canonical_call_id(&spelling), digits, "{spelling}");
+        }
+        for (foreign, expected) in [("toolu_01BB", "toolu01BB"), ("call_A1", "callA1"), ("functions.exec:0", "functionsexec0"), ("", ""), ("|", ""), ("call_ABCDEFABCDEFABCDEFABCDEF", "callABCDEFABCDEFABCDEFABCDEF")] {
+            assert_eq!(canonical_call_id(foreign), expected);
+        }
     }
 }

@@ -77,6 +77,13 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         ended_ms    INTEGER,
         PRIMARY KEY (session, call_id)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE faulty_call (
+        session TEXT NOT NULL,
+        call_id TEXT NOT NULL,
+        tool    TEXT NOT NULL,
+        fault   TEXT NOT NULL CHECK (fault IN ('unknown_tool', 'arguments_invalid')),
+        PRIMARY KEY (session, call_id)
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE frozen_session (
         session   TEXT PRIMARY KEY,
         call_ids  TEXT NOT NULL,

@@ -1,14 +1,19 @@
 //! A model request, read as far as the second gate needs it; the bytes go on as they came.
 
+use super::schema;
 use crate::gateway::openclaw::Dialect;
+use crate::ledger::{Fault, FaultyCall};
 use axum::body::Bytes;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Model {
     pub name: String,
     pub results: Vec<ToolResult>,
+    /// What the model may call.
+    pub tools: Tools,
     /// Streamed in the OpenAI dialect without a wish for usage: we wish for it.
     wants_usage: bool,
 }
@@ -17,9 +22,12 @@ pub(super) struct Model {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ToolResult {
     pub call_id: String,
-    /// It is what OpenClaw writes when a call never ran.
-    pub never_ran: bool,
+    pub text: String,
 }
+
+/// The tools of a request with the form of their arguments.
+#[derive(Debug, Default)]
+pub(super) struct Tools(Vec<(String, Value)>);
 
 /// The trace that OpenClaw gives each model request.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +54,8 @@ struct Request<'a> {
     #[serde(default, borrow)]
     stream_options: Option<&'a RawValue>,
     messages: Vec<Message>,
+    #[serde(default)]
+    tools: Vec<Tool>,
 }
 
 #[derive(Deserialize)]
@@ -78,18 +88,39 @@ struct Block {
     content: Option<Box<Content>>,
 }
 
+/// Both dialects' ways to describe a tool.
+#[derive(Deserialize)]
+struct Tool {
+    #[serde(default)]
+    function: Option<Function>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    input_schema: Value,
+}
+
+#[derive(Deserialize)]
+struct Function {
+    name: String,
+    #[serde(default)]
+    parameters: Value,
+}
+
 impl Model {
-    /// `None` for anything that is not a request of the dialect; a result without an id is one that nobody decided about.
+    /// `None` for anything that is not a request of the dialect. A result without an id is one that nobody decided about.
     pub fn parse(dialect: Dialect, bytes: &[u8]) -> Option<Model> {
         let request: Request = serde_json::from_slice(bytes).ok()?;
         let results = match dialect {
-            Dialect::OpenaiCompletions => {
-                request.messages.iter().filter(|message| message.role == "tool" || message.role == "function").map(openai_result).collect()
-            }
+            Dialect::OpenaiCompletions => request.messages.iter().filter(|message| message.role == "tool" || message.role == "function").map(openai_result).collect(),
             Dialect::AnthropicMessages => request.messages.iter().flat_map(anthropic_results).collect(),
         };
         let wants_usage = dialect == Dialect::OpenaiCompletions && request.stream && request.stream_options.is_none();
-        Some(Model { name: request.model.chars().filter(|c| !c.is_control()).take(128).collect(), results, wants_usage })
+        let tools = request.tools.into_iter().filter_map(|tool| match tool {
+            Tool { function: Some(function), .. } => Some((function.name, function.parameters)),
+            Tool { name, input_schema, .. } => Some((name?, input_schema)),
+        });
+        let name = request.model.chars().filter(|c| !c.is_control()).take(MODEL_CHARS_MAX).collect();
+        Some(Model { name, results, tools: Tools(tools.collect()), wants_usage })
     }
 
     /// The request as it goes out: unchanged, or with one field before all others.
@@ -104,29 +135,134 @@ impl Model {
     }
 }
 
+/// Names of models become a part of the usage's key.
+const MODEL_CHARS_MAX: usize = 128;
+
+impl Tools {
+    /// Why a proposed call cannot run, if it cannot.
+    pub fn fault(&self, call_id: &str, tool: &str, arguments: &str) -> Option<FaultyCall> {
+        let known = self.0.iter().find(|(name, _)| name == plain_name(tool).as_str());
+        let fault = match (known, serde_json::from_str(arguments)) {
+            (None, _) => Some(Fault::UnknownTool),
+            // Some providers leave the arguments out when there are none.
+            (Some((_, form)), Err(_)) if arguments.trim().is_empty() => schema::violated(form, &Value::Object(Default::default())).then_some(Fault::ArgumentsInvalid),
+            (Some((_, form)), Ok(arguments)) => schema::violated(form, &arguments).then_some(Fault::ArgumentsInvalid),
+            (Some(_), Err(_)) => Some(Fault::ArgumentsInvalid),
+        };
+        fault.map(|fault| FaultyCall { call_id: call_id.to_owned(), tool: tool.to_owned(), fault })
+    }
+}
+
+/// A tool's name as OpenClaw understands it: it runs ` EXEC `, `functions.exec` and `exec<|channel|>x` as `exec`.
+fn plain_name(name: &str) -> String {
+    let own = name.split("<|").next().unwrap_or_default().trim();
+    own.rsplit('.').next().unwrap_or_default().trim().to_lowercase()
+}
+
 fn openai_result(message: &Message) -> ToolResult {
-    ToolResult { call_id: message.tool_call_id.clone().unwrap_or_default(), never_ran: never_ran(&text(&message.content)) }
+    ToolResult { call_id: message.tool_call_id.clone().unwrap_or_default(), text: text(&message.content) }
 }
 
 fn anthropic_results(message: &Message) -> Vec<ToolResult> {
     let Content::Blocks(blocks) = &message.content else { return Vec::new() };
     let results = blocks.iter().filter(|block| block.kind == "tool_result");
-    results
-        .map(|block| ToolResult {
-            call_id: block.tool_use_id.clone().unwrap_or_default(),
-            never_ran: never_ran(&block.content.as_ref().map_or_else(String::new, |content| text(content))),
-        })
-        .collect()
+    let result = |block: &Block| ToolResult {
+        call_id: block.tool_use_id.clone().unwrap_or_default(),
+        text: block.content.as_ref().map_or_else(String::new, |content| text(content)),
+    };
+    results.map(result).collect()
 }
 
 fn text(content: &Content) -> String {
     match content {
         Content::None => String::new(),
         Content::Text(text) => text.clone(),
-        Content::Blocks(blocks) => blocks.iter().filter_map(|block| block.text.as_deref()).collect::<Vec<_>>().join("\n"),
+        // Something beside text, such as an image, is no text that OpenClaw makes up.
+        Content::Blocks(blocks) => blocks.iter().map(|block| block.text.as_deref().unwrap_or("\u{fffc}")).collect::<Vec<_>>().join("\n"),
     }
 }
 
-fn never_ran(_text: &str) -> bool {
-    false
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(dialect: Dialect, request: Value) -> Option<Model> {
+        Model::parse(dialect, request.to_string().as_bytes())
+    }
+
+    fn result(call_id: &str, text: &str) -> ToolResult {
+        ToolResult { call_id: call_id.to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn every_result_is_found_in_both_dialects() {
+        let openai = json!({ "model": "m", "messages": [
+            { "role": "system", "content": [{ "type": "text", "text": "s" }] },
+            { "role": "assistant", "content": null, "tool_calls": [{ "id": "c1" }] },
+            { "role": "tool", "tool_call_id": "c1", "content": "one" },
+            { "role": "tool", "tool_call_id": "c2", "content": [{ "type": "text", "text": "two" }, { "type": "image_url" }] },
+            { "role": "tool" },
+        ] });
+        assert_eq!(parse(Dialect::OpenaiCompletions, openai).unwrap().results, [result("c1", "one"), result("c2", "two\n\u{fffc}"), result("", "")]);
+        let anthropic = json!({ "model": "m", "messages": [
+            { "role": "user", "content": "hi" },
+            { "role": "user", "content": [
+                { "type": "tool_result", "tool_use_id": "t1", "content": "one" },
+                { "type": "tool_result", "tool_use_id": "t2", "content": [{ "type": "text", "text": "two" }] },
+                { "type": "tool_result" },
+            ] },
+        ] });
+        assert_eq!(parse(Dialect::AnthropicMessages, anthropic).unwrap().results, [result("t1", "one"), result("t2", "two"), result("", "")]);
+    }
+
+    #[test]
+    fn what_is_no_request_is_none() {
+        for bad in [json!({}), json!([]), json!({ "model": "m" }), json!({ "model": 7, "messages": [] }), json!({ "model": "m", "messages": [{ "content": "no role" }] })] {
+            assert!(parse(Dialect::OpenaiCompletions, bad.clone()).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn usage_is_wished_for_once() {
+        let wish = |request: &str| {
+            let bytes = Bytes::copy_from_slice(request.as_bytes());
+            String::from_utf8(Model::parse(Dialect::OpenaiCompletions, &bytes).unwrap().with_usage(bytes).to_vec()).unwrap()
+        };
+        assert_eq!(wish(r#"{"model":"m","stream":true,"messages":[]}"#), r#"{"stream_options":{"include_usage":true},"model":"m","stream":true,"messages":[]}"#);
+        for unchanged in [r#"{"model":"m","messages":[]}"#, r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#] {
+            assert_eq!(wish(unchanged), unchanged);
+        }
+    }
+
+    #[test]
+    fn a_fault_is_only_what_surely_cannot_run() {
+        let form = json!({ "type": "object", "required": ["command"], "properties": { "command": { "type": "string" } } });
+        let request = json!({ "model": "m", "messages": [], "tools": [{ "type": "function", "function": { "name": "exec", "parameters": form } }, { "name": "read" }] });
+        let tools = parse(Dialect::OpenaiCompletions, request).unwrap().tools;
+        let fault = |tool: &str, arguments: &str| tools.fault("c", tool, arguments).map(|faulty| faulty.fault);
+        for (tool, arguments, expected) in [
+            ("exec", r#"{"command":"ls"}"#, None),
+            (" EXEC ", r#"{"command":"ls"}"#, None),
+            ("functions.exec", r#"{"command":"ls"}"#, None),
+            ("exec<|channel|>commentary", r#"{"command":"ls"}"#, None),
+            ("read", "", None),
+            ("exec", "{}", Some(Fault::ArgumentsInvalid)),
+            ("exec", "", Some(Fault::ArgumentsInvalid)),
+            ("exec", r#"{"command":7}"#, Some(Fault::ArgumentsInvalid)),
+            ("exec", r#"{"command":"#, Some(Fault::ArgumentsInvalid)),
+            ("nosuch", r#"{"command":"ls"}"#, Some(Fault::UnknownTool)),
+        ] {
+            assert_eq!(fault(tool, arguments), expected, "{tool} {arguments}");
+        }
+    }
+
+    #[test]
+    fn a_traceparent_is_exactly_one() {
+        let sound = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(Traceparent::parse(sound).unwrap().span_id, "b7ad6b7169203331");
+        for bad in ["", "00", &sound.to_uppercase(), &sound[1..], &format!("{sound}-x"), &sound.replacen("00", "01", 1)] {
+            assert_eq!(Traceparent::parse(bad), None, "{bad}");
+        }
+    }
 }

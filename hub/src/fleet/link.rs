@@ -1,0 +1,153 @@
+//! `GET /link`: the WebSocket that an agent keeps open. It proves its key on a challenge, then reports its state and usage.
+
+use super::Reception;
+use super::presence::Place;
+use axum::extract::State;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use service::{key, random};
+use std::sync::Arc;
+use std::time::Duration;
+use wire::TenantId;
+use wire::link::{self, Ack, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, Refuse, Usage, Welcome, hello_statement};
+use wire::usage::{HOUR_MS, UsageRow};
+
+/// An agent answers a challenge at once.
+const HELLO_WAIT: Duration = Duration::from_secs(10);
+/// An agent that takes nothing for this long has gone.
+const SEND_WAIT: Duration = Duration::from_secs(20);
+/// Silence of this many heartbeats ends a link; the agent opens another.
+const SILENT_HEARTBEATS_MAX: u64 = 12;
+const ROWS_MAX: usize = 1000;
+const FINDINGS_MAX: usize = 64;
+const APPROVALS_MAX: usize = 256;
+const TEXT_BYTES_MAX: usize = 256;
+/// Far more than an hour can hold; a greater number is a fault that must not reach a bill.
+const COUNT_MAX: i64 = 1_000_000_000_000;
+
+pub(crate) async fn open(State(reception): State<Arc<Reception>>, upgrade: WebSocketUpgrade) -> Response {
+    let upgrade = upgrade.max_message_size(FRAME_BYTES_MAX).max_frame_size(FRAME_BYTES_MAX).read_buffer_size(4096).write_buffer_size(0);
+    upgrade.on_upgrade(async move |mut socket| {
+        let Some(refusal) = Box::pin(reception.attend(&mut socket)).await else { return };
+        let refuse = Refuse { code: refusal.to_owned() };
+        // Who does not listen any more needs no reason.
+        let _ = send(&mut socket, link::frame("refuse", "refuse", &refuse)).await;
+        let _ = socket.send(Message::Close(None)).await;
+    })
+}
+
+/// An agent whose key has been checked.
+struct Agent {
+    tenant: TenantId,
+    version: String,
+}
+
+impl Reception {
+    /// Serves one link to its end; the code when the hub ends it.
+    async fn attend(&self, socket: &mut WebSocket) -> Option<&'static str> {
+        let nonce = random::token();
+        let challenge = Challenge { nonce: nonce.clone(), hub_time_ms: self.clock.wall_ms(), min: link::VERSION_MIN, max: link::VERSION_MAX };
+        send(socket, link::frame("challenge", "challenge", &challenge)).await.ok()?;
+        let text = tokio::time::timeout(HELLO_WAIT, next(socket)).await.ok()??;
+        let hello = match Frame::parse(&text).filter(|frame| frame.kind == "hello").and_then(|frame| frame.body::<Hello>(&[])) {
+            Some(hello) => hello,
+            None => return Some("frame_malformed"),
+        };
+        let (agent, mut place) = match self.admit(&nonce, hello).await {
+            Ok(admitted) => admitted,
+            Err(code) => return Some(code),
+        };
+        let welcome = Welcome { version: link::VERSION_MAX, tenant_id: agent.tenant, heartbeat_ms: self.heartbeat_ms };
+        send(socket, link::frame("welcome", "welcome", &welcome)).await.ok()?;
+        loop {
+            let silent = self.clock.sleep(self.heartbeat_ms.saturating_mul(SILENT_HEARTBEATS_MAX));
+            let text = tokio::select! {
+                text = next(socket) => text?,
+                () = place.superseded() => return Some("superseded"),
+                () = self.stop.stopped() => return None,
+                () = silent => return None,
+            };
+            match self.take(&agent, &text).await {
+                Ok(Some(of)) => send(socket, link::frame("ack", &of, &Ack { of: of.clone() })).await.ok()?,
+                Ok(None) => {}
+                Err(code) => return Some(code),
+            }
+        }
+    }
+
+    async fn admit(&self, nonce: &str, hello: Hello) -> Result<(Agent, Place), &'static str> {
+        if hello.max < link::VERSION_MIN || hello.min > link::VERSION_MAX {
+            return Err("version_unsupported");
+        }
+        if hello.boot_id.len() > TEXT_BYTES_MAX || hello.agent_version.len() > TEXT_BYTES_MAX {
+            return Err("frame_malformed");
+        }
+        let host = self.store.host(hello.host_id).await.map_err(internal)?;
+        let (tenant, public_key) = host.ok_or("host_unknown")?;
+        if !key::verifies(&public_key, &hello_statement(nonce, hello.host_id, &hello.boot_id), &hello.signature) {
+            tracing::warn!(host.id = %hello.host_id, "a link with a wrong signature was refused");
+            return Err("signature_invalid");
+        }
+        Ok((Agent { tenant, version: hello.agent_version }, self.attendance.enter(tenant, hello.host_id)))
+    }
+
+    /// Takes a frame in; its id when it is to be acknowledged, which is after it is on the disk.
+    async fn take(&self, agent: &Agent, text: &str) -> Result<Option<String>, &'static str> {
+        let frame = Frame::parse(text).filter(|frame| frame.id.len() <= TEXT_BYTES_MAX).ok_or("frame_malformed")?;
+        match frame.kind {
+            "heartbeat" => {
+                let mut heartbeat: Heartbeat = frame.body(&[]).ok_or("frame_malformed")?;
+                heartbeat.findings.truncate(FINDINGS_MAX);
+                heartbeat.approvals.truncate(APPROVALS_MAX);
+                let texts = heartbeat.findings.iter().flat_map(|finding| [&finding.code, &finding.detail]).chain(&heartbeat.gateway.reason);
+                if texts.into_iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+                    return Err("frame_malformed");
+                }
+                self.store.note_heartbeat(agent.tenant, agent.version.clone(), heartbeat, self.clock.wall_ms()).await.map_err(internal)?;
+            }
+            "usage" => {
+                let Usage { rows } = frame.body(&[]).ok_or("frame_malformed")?;
+                if rows.len() > ROWS_MAX || !rows.iter().all(is_sound) {
+                    return Err("frame_malformed");
+                }
+                if !self.store.add_usage(agent.tenant, rows).await.map_err(internal)? {
+                    tracing::warn!(tenant.id = %agent.tenant, "usage of a foreign assistant was refused");
+                    return Err("frame_malformed");
+                }
+            }
+            // A later agent may say more than we know; it is told nothing, so it will not take it for kept.
+            _ => return Ok(None),
+        }
+        Ok(Some(frame.id.to_owned()))
+    }
+}
+
+fn is_sound(row: &UsageRow) -> bool {
+    let counts = [row.seq, row.calls, row.partial, row.input_tokens, row.cached_tokens, row.output_tokens];
+    row.hour_ms % HOUR_MS == 0
+        && counts.iter().all(|count| (0..=COUNT_MAX).contains(count))
+        && [&row.provider, &row.model].iter().all(|text| text.len() <= TEXT_BYTES_MAX)
+}
+
+fn internal(error: service::store::StoreError) -> &'static str {
+    tracing::error!(%error, "a frame could not be kept");
+    "internal"
+}
+
+/// The next text; `None` when the link has ended or sends something else.
+async fn next(socket: &mut WebSocket) -> Option<String> {
+    loop {
+        match socket.recv().await? {
+            Ok(Message::Text(text)) => return Some(text.as_str().to_owned()),
+            Ok(Message::Ping(_) | Message::Pong(_)) => {}
+            Ok(Message::Binary(_) | Message::Close(_)) | Err(_) => return None,
+        }
+    }
+}
+
+async fn send(socket: &mut WebSocket, text: String) -> Result<(), ()> {
+    match tokio::time::timeout(SEND_WAIT, socket.send(Message::text(text))).await {
+        Ok(Ok(())) => Ok(()),
+        _ => Err(()),
+    }
+}

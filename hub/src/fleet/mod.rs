@@ -1,0 +1,35 @@
+//! The way in for agents: enrolment, the link, and what operators see of both.
+
+mod enrol;
+mod link;
+pub(crate) mod presence;
+pub(crate) mod view;
+
+pub(crate) use enrol::enrol;
+pub(crate) use link::open;
+
+use crate::store::Store;
+use presence::Attendance;
+use service::limiter::Limiter;
+use service::{Clock, Stop};
+use std::sync::Arc;
+
+/// What the handlers of this room need.
+pub(crate) struct Reception {
+    store: Store,
+    attendance: Arc<Attendance>,
+    clock: Clock,
+    stop: Stop,
+    heartbeat_ms: u64,
+    enrolments: Limiter,
+}
+
+/// A fleet behind one address enrols at most this fast; a guesser gets no further.
+const ENROLMENTS_MAX: usize = 30;
+const ENROLMENT_WINDOW_MS: u64 = 60_000;
+
+impl Reception {
+    pub fn new(store: Store, attendance: Arc<Attendance>, clock: Clock, stop: Stop, heartbeat_ms: u64) -> Reception {
+        Reception { store, attendance, clock, stop, heartbeat_ms, enrolments: Limiter::new(ENROLMENTS_MAX, ENROLMENT_WINDOW_MS) }
+    }
+}

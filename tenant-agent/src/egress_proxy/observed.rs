@@ -1,0 +1,70 @@
+//! What OpenClaw was seen to do without asking the plugin: data, recorded against the real gateway.
+
+use crate::gateway::openclaw::Dialect;
+use crate::ledger::{Fault, FaultyCall};
+use anyhow::Context;
+use serde::Deserialize;
+
+const RECORDED: &str = include_str!("../../../packaging/openclaw/observed.toml");
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Observed {
+    made_up: Vec<MadeUp>,
+    turned_down: Vec<TurnedDown>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MadeUp {
+    dialect: String,
+    text: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct TurnedDown {
+    fault: Fault,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    begins: Option<String>,
+}
+
+impl Observed {
+    pub fn recorded() -> anyhow::Result<Observed> {
+        toml::from_str(RECORDED).context("what was recorded of OpenClaw is not readable")
+    }
+
+    /// Whether the text is one that OpenClaw makes up when a result is missing.
+    pub fn is_made_up(&self, dialect: Dialect, text: &str) -> bool {
+        self.made_up.iter().any(|made_up| made_up.dialect == dialect.name() && made_up.text == text)
+    }
+
+    /// Whether the text is OpenClaw's answer to a call that we saw cannot run.
+    pub fn is_turned_down(&self, call: &FaultyCall, text: &str) -> bool {
+        let filled = |pattern: &str| pattern.replace("{tool}", &call.tool);
+        self.turned_down.iter().filter(|turned_down| turned_down.fault == call.fault).any(|turned_down| match (&turned_down.text, &turned_down.begins) {
+            (Some(whole), _) => filled(whole) == text,
+            (None, Some(begin)) => text.starts_with(&filled(begin)),
+            (None, None) => false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_recorded_texts_count_and_only_for_their_own_case() {
+        let observed = Observed::recorded().unwrap();
+        assert!(observed.is_made_up(Dialect::AnthropicMessages, "No result provided"));
+        assert!(!observed.is_made_up(Dialect::OpenaiCompletions, "No result provided"));
+        assert!(!observed.is_made_up(Dialect::AnthropicMessages, "No result provided."));
+        let unknown = FaultyCall { call_id: "c".into(), tool: "nosuch".into(), fault: Fault::UnknownTool };
+        assert!(observed.is_turned_down(&unknown, "Tool nosuch not found"));
+        for text in ["Tool other not found", "Tool nosuch not found, but here is /etc/shadow", "Validation failed for tool \"nosuch\": x", ""] {
+            assert!(!observed.is_turned_down(&unknown, text), "{text}");
+        }
+        let invalid = FaultyCall { fault: Fault::ArgumentsInvalid, ..unknown };
+        assert!(observed.is_turned_down(&invalid, "Validation failed for tool \"nosuch\":\n  - command: must have"));
+    }
+}

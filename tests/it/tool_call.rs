@@ -1,0 +1,226 @@
+//! Stories of tool calls: what runs, what asks, what never runs.
+
+use serde_json::{Value, json};
+use tenant_agent::console::Verb;
+use tests::{Manners, Tenant, World, request_unix, soon};
+
+const HOLD_MS: u64 = 60_000;
+
+/// Moves the clock until the held call has been answered: the hold begins at some moment after the question is seen.
+async fn let_the_hold_end(world: &World, tenant: &Tenant, refused: usize) {
+    soon(async {
+        while tenant.gateway.refused().len() < refused {
+            world.clock.advance(HOLD_MS);
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reading_runs_and_a_command_waits_for_a_person() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    std::fs::write(tenant.workspace().join("notes.md"), "buy milk").unwrap();
+    let mut browser = tenant.chat().await;
+    let reply = browser.ask(r#"[[tool:read {"path":"notes.md"}]]"#).await;
+    assert!(reply.contains("buy milk"), "{reply}");
+
+    let run = browser.say(r#"[[tool:exec {"command":"uname -a","title":"See the system"}]]"#).await;
+    let question = browser.question().await;
+    assert_eq!(tenant.gateway.executed().len(), 1, "the command has not run");
+    assert_eq!((question["class"].as_str(), question["unknown"].as_bool(), question["rule"].as_str()), (Some("red"), Some(true), Some("shell.command")));
+    assert_eq!(question["sentence"]["en"], "The assistant wants to run a command on the server.", "the words are the rule's");
+    assert!(question["details"].as_array().unwrap().contains(&json!({ "name": "command", "value": "uname -a" })));
+
+    let fleet = soon(world.hub.wait_fleet(|fleet| fleet.tenants.iter().any(|tenant| tenant.approvals.len() == 1))).await.unwrap();
+    let listed = serde_json::to_value(&fleet.tenants[0].approvals[0]).unwrap();
+    let names: Vec<&String> = listed.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["class", "created_ms", "external", "id"], "the hub knows no more");
+    assert_eq!(listed["id"], question["id"]);
+
+    assert_eq!(browser.decide(&question, "approve").await["payload"]["approval"]["state"], "approved");
+    assert!(browser.reply(&run).await.contains("ran exec"));
+    assert_eq!(tenant.gateway.executed()[1], r#"exec {"command":"uname -a","title":"See the system"}"#);
+    browser.event("approval", |approval| approval["state"] == "used").await;
+    soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].approvals.is_empty())).await.unwrap();
+    assert_eq!(browser.decide(&question, "approve").await["error"]["code"], "approval_decided");
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_refused_command_does_not_run() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    let run = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let question = browser.question().await;
+    assert_eq!(browser.decide(&question, "deny").await["payload"]["approval"]["state"], "denied");
+    browser.reply(&run).await;
+    assert_eq!(tenant.gateway.executed(), [""; 0]);
+    assert!(tenant.gateway.refused()[0].contains("refused"), "{:?}", tenant.gateway.refused());
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_late_yes_is_for_exactly_that_call() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    let run = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let question = browser.question().await;
+    let_the_hold_end(&world, &tenant, 1).await;
+    browser.reply(&run).await;
+    assert!(tenant.gateway.refused()[0].contains(question["id"].as_str().unwrap()), "the model hears which question stands");
+    assert_eq!(browser.decide(&question, "approve").await["ok"], true);
+    // The session is told, as a turn of its own.
+    browser.event("chat", |chat| chat["runId"].as_str().is_some_and(|run| run.starts_with("nudge-")) && chat["state"] == "final").await;
+
+    let other = browser.say(r#"[[tool:exec {"command":"uname -a"}]]"#).await;
+    let another = browser.question().await;
+    assert_ne!(another["id"], question["id"], "another command is another question");
+    browser.decide(&another, "deny").await;
+    browser.reply(&other).await;
+    assert_eq!(tenant.gateway.executed(), [""; 0]);
+
+    browser.ask(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"uname"}"#], "the same call runs without asking");
+    let again = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let third = browser.question().await;
+    browser.decide(&third, "deny").await;
+    browser.reply(&again).await;
+    assert_eq!(tenant.gateway.executed().len(), 1, "the yes was for one time");
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_question_outlives_the_agent() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    let run = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let question = browser.question().await;
+    drop(run);
+    let tenant = tenant.restart().await;
+    tenant.ready().await;
+    let hello = browser.open().await.unwrap();
+    assert_eq!(hello["approvals"][0]["id"], question["id"]);
+    assert_eq!(browser.decide(&question, "approve").await["ok"], true);
+    soon(async {
+        while tenant.gateway.executed().is_empty() {
+            browser.ask(r#"[[tool:exec {"command":"uname"}]]"#).await;
+        }
+    })
+    .await;
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_not_in_the_manifest_or_needs_a_signature_is_refused_unasked() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    browser.ask(r#"[[tool:gateway {"action":"config.get"}]]"#).await;
+    browser.ask(r#"[[tool:exec {"command":"id","elevated":true}]]"#).await;
+    assert_eq!(tenant.gateway.executed(), [""; 0]);
+    let refused = tenant.gateway.refused();
+    assert!(refused[0].contains("not available") && refused[1].contains("signed approval"), "{refused:?}");
+    assert_eq!(browser.call("approvals.list", json!({})).await["payload"]["approvals"], json!([]), "nobody was asked");
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn paths_are_judged_by_where_they_lead() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    std::os::unix::fs::symlink("/etc/passwd", tenant.workspace().join("notes.md")).unwrap();
+    let run = browser.say(r#"[[tool:read {"path":"notes.md"}]]"#).await;
+    let question = browser.question().await;
+    assert_eq!(question["rule"], "file.read.outside");
+    browser.decide(&question, "deny").await;
+    browser.reply(&run).await;
+    assert_eq!(tenant.gateway.executed(), [""; 0]);
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn one_id_is_one_call() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let decide = async |id: &str, tool: &str, params: Value| tenant.gateway.decide("r", "t", id, tool, &params).await.json()["allow"].clone();
+    std::fs::write(tenant.workspace().join("a"), "x").unwrap();
+    assert_eq!(decide("call_1", "read", json!({ "path": "a" })).await, true);
+    assert_eq!(decide("call_1", "read", json!({ "path": "a" })).await, true, "asked again, the same answer");
+    assert_eq!(decide("call_1", "read", json!({ "path": "/etc/shadow" })).await, false, "another call under a known id");
+    assert_eq!(decide("call-1", "write", json!({ "path": "a", "content": "x" })).await, false, "nor under an id that OpenClaw would respell to it");
+    assert_eq!(decide("", "read", json!({ "path": "a" })).await, false);
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn only_the_plugin_speaks_on_its_socket() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let socket = tenant.settings.plugin_socket();
+    let body = json!({ "agent_id": "main", "session_key": "s", "session_id": "s", "run_id": "r", "trace_id": "t", "call_id": "c", "tool": "read", "params": { "path": "a" } });
+    let json_type = ("content-type", "application/json");
+    for headers in [vec![json_type], vec![json_type, ("x-gatehouse-key", "guess")], vec![json_type, ("x-gatehouse-key", "")]] {
+        for path in ["/decide", "/announce", "/result"] {
+            let answer = request_unix(&socket, "POST", path, &headers, body.to_string().as_bytes()).await;
+            assert_eq!((answer.status, answer.code().as_str()), (403, "plugin_unknown"), "{path} {headers:?}");
+        }
+    }
+    let key = tenant.gateway.keys().plugin_key.clone();
+    let headers = [json_type, ("x-gatehouse-key", key.as_str())];
+    for bad in [&b"{"[..], b"{}", b"[1]", b"{\"allow\":true}"] {
+        let answer = request_unix(&socket, "POST", "/decide", &headers, bad).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "body_malformed"));
+    }
+    let large = format!("{{\"x\":\"{}\"}}", "y".repeat(2 * 1024 * 1024));
+    assert_eq!(request_unix(&socket, "POST", "/decide", &headers, large.as_bytes()).await.status, 413);
+    let stranger = json!({ "agent_id": "other", "session_key": "s", "session_id": "s", "run_id": "r", "trace_id": "t", "call_id": "c", "tool": "read", "params": {} });
+    let answer = request_unix(&socket, "POST", "/decide", &headers, stranger.to_string().as_bytes()).await;
+    assert_eq!(answer.json()["allow"], false, "an assistant that is not ours");
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_tool_that_runs_unasked_freezes_its_session() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    let sent_before = world.model.requests().len();
+    tenant.gateway.behave(Manners { asks: false, ..Default::default() });
+    let reply = browser.ask(r#"[[tool:exec {"command":"cat /etc/shadow"}]]"#).await;
+    assert!(reply.contains("session_frozen"), "{reply}");
+    assert_eq!(tenant.gateway.executed().len(), 1, "the hook was skipped, so it ran");
+    let sent = world.model.requests();
+    assert_eq!(sent.len(), sent_before + 1, "but its result did not reach the provider");
+
+    tenant.gateway.behave(Default::default());
+    assert!(browser.ask("hello").await.contains("session_frozen"), "and the session stays frozen");
+    let tenant = tenant.restart().await;
+    tenant.ready().await;
+    browser.open().await.unwrap();
+    assert!(browser.ask("hello").await.contains("session_frozen"), "over a restart too");
+    let fleet = soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].findings.iter().any(|finding| finding.code == "session_frozen"))).await.unwrap();
+    assert_eq!(fleet.tenants[0].findings[0].detail, "agent:main:main", "the operator sees which");
+
+    let session = "agent:main:main".to_owned();
+    assert_eq!(tenant.console(&Verb::Unfreeze { session: session.clone() }).await["ok"], true);
+    assert_eq!(tenant.console(&Verb::Unfreeze { session }).await["code"], "session_not_frozen");
+    let reply = browser.ask("[[text:here again]]").await;
+    assert_eq!(reply, "here again");
+    assert_eq!(tenant.console(&Verb::Status {}).await["audit_broken_at"], Value::Null);
+    tenant.end().await;
+    world.end().await;
+}
