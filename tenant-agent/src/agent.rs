@@ -41,6 +41,7 @@ pub(crate) struct Parts {
     pub metering: Metering,
     pub vault: Vault,
     pub gateway: Gateway,
+    pub home: Home,
 }
 
 /// A running agent.
@@ -78,13 +79,14 @@ impl Agent {
             ledger: Ledger::new(store.clone(), clock.clone()),
             metering: Metering::start(store.clone(), clock.clone()).await?,
             gateway: Gateway::new(clock.clone()),
+            home: Home { folder: settings.openclaw_folder() },
             origin: settings.origin.clone(),
             store,
             clock,
             identity,
             vault,
         });
-        console::note_start(&parts).await?;
+        console::note(&parts, "start").await?;
 
         // Every door is opened before anything is started, so that a port in use leaves nothing half-started.
         let tenant = listen(settings.tenant, "listen.tenant").await?;
@@ -93,20 +95,20 @@ impl Agent {
         let console_listener = listen_unix(&settings.console_socket())?;
         let (tenant_at, egress_at) = (tenant.local_addr()?, egress.local_addr()?);
         let bundle = Arc::new(Bundle::compiled_in()?);
-        let home = Home { folder: settings.openclaw_folder() };
+        let home = parts.home.clone();
         private_folder(&home.workspace())?;
 
         let mut tasks = JoinSet::new();
         let pages = door::guarded(auth_proxy::routes(auth_room(&parts, &stop)), Door::browser(&settings.origin));
         tasks.spawn(door::serve(tenant, pages, stop.clone()));
-        let proxy = EgressProxy {
-            gateway: parts.gateway.clone(),
-            ledger: parts.ledger.clone(),
-            vault: parts.vault.clone(),
-            metering: parts.metering.clone(),
-            providers: settings.providers.clone(),
-            client: client.clone(),
-        };
+        let proxy = EgressProxy::new(
+            parts.gateway.clone(),
+            parts.ledger.clone(),
+            parts.vault.clone(),
+            parts.metering.clone(),
+            settings.providers.clone(),
+            client.clone(),
+        )?;
         tasks.spawn(door::serve(egress, door::guarded(egress_proxy::routes(Arc::new(proxy)), Door::Program), stop.clone()));
         let wrapper = SafetyWrapper {
             store: parts.store.clone(),
@@ -184,6 +186,7 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
         approvals: parts.approvals.clone(),
         gateway: parts.gateway.clone(),
         metering: parts.metering.clone(),
+        ledger: parts.ledger.clone(),
     })
 }
 

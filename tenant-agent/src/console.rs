@@ -27,6 +27,8 @@ pub enum Verb {
     Unfreeze {
         session: String,
     },
+    /// Writes the guard plugin over whatever is there and starts OpenClaw again.
+    RestorePlugin {},
     VaultSet {
         name: String,
         value: String,
@@ -94,6 +96,12 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
                 failed("session_not_frozen", "no session of this name is frozen; `tenant-agent status` lists them")
             })
         }
+        Verb::RestorePlugin {} => {
+            parts.home.write_plugin()?;
+            note(parts, "plugin_restored").await?;
+            parts.gateway.restart();
+            Ok(json!({ "ok": true }))
+        }
         Verb::VaultSet { name, value } => {
             parts.vault.set("console", &name, SecretString::new(value)).await?;
             Ok(json!({ "ok": true, "name": name }))
@@ -101,10 +109,10 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
     }
 }
 
-/// Notes who came to the console, before anything is done.
-pub(crate) async fn note_start(parts: &Parts) -> Result<(), StoreError> {
+/// Notes a deed of the agent or of whoever is at its console.
+pub(crate) async fn note(parts: &Parts, deed: &'static str) -> Result<(), StoreError> {
     let now_ms = parts.clock.wall_ms();
-    parts.store.write(move |tx| Ok(audit::note(tx, now_ms, &Deed { actor: "agent", deed: "start", subject: "", detail: env!("CARGO_PKG_VERSION") })?)).await
+    parts.store.write(move |tx| Ok(audit::note(tx, now_ms, &Deed { actor: "console", deed, subject: "", detail: env!("CARGO_PKG_VERSION") })?)).await
 }
 
 fn failed(code: &str, message: &str) -> Value {

@@ -372,7 +372,14 @@ mod tests {
         for spelling in [minted.clone(), format!("call{digits}"), format!("{minted}|fc_2f27fe25"), format!("call{digits}fc2f27fe25")] {
             assert_eq!(canonical_call_id(&spelling), digits, "{spelling}");
         }
-        for (foreign, expected) in [("toolu_01BB", "toolu01BB"), ("call_A1", "callA1"), ("functions.exec:0", "functionsexec0"), ("", ""), ("|", ""), ("call_ABCDEFABCDEFABCDEFABCDEF", "callABCDEFABCDEFABCDEFABCDEF")] {
+        for (foreign, expected) in [
+            ("toolu_01BB", "toolu01BB"),
+            ("call_A1", "callA1"),
+            ("functions.exec:0", "functionsexec0"),
+            ("", ""),
+            ("|", ""),
+            ("call_ABCDEFABCDEFABCDEFABCDEF", "callABCDEFABCDEFABCDEFABCDEF"),
+        ] {
             assert_eq!(canonical_call_id(foreign), expected);
         }
     }

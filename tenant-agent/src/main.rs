@@ -41,6 +41,8 @@ enum Command {
         /// As `status` prints it.
         session: String,
     },
+    /// Write the guard plugin over whatever is there and start OpenClaw again. For after somebody has looked at what changed it.
+    RestorePlugin,
     /// The persons of this tenant.
     Person {
         #[command(subcommand)]
@@ -114,6 +116,7 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         }
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
+        Command::RestorePlugin => Verb::RestorePlugin {},
         Command::Unfreeze { session } => Verb::Unfreeze { session: session.clone() },
         Command::Person { command: PersonCommand::Add { name, role, lang } } => Verb::PersonAdd {
             name: name.clone(),

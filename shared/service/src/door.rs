@@ -45,7 +45,10 @@ pub struct Peer(pub SocketAddr);
 
 /// The other end of a unix socket, as the kernel tells it.
 #[derive(Clone, Copy, Debug)]
-pub struct PeerUid(pub u32);
+pub struct PeerProcess {
+    pub uid: u32,
+    pub pid: Option<i32>,
+}
 
 /// Open connections a listener; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;
@@ -172,14 +175,15 @@ pub async fn serve_unix(listener: UnixListener, router: Router, stop: Stop) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Some(Ok(place)) = stop.or(places.clone().acquire_owned()).await {
         let Some(accepted) = stop.or(listener.accept()).await else { break };
-        let Ok((stream, uid)) = accepted.and_then(|(stream, _)| stream.peer_cred().map(|cred| (stream, cred.uid()))) else {
+        let with_peer = |(stream, _): (tokio::net::UnixStream, _)| stream.peer_cred().map(|cred| (stream, PeerProcess { uid: cred.uid(), pid: cred.pid() }));
+        let Ok((stream, peer)) = accepted.and_then(with_peer) else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
         let (router, stop) = (router.clone(), stop.clone());
         tokio::spawn(async move {
             connection(stream, router, stop, move |extensions| {
-                extensions.insert(PeerUid(uid));
+                extensions.insert(peer);
             })
             .await;
             drop(place);

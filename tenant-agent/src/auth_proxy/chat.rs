@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use service::Refusal;
-use service::text::Language;
+use service::text::{Language, sentence};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
@@ -153,7 +153,7 @@ impl Chat {
                 },
                 Some(answer) = answers.next(), if !answers.is_empty() => answer,
                 upstream_event = next(&mut upstream) => match upstream_event {
-                    Some(upstream_event) => match passed(&upstream_event) {
+                    Some(upstream_event) => match passed(&upstream_event).map(|text| self.explained(text)) {
                         Some(text) => text,
                         None => continue,
                     },
@@ -213,6 +213,26 @@ impl Chat {
             "approvals": approvals,
             "usage": usage,
         }))
+    }
+
+    /// An error of a run with our reason in the place of OpenClaw's, which does not pass on why a model call was stopped.
+    fn explained(&self, text: String) -> String {
+        if !text.contains(r#""state":"error""#) {
+            return text;
+        }
+        let gateway = self.proxy.gateway.state();
+        let stop = match gateway.state {
+            GatewayState::Ungated => gateway.reason,
+            _ => self.proxy.ledger.last_stop(SESSION).map(str::to_owned),
+        };
+        match (stop, serde_json::from_str::<Value>(&text)) {
+            (Some(code), Ok(mut event)) => {
+                event["payload"]["errorMessage"] = json!(sentence(self.lang, &format!("error.{code}")));
+                event["payload"]["errorCode"] = json!(code);
+                event.to_string()
+            }
+            _ => text,
+        }
     }
 
     /// A request that we know, or the text that refuses it.

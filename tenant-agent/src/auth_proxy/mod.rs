@@ -6,6 +6,7 @@ mod login;
 use crate::approvals::Approvals;
 use crate::gateway::Gateway;
 use crate::identity::Identity;
+use crate::ledger::Ledger;
 use crate::metering::Metering;
 use crate::people::{People, Session};
 use axum::extract::{FromRequestParts, Path, State};
@@ -29,6 +30,7 @@ pub struct AuthProxy {
     pub approvals: Approvals,
     pub gateway: Gateway,
     pub metering: Metering,
+    pub ledger: Ledger,
 }
 
 pub fn routes(proxy: Arc<AuthProxy>) -> Router {

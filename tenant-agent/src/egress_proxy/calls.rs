@@ -176,7 +176,8 @@ mod tests {
     fn openai_calls_are_put_together_and_renamed() {
         let mut calls = Calls::new(Dialect::OpenaiCompletions, minted);
         assert_eq!(calls.read(r#"{"choices":[{"delta":{"content":"tool_calls are text here"}}]}"#), None);
-        let first = r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_A1","type":"function","function":{"name":"exec","arguments":""}}]}}]}"#;
+        let first =
+            r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_A1","type":"function","function":{"name":"exec","arguments":""}}]}}]}"#;
         assert_eq!(calls.read(first), Some(first.replace("call_A1", &minted())));
         for piece in [r#"{\"command\":"#, r#"\"echo call_A1\"}"#] {
             let json = format!(r#"{{"choices":[{{"delta":{{"tool_calls":[{{"index":0,"function":{{"arguments":"{piece}"}}}}]}}}}]}}"#);

@@ -4,7 +4,11 @@
 //! the key → write it down → forward → count → release. OpenClaw never sees the provider's key, and the provider never
 //! sees a tool result that nobody decided about.
 
+mod answer;
+mod calls;
+mod observed;
 mod request;
+mod schema;
 mod usage;
 
 use crate::gateway::openclaw::{Dialect, Provider};
@@ -12,6 +16,7 @@ use crate::gateway::{Gateway, UNGATED};
 use crate::ledger::{self, Ledger, Run, canonical_call_id};
 use crate::metering::{Metering, OpenCall};
 use crate::vault::Vault;
+use answer::Answer;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
@@ -19,22 +24,36 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use http_body_util::BodyExt;
-use request::{Model, Traceparent};
+use observed::Observed;
+use request::{Model, Tools, Traceparent};
 use serde_json::json;
 use service::outward::HttpClient;
 use service::{SecretString, random};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use usage::Counter;
 
 pub struct EgressProxy {
-    pub gateway: Gateway,
-    pub ledger: Ledger,
-    pub vault: Vault,
-    pub metering: Metering,
-    pub providers: Vec<Provider>,
-    pub client: HttpClient,
+    gateway: Gateway,
+    ledger: Ledger,
+    vault: Vault,
+    metering: Metering,
+    providers: Vec<Provider>,
+    client: HttpClient,
+    observed: Observed,
+}
+
+impl EgressProxy {
+    pub fn new(
+        gateway: Gateway,
+        ledger: Ledger,
+        vault: Vault,
+        metering: Metering,
+        providers: Vec<Provider>,
+        client: HttpClient,
+    ) -> anyhow::Result<EgressProxy> {
+        Ok(EgressProxy { gateway, ledger, vault, metering, providers, client, observed: Observed::recorded()? })
+    }
 }
 
 /// Long conversations with tool results; OpenClaw compacts long before.
@@ -101,10 +120,20 @@ async fn pass(proxy: &Arc<EgressProxy>, provider: Option<&Provider>, path: &str,
     let model = Model::parse(provider.dialect, &bytes).ok_or(MALFORMED)?;
     let runs = proxy.ledger.origin(&trace.trace_id, &trace.span_id).await;
     let run = runs.first().ok_or(UNANNOUNCED)?;
-    thawed(&proxy.ledger, &runs).await?;
-    every_result_known(&proxy.ledger, &runs, &model).await?;
+    let outcome = admitted(proxy, provider, headers, bytes, model, &runs).await;
+    match &outcome {
+        Err(stopped) => runs.iter().for_each(|run| proxy.ledger.note_stop(&run.session, stopped.code)),
+        Ok(_) => proxy.ledger.forget_stop(&run.session),
+    }
+    outcome
+}
+
+/// The rest of the way, for a call that is known to be whose.
+async fn admitted(proxy: &EgressProxy, provider: &Provider, headers: &HeaderMap, bytes: Bytes, model: Model, runs: &[Run]) -> Result<Response, Stopped> {
+    let run = runs.first().ok_or(UNANNOUNCED)?;
+    second_gate(proxy, provider.dialect, runs, &model).await?;
     let key = key(&proxy.vault, provider).await?;
-    let outgoing = outgoing(provider, path, headers, &key, model.with_usage(bytes.clone())).ok_or(MALFORMED)?;
+    let outgoing = outgoing(provider, headers, &key, model.with_usage(bytes)).ok_or(MALFORMED)?;
     let call = proxy.metering.begin(run.assistant, &provider.name, &model.name).await.map_err(unwritten)?;
     let answer = match tokio::time::timeout(HEAD_WAIT, proxy.client.request(outgoing)).await {
         Ok(Ok(answer)) => answer,
@@ -120,7 +149,8 @@ async fn pass(proxy: &Arc<EgressProxy>, provider: Option<&Provider>, path: &str,
             return Err(UNREACHABLE);
         }
     };
-    Ok(release(proxy.metering.clone(), call, provider.dialect, answer).await)
+    let books = Books { ledger: proxy.ledger.clone(), metering: proxy.metering.clone(), call, session: run.session.clone(), tools: model.tools };
+    Ok(release(books, provider.dialect, answer).await)
 }
 
 fn authenticate(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Stopped> {
@@ -146,38 +176,54 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Stopped> {
     service::door::body(body, BODY_BYTES_MAX).await.map_err(|refusal| if refusal == service::Refusal::BODY_TOO_LARGE { TOO_LARGE } else { MALFORMED })
 }
 
-async fn thawed(ledger: &Ledger, runs: &[Run]) -> Result<(), Stopped> {
+/// Each tool result in the request was decided about, or is one that OpenClaw makes up when a call never ran. Otherwise
+/// the session is frozen before a byte reaches the provider.
+async fn second_gate(proxy: &EgressProxy, dialect: Dialect, runs: &[Run], model: &Model) -> Result<(), Stopped> {
     for run in runs {
-        if ledger.is_frozen(&run.session).await.map_err(unwritten)? {
+        if proxy.ledger.is_frozen(&run.session).await.map_err(unwritten)? {
             return Err(FROZEN);
         }
     }
-    Ok(())
-}
-
-/// The second gate: each tool result in the request was decided about, or is one that OpenClaw makes up when a call never
-/// ran. Otherwise the session is frozen before a byte reaches the provider.
-async fn every_result_known(ledger: &Ledger, runs: &[Run], model: &Model) -> Result<(), Stopped> {
-    let mut open: Vec<String> = model.results.iter().filter(|result| !result.never_ran).map(|result| canonical_call_id(&result.call_id)).collect();
-    open.sort_unstable();
-    open.dedup();
-    if open.len() > ledger::RESULTS_MAX {
+    if model.results.len() > ledger::RESULTS_MAX {
         return Err(TOO_LARGE);
     }
+    let mut open: Vec<String> = model.results.iter().map(|result| canonical_call_id(&result.call_id)).collect();
+    open.sort_unstable();
+    open.dedup();
     for run in runs {
-        if open.is_empty() {
-            break;
+        if !open.is_empty() {
+            open = proxy.ledger.unknown(&run.session, open).await.map_err(unwritten)?;
         }
-        open = ledger.unknown(&run.session, open).await.map_err(unwritten)?;
     }
-    if open.is_empty() {
+    let mut unexplained = Vec::new();
+    for call_id in open {
+        if !explained(proxy, dialect, runs, model, &call_id).await? {
+            unexplained.push(call_id);
+        }
+    }
+    if unexplained.is_empty() {
         return Ok(());
     }
     for run in runs {
-        tracing::error!(session = run.session, results = open.len(), "tool results without a verdict: the session is frozen");
-        ledger.freeze(&run.session, open.clone()).await.map_err(unwritten)?;
+        tracing::error!(session = run.session, results = unexplained.len(), "tool results without a verdict: the session is frozen");
+        proxy.ledger.freeze(&run.session, unexplained.clone()).await.map_err(unwritten)?;
     }
     Err(FROZEN)
+}
+
+/// Whether every result under this id is one that needs no verdict.
+async fn explained(proxy: &EgressProxy, dialect: Dialect, runs: &[Run], model: &Model, call_id: &str) -> Result<bool, Stopped> {
+    let mut faulty = None;
+    for run in runs {
+        if faulty.is_none() {
+            faulty = proxy.ledger.faulty(&run.session, call_id).await.map_err(unwritten)?;
+        }
+    }
+    let mut results = model.results.iter().filter(|result| canonical_call_id(&result.call_id) == call_id);
+    Ok(results.all(|result| {
+        let made_up = proxy.observed.is_made_up(dialect, &result.text);
+        made_up || faulty.as_ref().is_some_and(|call| proxy.observed.is_turned_down(call, &result.text))
+    }))
 }
 
 async fn key(vault: &Vault, provider: &Provider) -> Result<SecretString, Stopped> {
@@ -193,8 +239,8 @@ async fn key(vault: &Vault, provider: &Provider) -> Result<SecretString, Stopped
 /// Headers of OpenClaw that mean something to a provider. Everything else, its token above all, stays here.
 const FORWARDED: [&str; 5] = ["accept", "anthropic-beta", "anthropic-version", "content-type", "user-agent"];
 
-fn outgoing(provider: &Provider, path: &str, headers: &HeaderMap, key: &SecretString, body: Bytes) -> Option<Request<Body>> {
-    let mut request = Request::post(format!("{}/{path}", provider.url.trim_end_matches('/')));
+fn outgoing(provider: &Provider, headers: &HeaderMap, key: &SecretString, body: Bytes) -> Option<Request<Body>> {
+    let mut request = Request::post(format!("{}/{}", provider.url, route(provider.dialect)));
     for name in FORWARDED {
         if let Some(value) = headers.get(name) {
             request = request.header(name, value);
@@ -218,29 +264,42 @@ fn returned(name: &HeaderName) -> bool {
         || name.as_str().starts_with("x-ratelimit-")
 }
 
-async fn release(metering: Metering, call: OpenCall, dialect: Dialect, answer: hyper::Response<hyper::body::Incoming>) -> Response {
-    let (head, body) = answer.into_parts();
+/// What must be written down about an answer before its end is released.
+struct Books {
+    ledger: Ledger,
+    metering: Metering,
+    call: OpenCall,
+    session: String,
+    tools: Tools,
+}
+
+impl Books {
+    async fn close(self, answer: &Answer, complete: bool) -> service::store::Result<()> {
+        self.ledger.note_faulty(&self.session, answer.faulty(&self.tools)).await?;
+        self.metering.settle(self.call, answer.tokens(), complete).await
+    }
+}
+
+async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper::body::Incoming>) -> Response {
+    let (head, body) = response.into_parts();
     let streamed = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    let mut answer = Answer::new(dialect, ledger::mint_call_id);
     let body = if streamed {
         let (pieces, reader) = mpsc::channel(PIECES_MAX);
-        tokio::spawn(stream(metering, call, Counter::new(dialect), body, pieces));
+        tokio::spawn(stream(books, answer, body, pieces));
         Body::from_stream(futures_util::stream::unfold(reader, async |mut reader| reader.recv().await.map(|piece| (piece, reader))))
     } else {
-        match whole(body).await {
-            Some(bytes) => {
-                let tokens = usage::of_answer(dialect, &bytes);
-                // A refusal of the provider has no usage, and none is missing.
-                let complete = tokens.is_some() || !head.status.is_success();
-                if metering.settle(call, tokens.unwrap_or_default(), complete).await.is_err() {
-                    return refusal(dialect, RECORDS);
-                }
-                Body::from(bytes)
-            }
-            None => {
-                let _ = metering.settle(call, Default::default(), false).await;
-                return refusal(dialect, UNREACHABLE);
-            }
+        let Some(bytes) = whole(body).await else {
+            let _ = books.close(&answer, false).await;
+            return refusal(dialect, UNREACHABLE);
+        };
+        let bytes = answer.whole(bytes);
+        // A refusal of the provider has no usage, and none is missing.
+        let complete = answer.is_complete() || !head.status.is_success();
+        if books.close(&answer, complete).await.is_err() {
+            return refusal(dialect, RECORDS);
         }
+        Body::from(bytes)
     };
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
@@ -255,9 +314,9 @@ async fn whole(body: hyper::body::Incoming) -> Option<Bytes> {
 
 type Piece = Result<Bytes, std::io::Error>;
 
-/// Passes the pieces on as they come. The call is settled before the piece that ends it is released.
-async fn stream(metering: Metering, call: OpenCall, mut counter: Counter, mut body: hyper::body::Incoming, pieces: mpsc::Sender<Piece>) {
-    let mut call = Some(call);
+/// Passes the answer on line by line as it comes. The books are closed before the line that ends it is released.
+async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incoming, pieces: mpsc::Sender<Piece>) {
+    let mut books = Some(books);
     let broken = loop {
         let frame = match tokio::time::timeout(IDLE_WAIT, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
@@ -265,26 +324,25 @@ async fn stream(metering: Metering, call: OpenCall, mut counter: Counter, mut bo
             Ok(Some(Err(_))) | Err(_) => break true,
         };
         let Ok(piece) = frame.into_data() else { continue };
-        counter.feed(&piece);
-        if counter.is_finished()
-            && let Some(call) = call.take()
-            && metering.settle(call, counter.tokens(), counter.is_complete()).await.is_err()
+        let Some(lines) = answer.feed(&piece) else { break true };
+        if answer.is_finished()
+            && let Some(books) = books.take()
+            && books.close(&answer, answer.is_complete()).await.is_err()
         {
             break true;
         }
-        if pieces.send(Ok(piece)).await.is_err() {
+        if !lines.is_empty() && pieces.send(Ok(lines)).await.is_err() {
             // The reader left; what the provider counts from here on nobody sees.
             break false;
         }
     };
-    if let Some(call) = call
-        && let Err(error) = metering.settle(call, counter.tokens(), counter.is_complete() && !broken).await
+    if let Some(books) = books
+        && let Err(error) = books.close(&answer, answer.is_complete() && !broken).await
     {
         tracing::error!(%error, "a model call could not be counted");
     }
-    if broken {
-        let _ = pieces.send(Err(std::io::Error::other("the provider's answer broke off"))).await;
-    }
+    let last = if broken { Err(std::io::Error::other("the provider's answer broke off")) } else { Ok(answer.rest()) };
+    let _ = pieces.send(last).await;
 }
 
 fn unwritten(error: service::store::StoreError) -> Stopped {

@@ -111,7 +111,9 @@ impl Model {
     pub fn parse(dialect: Dialect, bytes: &[u8]) -> Option<Model> {
         let request: Request = serde_json::from_slice(bytes).ok()?;
         let results = match dialect {
-            Dialect::OpenaiCompletions => request.messages.iter().filter(|message| message.role == "tool" || message.role == "function").map(openai_result).collect(),
+            Dialect::OpenaiCompletions => {
+                request.messages.iter().filter(|message| message.role == "tool" || message.role == "function").map(openai_result).collect()
+            }
             Dialect::AnthropicMessages => request.messages.iter().flat_map(anthropic_results).collect(),
         };
         let wants_usage = dialect == Dialect::OpenaiCompletions && request.stream && request.stream_options.is_none();
@@ -145,7 +147,9 @@ impl Tools {
         let fault = match (known, serde_json::from_str(arguments)) {
             (None, _) => Some(Fault::UnknownTool),
             // Some providers leave the arguments out when there are none.
-            (Some((_, form)), Err(_)) if arguments.trim().is_empty() => schema::violated(form, &Value::Object(Default::default())).then_some(Fault::ArgumentsInvalid),
+            (Some((_, form)), Err(_)) if arguments.trim().is_empty() => {
+                schema::violated(form, &Value::Object(Default::default())).then_some(Fault::ArgumentsInvalid)
+            }
             (Some((_, form)), Ok(arguments)) => schema::violated(form, &arguments).then_some(Fault::ArgumentsInvalid),
             (Some(_), Err(_)) => Some(Fault::ArgumentsInvalid),
         };
@@ -218,7 +222,13 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_none() {
-        for bad in [json!({}), json!([]), json!({ "model": "m" }), json!({ "model": 7, "messages": [] }), json!({ "model": "m", "messages": [{ "content": "no role" }] })] {
+        for bad in [
+            json!({}),
+            json!([]),
+            json!({ "model": "m" }),
+            json!({ "model": 7, "messages": [] }),
+            json!({ "model": "m", "messages": [{ "content": "no role" }] }),
+        ] {
             assert!(parse(Dialect::OpenaiCompletions, bad.clone()).is_none(), "{bad}");
         }
     }
@@ -229,7 +239,10 @@ mod tests {
             let bytes = Bytes::copy_from_slice(request.as_bytes());
             String::from_utf8(Model::parse(Dialect::OpenaiCompletions, &bytes).unwrap().with_usage(bytes).to_vec()).unwrap()
         };
-        assert_eq!(wish(r#"{"model":"m","stream":true,"messages":[]}"#), r#"{"stream_options":{"include_usage":true},"model":"m","stream":true,"messages":[]}"#);
+        assert_eq!(
+            wish(r#"{"model":"m","stream":true,"messages":[]}"#),
+            r#"{"stream_options":{"include_usage":true},"model":"m","stream":true,"messages":[]}"#
+        );
         for unchanged in [r#"{"model":"m","messages":[]}"#, r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#] {
             assert_eq!(wish(unchanged), unchanged);
         }
@@ -238,7 +251,8 @@ mod tests {
     #[test]
     fn a_fault_is_only_what_surely_cannot_run() {
         let form = json!({ "type": "object", "required": ["command"], "properties": { "command": { "type": "string" } } });
-        let request = json!({ "model": "m", "messages": [], "tools": [{ "type": "function", "function": { "name": "exec", "parameters": form } }, { "name": "read" }] });
+        let request =
+            json!({ "model": "m", "messages": [], "tools": [{ "type": "function", "function": { "name": "exec", "parameters": form } }, { "name": "read" }] });
         let tools = parse(Dialect::OpenaiCompletions, request).unwrap().tools;
         let fault = |tool: &str, arguments: &str| tools.fault("c", tool, arguments).map(|faulty| faulty.fault);
         for (tool, arguments, expected) in [

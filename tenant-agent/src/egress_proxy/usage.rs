@@ -4,20 +4,14 @@ use crate::gateway::openclaw::Dialect;
 use crate::metering::Tokens;
 use serde::Deserialize;
 
-/// Follows a stream of server-sent events.
+/// Sums what the pieces of an answer say.
 pub(super) struct Counter {
     dialect: Dialect,
-    line: Vec<u8>,
-    /// The rest of a line that is too long to be one with usage.
-    skipping: bool,
     tokens: Tokens,
     input_known: bool,
     output_known: bool,
     finished: bool,
 }
-
-/// Lines with usage are short; a longer one is text or an image.
-const LINE_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Default, Deserialize)]
 struct Usage {
@@ -55,23 +49,7 @@ struct Started {
 
 impl Counter {
     pub fn new(dialect: Dialect) -> Counter {
-        Counter { dialect, line: Vec::new(), skipping: false, tokens: Tokens::default(), input_known: false, output_known: false, finished: false }
-    }
-
-    pub fn feed(&mut self, piece: &[u8]) {
-        for part in piece.split_inclusive(|byte| *byte == b'\n') {
-            let ends = part.ends_with(b"\n");
-            if !self.skipping {
-                self.line.extend_from_slice(part);
-                self.skipping = self.line.len() > LINE_BYTES_MAX;
-            }
-            if ends {
-                let line = std::mem::take(&mut self.line);
-                if !std::mem::take(&mut self.skipping) {
-                    self.read(line.trim_ascii());
-                }
-            }
-        }
+        Counter { dialect, tokens: Tokens::default(), input_known: false, output_known: false, finished: false }
     }
 
     /// The event that ends an answer has come.
@@ -88,18 +66,17 @@ impl Counter {
         self.tokens
     }
 
-    fn read(&mut self, line: &[u8]) {
-        let Some(data) = line.strip_prefix(b"data:") else { return };
-        let data = data.trim_ascii();
-        if data == b"[DONE]" {
+    /// Reads the data of one event.
+    pub fn read(&mut self, data: &str) {
+        if data == "[DONE]" {
             self.finished = true;
             return;
         }
-        // Most lines are text; only those that may matter are parsed.
-        if !contains(data, b"usage") && !contains(data, b"message_stop") {
+        // Most events are text; only those that may matter are parsed.
+        if !data.contains("usage") && !data.contains("message_stop") {
             return;
         }
-        let Ok(said) = serde_json::from_slice::<Said>(data) else { return };
+        let Ok(said) = serde_json::from_str::<Said>(data) else { return };
         match self.dialect {
             Dialect::OpenaiCompletions => {
                 if let Some(usage) = said.usage {
@@ -157,49 +134,9 @@ fn count(tokens: Option<i64>) -> i64 {
 /// Far more than any model takes or gives.
 const TOKENS_MAX: i64 = 100_000_000;
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|part| part == needle)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const OPENAI: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"hi \\\"usage\\\"\"}}]}\n\n\
-        data: {\"choices\":[],\"usage\":{\"prompt_tokens\":123,\"completion_tokens\":45,\"prompt_tokens_details\":{\"cached_tokens\":23}}}\n\ndata: [DONE]\n\n";
-    const ANTHROPIC: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":100,\"cache_read_input_tokens\":23,\"output_tokens\":1}}}\n\n\
-        event: ping\ndata: {\"type\":\"ping\"}\n\nevent: message_delta\r\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":45}}\r\n\r\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
-
-    #[test]
-    fn counts_are_the_same_wherever_the_stream_is_cut() {
-        for (dialect, text) in [(Dialect::OpenaiCompletions, OPENAI), (Dialect::AnthropicMessages, ANTHROPIC)] {
-            for cut in 0..text.len() {
-                let mut counter = Counter::new(dialect);
-                let (before, after) = text.as_bytes().split_at(cut);
-                counter.feed(before);
-                let ended = text[..cut].ends_with("[DONE]\n") || text[..cut].ends_with("_stop\"}\n");
-                assert_eq!(counter.is_finished(), ended, "cut at {cut}");
-                counter.feed(after);
-                assert_eq!(
-                    (counter.tokens(), counter.is_complete(), counter.is_finished()),
-                    (Tokens { input: 123, cached: 23, output: 45 }, true, true),
-                    "cut at {cut}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_stream_that_breaks_off_is_not_complete() {
-        let mut counter = Counter::new(Dialect::AnthropicMessages);
-        counter.feed(ANTHROPIC.split_inclusive("\n\n").next().unwrap().as_bytes());
-        assert_eq!((counter.tokens().input, counter.is_complete()), (123, false));
-        let mut long = Counter::new(Dialect::OpenaiCompletions);
-        long.feed("data: x".repeat(LINE_BYTES_MAX).as_bytes());
-        long.feed(b"\n");
-        long.feed(OPENAI.as_bytes());
-        assert!(long.is_complete() && long.line.capacity() <= LINE_BYTES_MAX * 8);
-    }
 
     #[test]
     fn whole_answers_are_read() {

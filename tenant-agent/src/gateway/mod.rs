@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use wire::fleet::{Gateway as State, GatewayState};
 
 /// How OpenClaw is run.
@@ -45,6 +45,9 @@ struct Inner {
     keys: Mutex<Option<Keys>>,
     access: Mutex<Option<Access>>,
     control: Mutex<Option<Caller>>,
+    /// The process, where it is our child.
+    pid: Mutex<Option<i32>>,
+    restart: Notify,
     clock: Clock,
 }
 
@@ -64,11 +67,20 @@ const CALL_WAIT: Duration = Duration::from_secs(10);
 pub const DOWN: &str = "gateway_down";
 pub const STARTING: &str = "gateway_starting";
 pub const UNGATED: &str = "plugin_not_loaded";
+pub const CHANGED: &str = "plugin_changed";
 
 impl Gateway {
     pub fn new(clock: Clock) -> Gateway {
         let state = watch::Sender::new(State { state: GatewayState::Absent, reason: None });
-        Gateway(Arc::new(Inner { state, keys: Mutex::default(), access: Mutex::default(), control: Mutex::default(), clock }))
+        Gateway(Arc::new(Inner {
+            state,
+            keys: Mutex::default(),
+            access: Mutex::default(),
+            control: Mutex::default(),
+            pid: Mutex::default(),
+            restart: Notify::new(),
+            clock,
+        }))
     }
 
     pub fn state(&self) -> State {
@@ -91,6 +103,16 @@ impl Gateway {
     /// The token that model calls of the present start must show.
     pub fn proxy_token(&self) -> Option<SecretString> {
         lock(&self.0.keys).as_ref().map(|keys| keys.proxy_token.clone())
+    }
+
+    /// The process that alone may speak for the plugin, where it is known.
+    pub fn pid(&self) -> Option<i32> {
+        *lock(&self.0.pid)
+    }
+
+    /// Ends OpenClaw; it is started again at once.
+    pub fn restart(&self) {
+        self.0.restart.notify_one();
     }
 
     /// A connection of its own for one browser.
@@ -145,9 +167,11 @@ impl Gateway {
         home.prepare(&started()?)?;
         self.become_(GatewayState::Starting, Some(STARTING));
         let mut child = process::start(program, home, &keys)?;
+        *lock(&self.0.pid) = child.id().and_then(|pid| pid.try_into().ok());
         let access = Access { address: SocketAddr::from(([127, 0, 0, 1], program.port)), token: keys.gateway_token };
         let outcome = tokio::select! {
-            outcome = self.attend(&access, client) => outcome,
+            outcome = self.attend(&access, client, || home.plugin_is_ours()) => outcome,
+            () = self.0.restart.notified() => Err(anyhow::anyhow!("it was told to start again")),
             ended = child.wait() => match ended {
                 Ok(status) => bail!("it ended with {status}; its log is `{}`", home.log().display()),
                 Err(error) => bail!("it cannot be waited for: {error}"),
@@ -155,6 +179,7 @@ impl Gateway {
             () = stop.stopped() => Ok(()),
         };
         process::end(&mut child).await;
+        *lock(&self.0.pid) = None;
         outcome
     }
 
@@ -171,25 +196,26 @@ impl Gateway {
         started()?;
         self.become_(GatewayState::Starting, Some(STARTING));
         let access = Access { address, token: keys.gateway_token };
-        stop.or(self.attend(&access, client)).await.unwrap_or(Ok(()))
+        // Its plugin is its package's business.
+        stop.or(self.attend(&access, client, || true)).await.unwrap_or(Ok(()))
     }
 
     /// Waits until it is ready, then watches over it until it is not.
-    async fn attend(&self, access: &Access, client: &HttpClient) -> anyhow::Result<()> {
+    async fn attend(&self, access: &Access, client: &HttpClient, plugin_is_ours: impl Fn() -> bool) -> anyhow::Result<()> {
         tokio::time::timeout(READY_WAIT, ready(access.address, client)).await.context("it did not become ready in time")?;
         let (control, mut events) = connection::connect(access, Reach::Control).await?;
         *lock(&self.0.control) = Some(control.clone());
         *lock(&self.0.access) = Some(access.clone());
         loop {
             let health = control.call("health", json!({}), CALL_WAIT).await.context("asking for its health")?;
-            self.judge(health.get());
+            self.judge(health.get(), plugin_is_ours());
             let next = self.0.clock.sleep(HEALTH_EACH_MS);
             tokio::pin!(next);
             loop {
                 tokio::select! {
                     () = &mut next => break,
                     event = events.recv() => match event {
-                        Some(event) if event.name == "health" => self.judge(event.payload.get()),
+                        Some(event) if event.name == "health" => self.judge(event.payload.get(), plugin_is_ours()),
                         Some(_) => {}
                         None => bail!("the control connection ended"),
                     }
@@ -198,14 +224,14 @@ impl Gateway {
         }
     }
 
-    /// Ready only with our plugin among the loaded and not among the broken.
-    fn judge(&self, health: &str) {
+    /// Ready only with our plugin among the loaded, unchanged, and nothing broken beside it.
+    fn judge(&self, health: &str, plugin_is_ours: bool) {
         let plugins = serde_json::from_str::<Health>(health).ok().and_then(|health| health.plugins);
-        match plugins {
-            Some(plugins) if plugins.loaded.iter().any(|id| id == PLUGIN_ID) && !plugins.errors.to_string().contains(PLUGIN_ID) => {
-                self.become_(GatewayState::Ready, None)
-            }
-            _ => self.become_(GatewayState::Ungated, Some(UNGATED)),
+        let loaded = plugins.is_some_and(|plugins| plugins.loaded.iter().any(|id| id == PLUGIN_ID) && plugins.errors.is_empty());
+        match (loaded, plugin_is_ours) {
+            (true, true) => self.become_(GatewayState::Ready, None),
+            (_, false) => self.become_(GatewayState::Ungated, Some(CHANGED)),
+            (false, true) => self.become_(GatewayState::Ungated, Some(UNGATED)),
         }
     }
 
@@ -232,7 +258,7 @@ struct Plugins {
     #[serde(default)]
     loaded: Vec<String>,
     #[serde(default)]
-    errors: serde_json::Value,
+    errors: Vec<serde_json::Value>,
 }
 
 async fn ready(address: SocketAddr, client: &HttpClient) {

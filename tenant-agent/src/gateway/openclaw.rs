@@ -3,9 +3,11 @@
 //! OpenClaw's own files hold no secret: the configuration names environment variables, whose values are drawn for each
 //! start and never touch a disk in the demo. The provider's key is not among them; it stays in the vault.
 
-use anyhow::Context;
+use anyhow::Context as _;
+use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value, json};
 use service::config::{private_folder, write_private};
+use service::random::base64url;
 use std::path::{Path, PathBuf};
 
 /// The id under which OpenClaw lists our plugin.
@@ -75,17 +77,58 @@ impl Home {
         self.folder.join("gateway.log")
     }
 
-    /// Writes the configuration and the plugin.
+    /// Writes the configuration, and the plugin where it is missing or of an earlier version of ours.
     pub fn prepare(&self, config: &Value) -> anyhow::Result<()> {
-        for folder in [self.folder.clone(), self.workspace(), self.folder.join("home"), self.folder.join("state"), self.plugin()] {
+        for folder in [self.folder.clone(), self.workspace(), self.folder.join("home"), self.folder.join("state")] {
             private_folder(&folder)?;
         }
-        for (name, text) in PLUGIN_FILES {
-            write_private(&self.plugin().join(name), text.as_bytes()).context("writing our plugin for OpenClaw")?;
+        let installed = std::fs::read_to_string(self.stamp()).ok();
+        let untouched = installed.is_none() || installed == self.plugin_on_disk();
+        if installed.as_deref() != Some(&our_plugin()) && untouched {
+            self.write_plugin()?;
         }
         let text = serde_json::to_string_pretty(config).context("OpenClaw's configuration is JSON")?;
         write_private(&self.config(), text.as_bytes()).context("writing OpenClaw's configuration")
     }
+
+    /// Writes the plugin over whatever is there.
+    pub fn write_plugin(&self) -> anyhow::Result<()> {
+        private_folder(&self.plugin())?;
+        for (name, text) in PLUGIN_FILES {
+            write_private(&self.plugin().join(name), text.as_bytes()).context("writing our plugin for OpenClaw")?;
+        }
+        write_private(&self.stamp(), our_plugin().as_bytes()).context("noting which plugin was written")
+    }
+
+    /// Whether the plugin on the disk is the one that we wrote. OpenClaw reads the files again while it runs, so this is
+    /// asked again and again: a plugin that somebody changed is as good as none.
+    pub fn plugin_is_ours(&self) -> bool {
+        self.plugin_on_disk().as_deref() == Some(&our_plugin())
+    }
+
+    fn plugin_on_disk(&self) -> Option<String> {
+        let read = |name| std::fs::read(self.plugin().join(name)).ok();
+        PLUGIN_FILES.iter().map(|(name, _)| read(name)).collect::<Option<Vec<_>>>().map(|files| digest_of(files.iter().map(Vec::as_slice)))
+    }
+
+    /// The digest of the plugin that was written last.
+    fn stamp(&self) -> PathBuf {
+        self.folder.join("plugin.digest")
+    }
+}
+
+fn our_plugin() -> String {
+    digest_of(PLUGIN_FILES.iter().map(|(_, text)| text.as_bytes()))
+}
+
+fn digest_of<'a>(files: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut context = Context::new(&SHA256);
+    for file in files {
+        // With the length before it, so that no byte can move from one file to the next.
+        context.update(&(file.len() as u64).to_be_bytes());
+        context.update(file);
+    }
+    base64url(context.finish().as_ref())
 }
 
 /// OpenClaw's configuration.
@@ -167,6 +210,31 @@ fn model_entry(id: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_changed_plugin_is_seen_and_left_for_somebody_to_look_at() {
+        let home = Home { folder: std::env::temp_dir().join(service::random::token()) };
+        let code = home.plugin().join("index.js");
+        home.prepare(&json!({})).unwrap();
+        assert!(home.plugin_is_ours());
+        std::fs::write(&code, "export default {}").unwrap();
+        home.prepare(&json!({})).unwrap();
+        assert!(!home.plugin_is_ours(), "a start does not hide what was done");
+        std::fs::remove_file(&code).unwrap();
+        home.prepare(&json!({})).unwrap();
+        assert!(!home.plugin_is_ours() && !code.exists());
+        home.write_plugin().unwrap();
+        assert!(home.plugin_is_ours());
+        // An earlier version of ours, as it was written, is brought up to date.
+        let earlier = PLUGIN_FILES.map(|(_, text)| format!("{text} "));
+        for ((name, _), text) in PLUGIN_FILES.iter().zip(&earlier) {
+            std::fs::write(home.plugin().join(name), text).unwrap();
+        }
+        std::fs::write(home.stamp(), digest_of(earlier.iter().map(|text| text.as_bytes()))).unwrap();
+        home.prepare(&json!({})).unwrap();
+        assert!(home.plugin_is_ours());
+        std::fs::remove_dir_all(home.folder).unwrap();
+    }
 
     #[test]
     fn the_configuration_holds_no_secret_and_leads_every_model_call_through_us() {

@@ -18,7 +18,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use policy::{Call, Class, Digest, Finding};
 use serde_json::{Value, json};
-use service::door::{self, PeerUid};
+use service::door::{self, PeerProcess};
 use service::store::StoreError;
 use service::{Clock, Refusal, Store, Tx, random};
 use std::path::PathBuf;
@@ -60,12 +60,14 @@ pub fn routes(wrapper: Arc<SafetyWrapper>) -> Router {
 }
 
 async fn only_the_plugin(State(wrapper): State<Arc<SafetyWrapper>>, request: Request, next: Next) -> Result<Response, Refusal> {
-    let uid = request.extensions().get::<PeerUid>().map(|peer| peer.0);
+    let peer = request.extensions().get::<PeerProcess>().copied();
     let shown = header(request.headers(), "x-gatehouse-key");
     // The comparison needs the key.
-    let right = wrapper.gateway.plugin_key().is_some_and(|key| random::same(key.expose(), shown));
-    if uid != Some(wrapper.gateway_uid) || !right {
-        tracing::warn!(peer.uid = ?uid, "somebody who is not the plugin spoke on its socket");
+    let right_key = wrapper.gateway.plugin_key().is_some_and(|key| random::same(key.expose(), shown));
+    // A command that an assistant runs is a process of its own, even under the gateway's user.
+    let right_process = peer.is_some_and(|peer| peer.uid == wrapper.gateway_uid && wrapper.gateway.pid().is_none_or(|pid| peer.pid == Some(pid)));
+    if !right_key || !right_process {
+        tracing::warn!(?peer, "somebody who is not the plugin spoke on its socket");
         return Err(WRONG_KEY);
     }
     Ok(next.run(request).await)

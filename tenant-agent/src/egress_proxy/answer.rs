@@ -1,0 +1,134 @@
+//! A provider's answer on its way back: counted, its proposed calls noted and renamed, every other byte as it came.
+
+use super::calls::Calls;
+use super::request::Tools;
+use super::usage::{self, Counter};
+use crate::gateway::openclaw::Dialect;
+use crate::ledger::FaultyCall;
+use crate::metering::Tokens;
+use axum::body::Bytes;
+
+pub(super) struct Answer {
+    dialect: Dialect,
+    counter: Counter,
+    calls: Calls,
+    /// The beginning of a line whose end has not come. Events end with a line, so holding it back delays nobody.
+    line: Vec<u8>,
+    whole: Option<Tokens>,
+}
+
+/// A line holds at most one event, and an event at most one call with its arguments. A longer one breaks the answer off.
+const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+impl Answer {
+    pub fn new(dialect: Dialect, mint: fn() -> String) -> Answer {
+        Answer { dialect, counter: Counter::new(dialect), calls: Calls::new(dialect, mint), line: Vec::new(), whole: None }
+    }
+
+    /// The whole lines that have come; `None` when a line is longer than any answer's.
+    pub fn feed(&mut self, piece: &[u8]) -> Option<Bytes> {
+        let mut lines = Vec::with_capacity(piece.len());
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.line);
+                lines.extend_from_slice(&self.read(line));
+            }
+        }
+        (self.line.len() <= LINE_BYTES_MAX).then(|| lines.into())
+    }
+
+    /// What is left when the stream has ended.
+    pub fn rest(&mut self) -> Bytes {
+        let line = std::mem::take(&mut self.line);
+        self.read(line).into()
+    }
+
+    /// An answer that was not streamed.
+    pub fn whole(&mut self, bytes: Bytes) -> Bytes {
+        self.whole = usage::of_answer(self.dialect, &bytes);
+        let renamed = std::str::from_utf8(&bytes).ok().and_then(|json| self.calls.read(json));
+        renamed.map_or(bytes, Bytes::from)
+    }
+
+    /// The event that ends an answer has come.
+    pub fn is_finished(&self) -> bool {
+        self.counter.is_finished()
+    }
+
+    /// The provider has said what it cost.
+    pub fn is_complete(&self) -> bool {
+        self.whole.is_some() || self.counter.is_complete()
+    }
+
+    pub fn tokens(&self) -> Tokens {
+        self.whole.unwrap_or_else(|| self.counter.tokens())
+    }
+
+    /// The proposed calls that cannot run.
+    pub fn faulty(&self, tools: &Tools) -> Vec<FaultyCall> {
+        self.calls.proposed.iter().filter_map(|call| tools.fault(&call.call_id, &call.tool, &call.arguments)).collect()
+    }
+
+    fn read(&mut self, line: Vec<u8>) -> Vec<u8> {
+        let Some(data) = std::str::from_utf8(&line).ok().and_then(|line| line.strip_prefix("data:")).map(str::trim) else { return line };
+        self.counter.read(data);
+        match self.calls.read(data) {
+            Some(renamed) => format!("data: {renamed}\n").into_bytes(),
+            None => line,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPENAI: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"hi \\\"usage\\\"\"}}]}\n\n\
+        data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"call_A1\",\"function\":{\"name\":\"exec\",\"arguments\":\"{}\"}}]}}]}\n\n\
+        data: {\"choices\":[],\"usage\":{\"prompt_tokens\":123,\"completion_tokens\":45,\"prompt_tokens_details\":{\"cached_tokens\":23}}}\n\ndata: [DONE]\n\n";
+    const ANTHROPIC: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":100,\"cache_read_input_tokens\":23,\"output_tokens\":1}}}\n\n\
+        event: ping\ndata: {\"type\":\"ping\"}\n\n\
+        data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"tool_use\",\"id\":\"call_A1\",\"name\":\"exec\",\"input\":{}}}\n\n\
+        event: message_delta\r\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":45}}\r\n\r\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+
+    fn minted() -> String {
+        "call_000000000000000000000000".to_owned()
+    }
+
+    #[test]
+    fn an_answer_is_the_same_wherever_the_stream_is_cut() {
+        for (dialect, text) in [(Dialect::OpenaiCompletions, OPENAI), (Dialect::AnthropicMessages, ANTHROPIC)] {
+            for cut in 0..=text.len() {
+                let mut answer = Answer::new(dialect, minted);
+                let (before, after) = text.as_bytes().split_at(cut);
+                let mut out = answer.feed(before).unwrap().to_vec();
+                let ended = text[..cut].ends_with('\n') && (text[..cut].contains("[DONE]") || text[..cut].contains("\"message_stop\""));
+                assert!(answer.is_finished() || !ended, "cut at {cut}");
+                out.extend_from_slice(&answer.feed(after).unwrap());
+                out.extend_from_slice(&answer.rest());
+                assert_eq!(
+                    (answer.tokens(), answer.is_complete(), answer.is_finished()),
+                    (Tokens { input: 123, cached: 23, output: 45 }, true, true),
+                    "cut at {cut}"
+                );
+                assert_eq!(String::from_utf8(out).unwrap(), text.replace("call_A1", &minted()), "cut at {cut}");
+                assert_eq!(answer.faulty(&Tools::default()).len(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_is_not_complete() {
+        let mut answer = Answer::new(Dialect::AnthropicMessages, minted);
+        answer.feed(ANTHROPIC.split_inclusive("\n\n").next().unwrap().as_bytes());
+        assert_eq!((answer.tokens().input, answer.is_complete()), (123, false));
+    }
+
+    #[test]
+    fn an_endless_line_breaks_the_answer_off() {
+        let mut answer = Answer::new(Dialect::OpenaiCompletions, minted);
+        let piece = vec![b'x'; 1024 * 1024];
+        assert!((0..9).map(|_| answer.feed(&piece)).any(|lines| lines.is_none()));
+    }
+}
