@@ -128,7 +128,9 @@ pub const RESULTS_MAX: usize = 8192;
 /// Part of the safety wrapper's transaction.
 pub fn note(tx: &Tx, entry: &Entry, now_ms: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO call (session, call_id, tool, digest, class, verdict, reason, approval_id, decided_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-         ON CONFLICT (session, call_id) DO NOTHING";
+         -- A call that waits is written down as refused; a grant lifts that, for the same call.
+         ON CONFLICT (session, call_id) DO UPDATE SET verdict = excluded.verdict, reason = excluded.reason, approval_id = excluded.approval_id
+         WHERE excluded.verdict = 'granted' AND call.verdict = 'refused' AND call.digest = excluded.digest";
     let approval = entry.approval.map(|id| id.to_string());
     let row =
         params![entry.session, entry.call_id, entry.tool, entry.digest.to_string(), entry.class.name(), entry.verdict.name(), entry.reason, approval, now_ms];

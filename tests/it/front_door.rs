@@ -149,7 +149,14 @@ async fn malformed_input_gets_a_clear_answer_at_every_door() {
     }
     let plain = [("host", host.as_str()), ("origin", browser.origin.as_str()), ("content-type", "text/plain")];
     assert_eq!(request(browser.address, "POST", "/auth/login", &plain, b"{\"name\":\"a\",\"password\":\"b\"}").await.code(), "body_malformed");
-    for (method, path, status) in [("GET", "/nothing", 404), ("GET", "/auth/login", 405), ("GET", "/a/../agent.db", 404), ("GET", "/a/%2e%2e%2fagent.db", 404), ("GET", "/tools/invoke", 404), ("TRACE", "/", 403)] {
+    for (method, path, status) in [
+        ("GET", "/nothing", 404),
+        ("GET", "/auth/login", 405),
+        ("GET", "/a/../agent.db", 404),
+        ("GET", "/a/%2e%2e%2fagent.db", 404),
+        ("GET", "/tools/invoke", 404),
+        ("TRACE", "/", 403),
+    ] {
         let answer = request(browser.address, method, path, &[("host", &host)], b"").await;
         assert_eq!(answer.status, status, "{method} {path}");
     }
@@ -185,7 +192,10 @@ async fn the_chat_socket_takes_what_it_knows_and_nothing_else() {
     for method in ["tools.invoke", "config.set", "connect", "exec.approval.resolve", "logs.tail", "agent"] {
         assert_eq!(browser.call(method, json!({})).await["error"]["code"], "method_unknown", "{method}");
     }
-    assert_eq!(browser.call("chat.send", json!({ "sessionKey": "agent:main:subagent:1", "message": "hi", "idempotencyKey": "a" })).await["error"]["code"], "params_malformed");
+    assert_eq!(
+        browser.call("chat.send", json!({ "sessionKey": "agent:main:subagent:1", "message": "hi", "idempotencyKey": "a" })).await["error"]["code"],
+        "params_malformed"
+    );
     browser.send_message(Message::binary(vec![0; 16])).await;
     assert_eq!(browser.event("error", |_| true).await["code"], "frame_malformed");
     assert_eq!(browser.call("usage.today", json!({})).await["ok"], true, "the socket still answers");

@@ -128,7 +128,11 @@ async fn a_missing_key_is_said_and_costs_nothing() {
     let reply = browser.ask("hello").await;
     assert!(!reply.contains("not the key"), "{reply}");
     let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
-    assert_eq!((usage["calls"].as_i64(), usage["partial"].as_i64(), usage["input_tokens"].as_i64()), (Some(1), Some(0), Some(0)), "the provider's refusal is a call without tokens");
+    assert_eq!(
+        (usage["calls"].as_i64(), usage["partial"].as_i64(), usage["input_tokens"].as_i64()),
+        (Some(1), Some(0), Some(0)),
+        "the provider's refusal is a call without tokens"
+    );
     tenant.end().await;
     world.end().await;
 }

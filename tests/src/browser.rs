@@ -102,7 +102,8 @@ impl Browser {
 
     pub async fn say(&mut self, message: &str) -> String {
         self.count += 1;
-        let answer = self.call("chat.send", json!({ "sessionKey": "main", "message": message, "idempotencyKey": format!("key-{}-{}", self.count, self.address) })).await;
+        let answer =
+            self.call("chat.send", json!({ "sessionKey": "main", "message": message, "idempotencyKey": format!("key-{}-{}", self.count, self.address) })).await;
         assert_eq!(answer["ok"], true, "{answer}");
         answer["payload"]["runId"].as_str().expect("a run").to_owned()
     }
@@ -111,7 +112,7 @@ impl Browser {
     pub async fn reply(&mut self, run: &str) -> String {
         let end = self.event("chat", |payload| payload["runId"] == run && matches!(payload["state"].as_str(), Some("final" | "error" | "aborted"))).await;
         match end["errorMessage"].as_str() {
-            Some(error) => error.to_owned(),
+            Some(error) => format!("{}: {error}", end["errorCode"].as_str().unwrap_or_default()),
             None => end["message"]["content"][0]["text"].as_str().unwrap_or_default().to_owned(),
         }
     }

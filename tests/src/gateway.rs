@@ -2,8 +2,8 @@
 //! model calls through the agent's egress proxy. [`Manners`] make it misbehave as the real one has been seen to.
 
 use axum::Router;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::State;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::routing::get;
 use serde_json::{Value, json};
 use service::Stop;
@@ -93,7 +93,12 @@ impl FakeGateway {
         let gateway = FakeGateway(Arc::new(inner));
         let router = Router::new()
             .route("/readyz", get(async || r#"{"ready":true}"#))
-            .route("/", get(async |State(gateway): State<FakeGateway>, upgrade: WebSocketUpgrade| upgrade.on_upgrade(async move |socket| gateway.connection(socket).await)))
+            .route(
+                "/",
+                get(async |State(gateway): State<FakeGateway>, upgrade: WebSocketUpgrade| {
+                    upgrade.on_upgrade(async move |socket| gateway.connection(socket).await)
+                }),
+            )
             .with_state(gateway.clone());
         tokio::spawn(service::door::serve(listener, router, stop));
         gateway
@@ -176,7 +181,8 @@ impl FakeGateway {
             "connect" => Err("AUTH_TOKEN_MISMATCH"),
             "health" => Ok(health(&self.manners())),
             "chat.send" => {
-                let (run, message) = (params["idempotencyKey"].as_str().unwrap_or_default().to_owned(), params["message"].as_str().unwrap_or_default().to_owned());
+                let (run, message) =
+                    (params["idempotencyKey"].as_str().unwrap_or_default().to_owned(), params["message"].as_str().unwrap_or_default().to_owned());
                 let gateway = self.clone();
                 tokio::spawn({
                     let run = run.clone();
@@ -227,7 +233,10 @@ impl FakeGateway {
         if self.manners().announces {
             self.announce(run, trace_id, &span_id).await;
         }
-        let tools: Vec<Value> = ["read", "write", "exec", "gateway"].iter().map(|name| json!({ "type": "function", "function": { "name": name, "parameters": { "type": "object" } } })).collect();
+        let tools: Vec<Value> = ["read", "write", "exec", "gateway"]
+            .iter()
+            .map(|name| json!({ "type": "function", "function": { "name": name, "parameters": { "type": "object" } } }))
+            .collect();
         let body = json!({ "model": "scripted-1", "stream": true, "stream_options": { "include_usage": true }, "messages": conversation, "tools": tools });
         let authorization = format!("Bearer {}", self.0.keys.proxy_token);
         let traceparent = format!("00-{trace_id}-{span_id}-01");
@@ -288,7 +297,8 @@ impl FakeGateway {
             }
         }
         let done = match name {
-            "read" => std::fs::read_to_string(self.0.workspace.lock().unwrap().join(params["path"].as_str().unwrap_or_default())).unwrap_or_else(|_| "no such file".to_owned()),
+            "read" => std::fs::read_to_string(self.0.workspace.lock().unwrap().join(params["path"].as_str().unwrap_or_default()))
+                .unwrap_or_else(|_| "no such file".to_owned()),
             _ => format!("ran {name}"),
         };
         self.0.executed.lock().unwrap().push(format!("{name} {params}"));
@@ -305,7 +315,8 @@ impl FakeGateway {
 
     pub async fn announce(&self, run: &str, trace_id: &str, span_id: &str) -> Answer {
         let kind = if span_id.is_empty() { "before_agent_run" } else { "model_call_started" };
-        let body = json!({ "agent_id": "main", "session_key": SESSION, "session_id": "s", "run_id": run, "trace_id": trace_id, "span_id": span_id, "kind": kind });
+        let body =
+            json!({ "agent_id": "main", "session_key": SESSION, "session_id": "s", "run_id": run, "trace_id": trace_id, "span_id": span_id, "kind": kind });
         self.plugin("/announce", &body).await
     }
 

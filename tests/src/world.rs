@@ -67,7 +67,8 @@ impl World {
         let settings = hub::Settings { clock: clock.clone(), stop: stop.clone(), ..hub::Settings::new(folder.join("hub")) };
         let hub = Hub::start(settings).await.expect("the hub starts");
         let model_key = service::random::token();
-        let model = ScriptedModel::start(SocketAddr::from(([127, 0, 0, 1], 0)), SecretString::new(model_key.clone()), 0, stop.clone()).await.expect("the model starts");
+        let model =
+            ScriptedModel::start(SocketAddr::from(([127, 0, 0, 1], 0)), SecretString::new(model_key.clone()), 0, stop.clone()).expect("the model starts");
         World { clock, hub, model, model_key, folder, stop }
     }
 

@@ -41,15 +41,20 @@ impl Clock {
         self.now().wall_ms
     }
 
-    /// Waits on monotonic time.
-    pub async fn sleep(&self, ms: u64) {
-        match &*self.0 {
-            Source::System { .. } => tokio::time::sleep(Duration::from_millis(ms)).await,
-            Source::Manual(moment) => {
-                let mut seen = moment.subscribe();
-                let until = moment.borrow().mono_ms.saturating_add(ms);
-                // The sender lives in this clock, so the wait can only end by time.
-                let _ = seen.wait_for(|now| now.mono_ms >= until).await;
+    /// Waits on monotonic time, counted from this call and not from the first poll.
+    pub fn sleep(&self, ms: u64) -> impl Future<Output = ()> + Send + 'static {
+        let clock = self.clone();
+        let until = clock.now().mono_ms.saturating_add(ms);
+        async move {
+            match &*clock.0 {
+                Source::System { start } => match start.checked_add(Duration::from_millis(until)) {
+                    Some(until) => tokio::time::sleep_until(until.into()).await,
+                    None => std::future::pending().await,
+                },
+                Source::Manual(moment) => {
+                    // The sender lives in this clock, so the wait can only end by time.
+                    let _ = moment.subscribe().wait_for(|now| now.mono_ms >= until).await;
+                }
             }
         }
     }

@@ -15,7 +15,9 @@ pub(super) struct Observed {
 
 #[derive(Debug, Deserialize)]
 struct MadeUp {
-    dialect: String,
+    /// In every dialect when it is left out.
+    #[serde(default)]
+    dialect: Option<String>,
     text: String,
 }
 
@@ -35,7 +37,7 @@ impl Observed {
 
     /// Whether the text is one that OpenClaw makes up when a result is missing.
     pub fn is_made_up(&self, dialect: Dialect, text: &str) -> bool {
-        self.made_up.iter().any(|made_up| made_up.dialect == dialect.name() && made_up.text == text)
+        self.made_up.iter().any(|made_up| made_up.dialect.as_deref().is_none_or(|name| name == dialect.name()) && made_up.text == text)
     }
 
     /// Whether the text is OpenClaw's answer to a call that we saw cannot run.
@@ -59,6 +61,9 @@ mod tests {
         assert!(observed.is_made_up(Dialect::AnthropicMessages, "No result provided"));
         assert!(!observed.is_made_up(Dialect::OpenaiCompletions, "No result provided"));
         assert!(!observed.is_made_up(Dialect::AnthropicMessages, "No result provided."));
+        let plugin = include_str!("../../../packaging/openclaw-plugin/index.js");
+        let refused = plugin.split("const REFUSED = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        assert!(observed.is_made_up(Dialect::OpenaiCompletions, refused), "the plugin's own refusal is one of them");
         let unknown = FaultyCall { call_id: "c".into(), tool: "nosuch".into(), fault: Fault::UnknownTool };
         assert!(observed.is_turned_down(&unknown, "Tool nosuch not found"));
         for text in ["Tool other not found", "Tool nosuch not found, but here is /etc/shadow", "Validation failed for tool \"nosuch\": x", ""] {

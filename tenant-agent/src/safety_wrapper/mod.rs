@@ -48,6 +48,9 @@ const NAME_BYTES_MAX: usize = 256;
 /// Detail values are shown to people; the digest covers the whole.
 const DETAIL_BYTES_MAX: usize = 16 * 1024;
 
+const TOO_MANY: &str = "Too many questions wait for a person already. Tell the user to answer those first.";
+const DENIED: &str = "A person refused this call. Accept that; do not try another way.";
+
 const WRONG_KEY: Refusal = Refusal::new(axum::http::StatusCode::FORBIDDEN, "plugin_unknown");
 
 pub fn routes(wrapper: Arc<SafetyWrapper>) -> Router {
@@ -176,7 +179,7 @@ impl SafetyWrapper {
                 self.approvals.announce(approval);
                 return Ok(Answer { allow: true, reason: None });
             }
-            Asked::TooMany => return Ok(refused("Too many questions wait for a person already. Tell the user to answer those first.")),
+            Asked::TooMany => return Ok(refused(TOO_MANY)),
             Asked::Waiting { approval, fresh } => (approval, fresh),
         };
         let mut held = self.approvals.hold(approval.id);
@@ -192,14 +195,12 @@ impl SafetyWrapper {
             match state {
                 ApprovalState::Pending => {}
                 ApprovalState::Approved => return self.use_grant(&known, &approval).await,
-                ApprovalState::Denied => {
-                    return self.refuse_shared(&known, approval.id, "A person refused this call. Accept that; do not try another way.".to_owned()).await;
-                }
-                ApprovalState::Expired | ApprovalState::Used => return self.refuse_shared(&known, approval.id, pending(approval.id)).await,
+                ApprovalState::Denied => return Ok(refused(DENIED)),
+                ApprovalState::Expired | ApprovalState::Used => return Ok(refused(&pending(approval.id))),
             }
             tokio::select! {
                 _ = held.changed() => {}
-                () = &mut hold => return self.refuse_shared(&known, approval.id, pending(approval.id)).await,
+                () = &mut hold => return Ok(refused(&pending(approval.id))),
             }
         }
     }
@@ -212,15 +213,16 @@ impl SafetyWrapper {
                 let asked = approvals::ask(tx, &known.question, id, now_ms)?;
                 match &asked {
                     Asked::Granted(approval) => note(tx, &known, Verdict::Granted, None, Some(approval), now_ms)?,
-                    Asked::Waiting { approval, fresh: true } => {
-                        let Question { tool, finding, .. } = &known.question;
-                        audit::note(
-                            tx,
-                            now_ms,
-                            &Deed { actor: "plugin", deed: "ask", subject: &approval.id.to_string(), detail: &format!("{tool} {}", finding.class.name()) },
-                        )?;
+                    // Refused until somebody says otherwise: should this agent die now, the call has its verdict.
+                    Asked::Waiting { approval, fresh } => {
+                        ledger::note(tx, &entry(&known, Verdict::Refused, Some(&pending(approval.id)), Some(approval.id)), now_ms)?;
+                        if *fresh {
+                            let Question { tool, finding, .. } = &known.question;
+                            let detail = format!("{tool} {}", finding.class.name());
+                            audit::note(tx, now_ms, &Deed { actor: "plugin", deed: "ask", subject: &approval.id.to_string(), detail: &detail })?;
+                        }
                     }
-                    Asked::Waiting { .. } | Asked::TooMany => {}
+                    Asked::TooMany => ledger::note(tx, &entry(&known, Verdict::Refused, Some(TOO_MANY), None), now_ms)?,
                 }
                 Ok::<_, StoreError>(asked)
             })
@@ -245,19 +247,8 @@ impl SafetyWrapper {
                 Ok(Answer { allow: true, reason: None })
             }
             // Another call of the same form was faster; the grant was for one.
-            None => self.refuse_shared(known, id, pending(id)).await,
+            None => Ok(refused(&pending(id))),
         }
-    }
-
-    async fn refuse_shared(&self, known: &Arc<Known>, approval: wire::ApprovalId, reason: String) -> Result<Answer, StoreError> {
-        let (known, text, now_ms) = (known.clone(), reason.clone(), self.clock.wall_ms());
-        self.store
-            .write(move |tx| {
-                let entry = entry(&known, Verdict::Refused, Some(&text), Some(approval));
-                Ok::<_, StoreError>(ledger::note(tx, &entry, now_ms)?)
-            })
-            .await?;
-        Ok(refused(&reason))
     }
 }
 
