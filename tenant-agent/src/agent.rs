@@ -166,6 +166,11 @@ impl Agent {
         self.parts.gateway.watch()
     }
 
+    /// OpenClaw's process, where it is our child.
+    pub fn gateway_pid(&self) -> Option<i32> {
+        self.parts.gateway.pid()
+    }
+
     pub fn identity(&self) -> &Identity {
         &self.parts.identity
     }

@@ -1,7 +1,9 @@
 //! The tests that enter where the world enters, and the laws of the house.
 
+mod browser;
 mod front_door;
 mod house;
 mod link;
 mod model_call;
+mod openclaw;
 mod tool_call;

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tenant_agent::console::{self, Verb};
-use tenant_agent::gateway::Mode;
+use tenant_agent::gateway::{Mode, Program};
 use tenant_agent::gateway::openclaw::{Dialect, Provider};
 use tenant_agent::{Agent, Settings, agent};
 use wire::TenantId;
@@ -39,8 +39,8 @@ pub struct Tenant {
     gateway_stop: Stop,
 }
 
-/// Nothing here takes long; a wait that takes longer is a fault.
-const WAIT: Duration = Duration::from_secs(20);
+/// Longer than anything here takes, the start of the real OpenClaw on a busy machine included.
+const WAIT: Duration = Duration::from_secs(120);
 /// A Friday morning.
 const BEGIN_MS: i64 = 1_795_140_000_000;
 pub const PASSWORD: &str = "correct horse battery";
@@ -84,14 +84,30 @@ impl World {
     /// A tenant that is enrolled, has a provider key, and whose gateway is well.
     pub async fn tenant(&self, name: &str) -> Tenant {
         let tenant = self.fresh_tenant(name).await;
-        let verb = Verb::VaultSet { name: "provider.scripted".to_owned(), value: self.model_key.clone() };
-        assert_eq!(tenant.console(&verb).await["ok"], true);
+        self.give_key(&tenant).await;
         tenant.ready().await;
         tenant
     }
 
+    /// A tenant whose gateway is the real OpenClaw, as a child of the agent.
+    pub async fn real_tenant(&self, name: &str, program: Program) -> Tenant {
+        let tenant = self.tenant_with(name, Some(Mode::Child { program })).await;
+        self.give_key(&tenant).await;
+        tenant.ready().await;
+        tenant
+    }
+
+    async fn give_key(&self, tenant: &Tenant) {
+        let verb = Verb::VaultSet { name: "provider.scripted".to_owned(), value: self.model_key.clone() };
+        assert_eq!(tenant.console(&verb).await["ok"], true);
+    }
+
     /// A tenant as it is right after enrolment.
     pub async fn fresh_tenant(&self, name: &str) -> Tenant {
+        self.tenant_with(name, None).await
+    }
+
+    async fn tenant_with(&self, name: &str, mode: Option<Mode>) -> Tenant {
         let origin = format!("http://{name}.localhost:{}", free_port());
         let (id, token) = self.hub.create_tenant(name, &origin).await.expect("a tenant");
         let gateway_stop = Stop::default();
@@ -107,7 +123,7 @@ impl World {
             tenant: SocketAddr::from(([127, 0, 0, 1], port)),
             egress: SocketAddr::from(([127, 0, 0, 1], 0)),
             hub: format!("http://{}", self.hub.public_addr()),
-            mode: Mode::Attach { address: gateway.address(), environment },
+            mode: mode.unwrap_or(Mode::Attach { address: gateway.address(), environment }),
             gateway_uid: tenant_agent::settings::own_uid(),
             model: "scripted/scripted-1".to_owned(),
             providers: vec![Provider {

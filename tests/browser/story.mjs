@@ -1,0 +1,102 @@
+// One person's first hour in a real browser, against a real hub and agent: come in, chat, approve, see the usage arrive.
+//
+// Started by tests/it/browser.rs, which says where everything is in the environment. Ends with 0 when all of it was seen;
+// screenshots stay in GATEHOUSE_SHOTS. It needs the packages of shared/ui and Debian's Chromium.
+
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { createRequire } from "node:module";
+
+const { DASHBOARD, OPERATOR_PASSWORD, OWNER_LINK, GATEHOUSE_SHOTS: shots } = process.env;
+const require = createRequire(new URL("../../shared/ui/package.json", import.meta.url));
+const { chromium } = require("playwright-core");
+
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const WAIT_MS = 60_000;
+
+mkdirSync(shots, { recursive: true });
+const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+const wrong = [];
+
+async function room(lang, width) {
+  const context = await browser.newContext({ locale: lang === "de" ? "de-DE" : "en-GB", viewport: { width, height: 800 } });
+  context.setDefaultTimeout(WAIT_MS);
+  const page = await context.newPage();
+  page.on("pageerror", (error) => wrong.push(`page error: ${error.message}`));
+  page.on("console", (message) => {
+    if (message.type() === "error" || message.type() === "warning") wrong.push(`console: ${message.text()}`);
+  });
+  await page.exposeBinding("reportViolation", (_, words) => wrong.push(`policy: ${words}`));
+  await page.addInitScript(() => {
+    addEventListener("securitypolicyviolation", (event) => reportViolation(`${event.violatedDirective} ${event.blockedURI}`));
+  });
+  return page;
+}
+
+const shot = (page, name) => page.screenshot({ path: `${shots}/${name}.png`, fullPage: true });
+const idle = (page) => page.waitForSelector(".send:not(.stop)");
+
+async function say(page, words) {
+  await page.fill("#message", words);
+  await page.press("#message", "Enter");
+}
+
+try {
+  const dashboard = await room("en", 1280);
+  await dashboard.goto(DASHBOARD);
+  await dashboard.waitForURL("**/login");
+  await dashboard.fill("#password", OPERATOR_PASSWORD);
+  await dashboard.press("#password", "Enter");
+  await dashboard.waitForSelector(".tenant");
+  await dashboard.waitForSelector(".tenant .presence-online");
+  await shot(dashboard, "1-dashboard");
+
+  const chat = await room("de", 1280);
+  await chat.goto(OWNER_LINK);
+  await chat.fill("#name", "Besitzerin");
+  await chat.fill("#password", "ein langes Passwort");
+  await chat.fill("#again", "ein langes Passwort");
+  await shot(chat, "2-first");
+  await chat.click("button[type=submit]");
+  await chat.waitForSelector(".starters");
+  await shot(chat, "3-empty");
+
+  await chat.click(".starter >> nth=0");
+  await chat.waitForSelector(".answer .prose");
+  await idle(chat);
+  await shot(chat, "4-hello");
+
+  await say(chat, "Führe den Befehl aus: uname -a");
+  await chat.waitForSelector(".log .approval .hold");
+  const card = await chat.textContent(".log .approval");
+  assert.match(card, /möchte einen Befehl auf dem Server ausführen/, "the sentence is the rule's");
+  assert.match(card, /uname -a/);
+  await dashboard.waitForSelector(".tenant .waiting");
+  assert.ok(!(await dashboard.content()).includes("uname"), "the dashboard knows no content");
+  await shot(chat, "5-approval");
+  await shot(dashboard, "6-dashboard-waiting");
+
+  // A dangerous call is held down, not clicked. It is held until the answer shows that it counted.
+  await chat.hover(".log .hold");
+  await chat.mouse.down();
+  await chat.waitForSelector(".log .approval .outcome.yes");
+  await chat.mouse.up();
+  await idle(chat);
+  await chat.waitForFunction(() => document.querySelectorAll(".answer").length >= 2);
+  await shot(chat, "7-approved");
+
+  await dashboard.waitForSelector(".tenant >> text=/[1-9][0-9]* calls/");
+  await dashboard.waitForSelector(".tenant .waiting", { state: "detached" });
+  await shot(dashboard, "8-dashboard-usage");
+
+  const phone = await room("de", 320);
+  await phone.context().addCookies(await chat.context().cookies());
+  await phone.goto(new URL(OWNER_LINK).origin);
+  await phone.waitForSelector(".answer .prose");
+  assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing is wider than a small phone");
+  await shot(phone, "9-phone");
+
+  assert.deepEqual(wrong, []);
+} finally {
+  await browser.close();
+}

@@ -1,0 +1,138 @@
+//! Stories with the real OpenClaw, in a network namespace without a way out.
+//!
+//! The test starts itself again inside the namespace: `unshare -n` with only a loopback. GATEHOUSE_NODE and
+//! GATEHOUSE_OPENCLAW say where the parts are; `tests/all` sets them.
+
+use serde_json::{Value, json};
+use service::Clock;
+use std::path::PathBuf;
+use std::process::Command;
+use tenant_agent::console::Verb;
+use tenant_agent::gateway::Program;
+use tests::{Tenant, World, free_port, soon};
+use wire::fleet::GatewayState;
+
+const INSIDE: &str = "GATEHOUSE_INSIDE";
+
+/// Whether this process is the one inside; outside, runs the test `name` inside and asserts that it passed.
+fn inside(name: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let this = std::env::current_exe().expect("a test knows itself");
+    let status = Command::new("unshare")
+        .args(["-n", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"])
+        .arg(this)
+        .args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .status()
+        .expect("util-linux and iproute2 are installed");
+    assert!(status.success(), "`{name}` failed inside the namespace; its output is above");
+    false
+}
+
+fn program() -> Program {
+    let of = |name: &str| PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: tests/all installs the parts and sets it")));
+    Program { node: of("GATEHOUSE_NODE"), openclaw: of("GATEHOUSE_OPENCLAW"), port: free_port() }
+}
+
+async fn world_with_openclaw() -> (World, Tenant) {
+    let world = World::start_with(Clock::system()).await;
+    let tenant = world.real_tenant("alice", program()).await;
+    (world, tenant)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs OpenClaw and root"]
+async fn chat_tools_approval_and_metering() {
+    if !inside("openclaw::chat_tools_approval_and_metering") {
+        return;
+    }
+    let (world, tenant) = world_with_openclaw().await;
+    std::fs::write(tenant.workspace().join("notes.md"), "buy milk and bread").unwrap();
+    let mut browser = tenant.chat().await;
+
+    let run = browser.say("Say hello and tell me what you can do.").await;
+    browser.event("chat", |chat| chat["runId"] == run.as_str() && chat["state"] == "delta").await;
+    assert!(browser.reply(&run).await.len() > 20);
+    assert!(browser.ask("Read the file notes.md in the workspace.").await.contains("buy milk and bread"));
+
+    let run = browser.say("Run the command: echo ran-$((6*7))").await;
+    let question = browser.question().await;
+    assert_eq!(question["rule"], "shell.command");
+    assert_eq!(browser.decide(&question, "approve").await["ok"], true);
+    assert!(browser.reply(&run).await.contains("ran-42"), "the same call ran");
+    let run = browser.say("Run the command: touch never").await;
+    let question = browser.question().await;
+    browser.decide(&question, "deny").await;
+    browser.reply(&run).await;
+    assert!(!tenant.workspace().join("never").exists());
+
+    // What OpenClaw turns down by itself freezes nothing; ids that it respells are still known.
+    for odd in [
+        r#"[[tool:nosuch {"a":1}]]"#,
+        r#"[[tool:exec {"cmd":1}]]"#,
+        r#"[[id:call_X-1]] [[tool:read {"path":"notes.md"}]]"#,
+        r#"[[id:functions.exec:0]] [[tool:read {"path":"notes.md"}]]"#,
+        r#"[[id:call_X-1]] [[tool:read {"path":"notes.md"}]] [[tool:read {"path":"notes.md","limit":1}]]"#,
+    ] {
+        browser.ask(odd).await;
+    }
+    assert_eq!(browser.ask("[[text:still here]]").await, "still here");
+    assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]));
+
+    let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
+    let counted = world.model.counted();
+    assert_eq!((usage["calls"].as_i64(), usage["partial"].as_i64(), usage["input_tokens"].as_i64()), (Some(counted.calls), Some(0), Some(counted.input)), "every call is counted, to the token");
+    soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.calls == counted.calls)).await.unwrap();
+
+    let config = std::fs::read_to_string(tenant.settings.openclaw_folder().join("openclaw.json")).unwrap();
+    assert!(!config.contains(world.model_key()) && redact::find(&config).is_empty(), "OpenClaw's configuration holds no key");
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs OpenClaw and root"]
+async fn a_broken_plugin_means_no_model_and_a_killed_gateway_comes_back() {
+    if !inside("openclaw::a_broken_plugin_means_no_model_and_a_killed_gateway_comes_back") {
+        return;
+    }
+    let (world, tenant) = world_with_openclaw().await;
+    let mut browser = tenant.chat().await;
+    assert_eq!(browser.ask("[[text:before]]").await, "before");
+    let asked = world.model.counted().calls;
+
+    let plugin = tenant.settings.openclaw_folder().join("plugin/gatehouse/index.js");
+    std::fs::write(&plugin, "export default { this is not javascript").unwrap();
+    kill_gateway(&tenant);
+    tenant.gateway_is(GatewayState::Ungated).await;
+    browser.event("gateway", |gateway| gateway["state"] == "ungated" && gateway["reason"] == "plugin_changed").await;
+    let reply = browser.ask(r#"[[tool:exec {"command":"touch ungated"}]]"#).await;
+    assert!(reply.contains("plugin_changed"), "{reply}");
+    assert!(!tenant.workspace().join("ungated").exists());
+    assert_eq!(world.model.counted().calls, asked, "no model was asked");
+    let fleet = soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].findings.iter().any(|finding| finding.code == "plugin_changed"))).await.unwrap();
+    assert_eq!(fleet.tenants[0].gateway.state, GatewayState::Ungated, "and the operator sees why");
+
+    assert_eq!(tenant.console(&Verb::RestorePlugin {}).await["ok"], true);
+    tenant.ready().await;
+    browser.event("gateway", |gateway| gateway["state"] == "ready").await;
+    assert_eq!(browser.ask("[[text:after]]").await, "after");
+
+    kill_gateway(&tenant);
+    browser.event("gateway", |gateway| gateway["state"] != "ready").await;
+    browser.event("gateway", |gateway| gateway["state"] == "ready").await;
+    assert_eq!(browser.ask("[[text:again]]").await, "again");
+    let history = browser.call("chat.history", json!({ "sessionKey": "main", "limit": 50 })).await;
+    let texts = history["payload"]["messages"].to_string();
+    assert!(texts.contains("before") && texts.contains("again"), "the conversation is whole");
+    assert_eq!(tenant.console(&Verb::Status {}).await["audit_broken_at"], Value::Null);
+    tenant.end().await;
+    world.end().await;
+}
+
+fn kill_gateway(tenant: &Tenant) {
+    let pid = tenant.agent.gateway_pid().expect("OpenClaw is our child");
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+}
