@@ -4,6 +4,7 @@
 mod sqlite;
 
 pub use sqlite::enrolment::{Applicant, EnrolError};
+pub use sqlite::step::StepRecord;
 pub use sqlite::tenant::{LocalTenant, NewTenant, Provider};
 
 use std::path::Path;

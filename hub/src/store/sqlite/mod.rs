@@ -3,7 +3,7 @@
 pub(super) mod enrolment;
 mod heartbeat;
 mod operator;
-mod step;
+pub(super) mod step;
 pub(super) mod tenant;
 mod usage;
 mod view;

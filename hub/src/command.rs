@@ -1,0 +1,232 @@
+//! The command line: `hub serve`, the commands beside a running hub, and `hub demo`.
+//!
+//! The commands beside it open the same store; nothing is asked of the running hub, so they work while it is down too.
+//! What only a running hub knows, such as who is online, they leave out.
+
+use crate::app::{Hub, create_tenant};
+use crate::config::Config;
+use crate::demo;
+use crate::store::Store;
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+use service::{Clock, SecretString, Stop, log, password, random};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use wire::fleet::TenantView;
+
+/// The central service: tenants report here, operators see all of them.
+#[derive(Parser)]
+#[command(name = "hub", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the hub until it is told to stop.
+    Serve(Place),
+    /// Print a one-time password for the dashboard. An earlier unused one ends.
+    OperatorPassword(Place),
+    /// The tenants.
+    Tenant {
+        #[command(subcommand)]
+        command: TenantCommand,
+    },
+    /// Print the tenants as they last reported. Who is online only the dashboard of a running hub knows.
+    Fleet(Place),
+    /// Run a hub and one customer's assistant on this machine, ready to click.
+    Demo(demo::Flags),
+}
+
+#[derive(Subcommand)]
+enum TenantCommand {
+    /// Add a tenant whose agent runs elsewhere, and print the one-time token with which that agent enrols within an hour.
+    /// The token is shown this once; for a tenant that exists, a fresh one is made and an earlier unused one ends.
+    Add {
+        /// 1 to 40 lower-case letters, digits and inner hyphens.
+        name: String,
+        /// The tenant's address as browsers see it; the dashboard links there.
+        #[arg(long)]
+        url: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Args)]
+struct Place {
+    /// The configuration.
+    #[arg(long, default_value = "/etc/gatehouse/hub.toml")]
+    config: PathBuf,
+    /// Print one line of JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// sysexits: the configuration is wrong, and starting again will not help.
+pub const EXIT_CONFIG: u8 = 78;
+/// The hub waits more than it computes.
+const WORKERS: usize = 2;
+/// Store reads and password hashes.
+const BLOCKING_MAX: usize = 8;
+
+/// What ended a command, said to a person, with the exit code.
+#[derive(Debug)]
+pub struct Trouble {
+    pub code: u8,
+    pub said: String,
+}
+
+impl From<anyhow::Error> for Trouble {
+    fn from(error: anyhow::Error) -> Trouble {
+        Trouble { code: 1, said: format!("{error:#}") }
+    }
+}
+
+pub fn run(cli: Cli) -> ExitCode {
+    let json = match &cli.command {
+        Command::Serve(place) | Command::OperatorPassword(place) | Command::Fleet(place) | Command::Tenant { command: TenantCommand::Add { place, .. } } => place.json,
+        Command::Demo(flags) => flags.json,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).max_blocking_threads(BLOCKING_MAX).enable_all().build();
+    let outcome = runtime.context("starting the runtime").map_err(Trouble::from).and_then(|runtime| runtime.block_on(act(cli.command)));
+    let Err(Trouble { code, said }) = outcome else { return ExitCode::SUCCESS };
+    let message = log::masked(&said);
+    if json {
+        println!("{}", json!({ "ok": false, "code": "failed", "message": message }));
+    }
+    eprintln!("hub: {message}");
+    ExitCode::from(code)
+}
+
+async fn act(command: Command) -> Result<(), Trouble> {
+    match command {
+        Command::Serve(place) => serve(place).await,
+        Command::OperatorPassword(place) => operator_password(place).await,
+        Command::Tenant { command: TenantCommand::Add { name, url, place } } => tenant_add(&name, &url, place).await,
+        Command::Fleet(place) => fleet(place).await,
+        Command::Demo(flags) => demo::run(flags).await,
+    }
+}
+
+async fn serve(place: Place) -> Result<(), Trouble> {
+    let config = read(&place)?;
+    let stop = Stop::default();
+    stop.on_signals().context("listening for signals")?;
+    let hub = Hub::start(config.settings(Clock::system(), stop.clone())).await?;
+    let (public, operator, origin) = (hub.public_addr(), hub.operator_addr(), hub.operator_origin());
+    tracing::info!(%public, %operator, origin, "the hub is ready");
+    if place.json {
+        println!("{}", json!({ "ok": true, "public": public, "operator": operator, "origin": origin }));
+    }
+    stop.stopped().await;
+    tracing::info!("stopping");
+    hub.stopped().await;
+    Ok(())
+}
+
+async fn operator_password(place: Place) -> Result<(), Trouble> {
+    let store = open(&place)?;
+    let secret = SecretString::new(random::token());
+    let hash = password::hash(secret.clone()).await?;
+    store.set_operator_password(hash).await.context("keeping the password")?;
+    // Showing it is what was asked for.
+    say(&place, || json!({ "ok": true, "password": secret.expose() }), || secret.expose().to_owned());
+    Ok(())
+}
+
+async fn tenant_add(name: &str, url: &str, place: Place) -> Result<(), Trouble> {
+    if !(url.starts_with("https://") || url.starts_with("http://")) {
+        return Err(Trouble { code: 2, said: format!("`{url}` is no address of a tenant: it begins with https:// or http://") });
+    }
+    let store = open(&place)?;
+    let (tenant, token) = create_tenant(&store, name, url, &Clock::system()).await?;
+    say(&place, || json!({ "ok": true, "tenant_id": tenant, "name": name, "url": url, "token": token }), || token.clone());
+    Ok(())
+}
+
+async fn fleet(place: Place) -> Result<(), Trouble> {
+    let store = open(&place)?;
+    let now_ms = Clock::system().wall_ms();
+    let tenants = store.view(now_ms).await.context("reading the fleet")?;
+    let as_json = || {
+        let without_presence = |tenant: &TenantView| {
+            let mut value = json!(tenant);
+            value.as_object_mut().map(|fields| fields.remove("presence"));
+            value
+        };
+        json!({ "ok": true, "now_ms": now_ms, "tenants": tenants.iter().map(without_presence).collect::<Vec<_>>() })
+    };
+    say(&place, as_json, || table(&tenants, now_ms));
+    Ok(())
+}
+
+/// The configuration, or the exit code that tells a supervisor not to try again.
+fn read(place: &Place) -> Result<Config, Trouble> {
+    Config::read(&place.config).map_err(|error| Trouble { code: EXIT_CONFIG, said: format!("{error:#}") })
+}
+
+fn open(place: &Place) -> Result<Store, Trouble> {
+    let config = read(place)?;
+    if !config.state_folder.join("hub.db").is_file() {
+        let folder = config.state_folder.display();
+        return Err(Trouble { code: EXIT_CONFIG, said: format!("there is no hub in `{folder}` yet: has `hub serve` been run with this configuration?") });
+    }
+    Ok(Store::open(&config.state_folder)?)
+}
+
+fn say(place: &Place, facts: impl FnOnce() -> serde_json::Value, text: impl FnOnce() -> String) {
+    println!("{}", if place.json { facts().to_string() } else { text() });
+}
+
+fn table(tenants: &[TenantView], now_ms: i64) -> String {
+    let mut text = format!("{:<24} {:<14} {:<10} {:>9} {:>7} {:>10}  {}", "TENANT", "STATE", "GATEWAY", "LAST SEEN", "CALLS", "TOKENS", "ADDRESS");
+    for tenant in tenants {
+        let usage = &tenant.usage_today;
+        let seen = tenant.last_seen_ms.map_or("never".to_owned(), |seen_ms| ago(now_ms - seen_ms));
+        let (state, gateway) = (word(tenant.state), word(tenant.gateway.state));
+        // A string takes every write.
+        let _ = write!(text, "\n{:<24} {state:<14} {gateway:<10} {seen:>9} {:>7} {:>10}  {}", tenant.name, usage.calls, usage.input_tokens + usage.output_tokens, tenant.url);
+    }
+    text
+}
+
+fn word(value: impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn ago(ms: i64) -> String {
+    match ms.max(0) / 1_000 {
+        secs @ 0..60 => format!("{secs} s"),
+        secs @ 60..3_600 => format!("{} min", secs / 60),
+        secs @ 3_600..172_800 => format!("{} h", secs / 3_600),
+        secs => format!("{} d", secs / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        for line in ["hub serve", "hub operator-password --json --config /x", "hub tenant add alice --url https://a.example", "hub fleet --json", "hub demo --port 0 --fresh"] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in ["hub", "hub tenant add alice", "hub serve --port 1", "hub demo --port 70000", "hub demo --provider other"] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn time_is_told_roughly() {
+        for (ms, expected) in [(-5, "0 s"), (59_999, "59 s"), (60_000, "1 min"), (3_600_000, "1 h"), (172_799_000, "47 h"), (172_800_000, "2 d")] {
+            assert_eq!(ago(ms), expected);
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! `hub demo`: a hub, one tenant, and a model that needs no key, on this machine, ready to click.
+//!
+//! Everything listens on the loopback. What is looked at comes before what is started: the folder, its lock, the key and
+//! the ports. Progress goes to standard error; standard output gets the addresses, once, as text or as one line of JSON.
+
+pub mod model;
+mod ports;
+mod state;
+mod words;
+
+use crate::app::{Hub, Settings};
+use crate::command::{EXIT_CONFIG, Trouble};
+use crate::providers::local::{self, AgentState, LocalSettings, ModelProvider, Ports};
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use model::ScriptedModel;
+use ports::Block;
+use service::config::{private_folder, write_private};
+use service::{Clock, SecretString, Stop, log, random};
+use state::State;
+use std::io::{IsTerminal, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use wire::fleet::{Fleet, TenantState, TenantView};
+use words::{Addresses, OwnerLink, Progress, SIGN_OF_LIFE_MS};
+
+#[derive(Args, Debug)]
+pub struct Flags {
+    /// Where the demo keeps its state [default: ~/.local/state/gatehouse/demo].
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+    /// The first of the ports; 0 lets the demo choose.
+    #[arg(long, value_name = "PORT", default_value_t = 8400)]
+    port: u16,
+    /// The binary tenant-agent [default: the one beside this binary].
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+    /// The node binary for OpenClaw. Without it the chat has no assistant.
+    #[arg(long, value_name = "FILE")]
+    node: Option<PathBuf>,
+    /// OpenClaw's openclaw.mjs. Without it the chat has no assistant.
+    #[arg(long, value_name = "FILE")]
+    openclaw: Option<PathBuf>,
+    /// Who answers: a script on this machine, or Anthropic with the key from ANTHROPIC_API_KEY or standard input.
+    #[arg(long, value_enum, default_value_t = Provider::Scripted)]
+    provider: Provider,
+    /// The provider's model [default: scripted-1 or claude-sonnet-4-5].
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Print the addresses as one line of JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Forget what an earlier demo kept in this state, and begin anew.
+    #[arg(long)]
+    fresh: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Provider {
+    Scripted,
+    Anthropic,
+}
+
+/// The one tenant. A name under `localhost`, because browsers give each such name its own cookies.
+const TENANT: &str = "alice";
+const ANTHROPIC_URL: &str = "https://api.anthropic.com";
+const KEY_VARIABLE: &str = "ANTHROPIC_API_KEY";
+const KEY_BYTES_MAX: u64 = 64 * 1024;
+/// Between two words of the scripted model: fast, and still seen to stream.
+const PACE_MS: u64 = 12;
+const NOTES: &str = "\
+# Notes
+
+This file lies in your assistant's workspace. You got here by asking for it: reading is harmless, so nobody was asked.
+
+Try next:
+
+- \"Run the command: uname -a\". A command can do anything, so it waits until you approve it. Deny it once and see.
+- \"Write a haiku into the file haiku.md.\" See what it asks for, then read the file.
+- Open the dashboard beside the chat and watch an approval appear there: its class and its age, never what it says.
+";
+
+/// What this demo is, for those who tell of it.
+struct Story {
+    folder: PathBuf,
+    hub_config: PathBuf,
+    provider: Provider,
+    model: String,
+}
+
+/// What was checked, and is now to be run.
+struct Parts {
+    agent: PathBuf,
+    node: Option<PathBuf>,
+    openclaw: Option<PathBuf>,
+}
+
+/// What has been told already. The addresses are told once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Trouble,
+    Ready,
+}
+
+pub async fn run(flags: Flags) -> Result<(), Trouble> {
+    let stop = Stop::default();
+    stop.on_signals().context("listening for signals")?;
+    let clock = Clock::system();
+    let mut progress = Progress::new(clock.clone());
+    // Nothing is started before all of this holds.
+    let parts = Parts::checked(&flags)?;
+    let state = State::take(flags.state.as_deref())?;
+    if flags.fresh {
+        progress.say("forgetting what an earlier demo kept …");
+        state.forget().await?;
+    }
+    local::sockets_fit(&state.folder.join("tenants").join(TENANT)).map_err(refused)?;
+    let key = flags.provider.key(&state)?;
+    let is_scripted = flags.provider == Provider::Scripted;
+    let block = Block::find(flags.port, is_scripted, parts.node.is_some(), &state.folder, &state.hub_config())?;
+
+    let story = Story { folder: state.folder.clone(), hub_config: state.hub_config(), provider: flags.provider, model: flags.provider.model(&flags) };
+    write_hub_config(&state, block)?;
+    write_notes(&state.folder)?;
+    let model = match (&key, is_scripted) {
+        (Some(key), true) => Some(ScriptedModel::start(block.model(), key.clone(), PACE_MS, stop.clone())?),
+        _ => None,
+    };
+    let settings = Settings {
+        public: block.public(),
+        operator: block.operator(),
+        clock: clock.clone(),
+        stop: stop.clone(),
+        local: Some(local_settings(parts, &story, key, block, model.as_ref().map(ScriptedModel::addr))),
+        ..Settings::new(state.folder.clone())
+    };
+    let hub = Hub::start(settings).await?;
+    hub.create_local_tenant(TENANT).await?;
+    let outcome = attend(&hub, &flags, &story, &state, model.as_ref(), &mut progress, &stop).await;
+    // Whatever ended it, nothing is left running.
+    stop.now();
+    progress.say("stopping …");
+    hub.stopped().await;
+    progress.say("everything has stopped");
+    outcome
+}
+
+/// Tells how it goes, until the stop.
+async fn attend(hub: &Hub, flags: &Flags, story: &Story, state: &State, model: Option<&ScriptedModel>, progress: &mut Progress, stop: &Stop) -> Result<(), Trouble> {
+    let local = hub.local().context("the demo's tenant lives on this machine")?;
+    let mut feed = hub.feed();
+    let mut told = Told::Nothing;
+    let mut key_noted = story.provider == Provider::Scripted;
+    while !stop.is_stopped() {
+        let fleet = feed.borrow_and_update().clone();
+        let view = tenant(&fleet);
+        if told == Told::Nothing {
+            progress.look(view.map_or(&[], |view| &view.steps));
+        }
+        if !key_noted && matches!(local.agent_state(TENANT), AgentState::Up { .. }) {
+            state.note_key(story.provider.name())?;
+            key_noted = true;
+        }
+        if let Some(view) = view {
+            let is_well = local.is_well(view);
+            let is_stuck = !is_well && view.state == TenantState::NeedsOperator;
+            let first = told == Told::Nothing;
+            if is_well && told != Told::Ready {
+                told = Told::Ready;
+                progress.say("the assistant is ready");
+            } else if is_stuck && first {
+                told = Told::Trouble;
+                eprintln!("\n{}", words::trouble(view, local));
+            }
+            if first && told != Told::Nothing {
+                let Some(addresses) = stop.or(addresses(hub, story, model, view)).await else { break };
+                let addresses = addresses?;
+                let heading = if is_well { "Gatehouse is running." } else { "Gatehouse is running, without its assistant so far." };
+                let said = if flags.json { addresses.json(if is_well { "ready" } else { "down" }) } else { addresses.text(heading, local, TENANT) };
+                // A reader that has gone is no reason to end.
+                let _ = writeln!(std::io::stdout(), "{said}");
+            }
+        }
+        tokio::select! {
+            () = stop.stopped() => {}
+            changed = feed.changed() => changed.context("the hub has stopped by itself")?,
+            () = tokio::time::sleep(Duration::from_millis(SIGN_OF_LIFE_MS)), if told == Told::Nothing => {}
+        }
+        if told == Told::Nothing && !stop.is_stopped() {
+            progress.alive(tenant(&feed.borrow()));
+        }
+    }
+    Ok(())
+}
+
+async fn addresses<'a>(hub: &Hub, story: &'a Story, model: Option<&ScriptedModel>, view: &TenantView) -> anyhow::Result<Addresses<'a>> {
+    let local = hub.local().context("the demo's tenant lives on this machine")?;
+    let agent_pid = match local.agent_state(TENANT) {
+        AgentState::Up { pid, .. } => Some(pid),
+        _ => None,
+    };
+    let owner_link = match local.owner_link(TENANT).await {
+        Ok(Some(link)) => OwnerLink::Fresh(link),
+        Ok(None) => OwnerLink::OwnerExists,
+        Err(error) => OwnerLink::Missing(format!("{error:#}")),
+    };
+    Ok(Addresses {
+        story,
+        dashboard_url: hub.operator_origin().to_owned(),
+        operator_password: hub.operator_password().await?,
+        tenant_url: view.url.clone(),
+        owner_link,
+        public_url: format!("http://{}", hub.public_addr()),
+        model_url: model.map(|model| format!("http://{}/v1", model.addr())),
+        agent_pid,
+    })
+}
+
+impl Story {
+    /// How to get another password, as a shell takes it.
+    fn password_command(&self) -> String {
+        let hub = std::env::current_exe().unwrap_or_else(|_| "hub".into());
+        format!("{} operator-password --config {}", words::shell_word(&hub), words::shell_word(&self.hub_config))
+    }
+
+    fn model_about(&self) -> String {
+        match self.provider {
+            Provider::Scripted => "a script on this machine that plays a model: no key, no costs; --provider anthropic for a real one".to_owned(),
+            Provider::Anthropic => format!("{} at Anthropic; your key lies in the tenant's vault", self.model),
+        }
+    }
+}
+
+impl Parts {
+    fn checked(flags: &Flags) -> Result<Parts, Trouble> {
+        let beside = || std::env::current_exe().ok().and_then(|hub| Some(hub.parent()?.join("tenant-agent")));
+        let agent = flags.agent.clone().or_else(beside).context("this program cannot find itself: give --agent")?;
+        if flags.node.is_some() != flags.openclaw.is_some() {
+            return Err(Trouble { code: 2, said: "--node and --openclaw belong together: give both, or neither for a chat without an assistant.".to_owned() });
+        }
+        let file = |flag: &str, path: &Path| {
+            let path = std::path::absolute(path).with_context(|| format!("`{flag}` is no path"))?;
+            if path.is_file() {
+                return Ok(path);
+            }
+            Err(Trouble { code: EXIT_CONFIG, said: format!("`{flag}` must be a file that exists, not `{}`: `cargo demo` builds and fetches all parts.", path.display()) })
+        };
+        Ok(Parts {
+            agent: file("--agent", &agent)?,
+            node: flags.node.as_deref().map(|path| file("--node", path)).transpose()?,
+            openclaw: flags.openclaw.as_deref().map(|path| file("--openclaw", path)).transpose()?,
+        })
+    }
+}
+
+impl Provider {
+    fn name(self) -> &'static str {
+        match self {
+            Provider::Scripted => "scripted",
+            Provider::Anthropic => "anthropic",
+        }
+    }
+
+    fn model(self, flags: &Flags) -> String {
+        let usual = match self {
+            Provider::Scripted => "scripted-1",
+            Provider::Anthropic => "claude-sonnet-4-5",
+        };
+        flags.model.clone().unwrap_or_else(|| usual.to_owned())
+    }
+
+    /// The key that the vault is given; `None` when it has one already and no other came.
+    fn key(self, state: &State) -> Result<Option<SecretString>, Trouble> {
+        let key = match self {
+            Provider::Scripted => Some(SecretString::new(random::token())),
+            Provider::Anthropic => foreign_key().context("reading the key from standard input")?,
+        };
+        if key.is_none() && !state.has_key(self.name()) {
+            let said = format!("Anthropic needs a key: set {KEY_VARIABLE}, or give it on standard input (`hub demo --provider anthropic < key`). Afterwards the vault keeps it.");
+            return Err(Trouble { code: 2, said });
+        }
+        if let Some(key) = &key {
+            log::know(key);
+        }
+        Ok(key)
+    }
+}
+
+/// The key from the environment or from standard input. Nothing ever prompts, so a terminal is not asked.
+fn foreign_key() -> anyhow::Result<Option<SecretString>> {
+    let sound = |text: String| Some(text.trim()).filter(|text| !text.is_empty()).map(|text| SecretString::new(text.to_owned()));
+    if let Some(key) = std::env::var(KEY_VARIABLE).ok().and_then(sound) {
+        return Ok(Some(key));
+    }
+    let input = std::io::stdin();
+    if input.is_terminal() {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    input.take(KEY_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(sound(text))
+}
+
+fn local_settings(parts: Parts, story: &Story, key: Option<SecretString>, block: Block, model: Option<SocketAddr>) -> LocalSettings {
+    let name = story.provider.name();
+    let (dialect, url) = match story.provider {
+        Provider::Scripted => ("openai-completions", format!("http://{}/v1", model.unwrap_or(block.model()))),
+        Provider::Anthropic => ("anthropic-messages", ANTHROPIC_URL.to_owned()),
+    };
+    let provider = ModelProvider { name: name.to_owned(), dialect: dialect.to_owned(), url, models: vec![story.model.clone()] };
+    LocalSettings {
+        agent: parts.agent,
+        node: parts.node,
+        openclaw: parts.openclaw,
+        providers: vec![provider],
+        model: format!("{name}/{}", story.model),
+        ports: Ports::Base(block.base),
+        secrets: key.into_iter().map(|key| (format!("provider.{name}"), key)).collect(),
+    }
+}
+
+/// For the commands beside the running demo.
+fn write_hub_config(state: &State, block: Block) -> anyhow::Result<()> {
+    let folder = state.folder.to_str().context("the state folder's name is not readable as text: choose another with --state")?;
+    let text = format!(
+        "# Written by hub demo at each of its starts, for the commands beside it.\nstate_folder = {}\n\n[listen]\npublic = \"{}\"\noperator = \"{}\"\n",
+        // TOML's escapes are JSON's.
+        serde_json::Value::from(folder),
+        block.public(),
+        block.operator()
+    );
+    write_private(&state.hub_config(), text.as_bytes())
+}
+
+/// Something to read for the assistant. What a person made of it stays.
+fn write_notes(state_folder: &Path) -> anyhow::Result<()> {
+    let workspace = state_folder.join("tenants").join(TENANT).join("agent/openclaw/workspace");
+    private_folder(&workspace)?;
+    let path = workspace.join("notes.md");
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        Ok(mut file) => file.write_all(NOTES.as_bytes()).with_context(|| format!("writing `{}`", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("writing `{}`", path.display())),
+    }
+}
+
+fn tenant(fleet: &Fleet) -> Option<&TenantView> {
+    fleet.tenants.iter().find(|view| view.name == TENANT)
+}
+
+fn refused(error: anyhow::Error) -> Trouble {
+    Trouble { code: EXIT_CONFIG, said: format!("{error:#}") }
+}

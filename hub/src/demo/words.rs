@@ -1,0 +1,220 @@
+//! What the demo says: progress on standard error while it starts, the addresses on standard output once it runs.
+
+use super::Story;
+use crate::providers::local::Local;
+use serde_json::json;
+use service::text::{Language, sentence};
+use service::{Clock, SecretString};
+use std::path::Path;
+use wire::fleet::{Severity, Step, StepState, TenantView};
+
+/// What a waiting person sees: each step as it changes, and a sign of life in between.
+pub struct Progress {
+    clock: Clock,
+    began_ms: u64,
+    said_ms: u64,
+    steps: Vec<Step>,
+}
+
+/// Silence longer than this worries people.
+pub const SIGN_OF_LIFE_MS: u64 = 5_000;
+
+impl Progress {
+    pub fn new(clock: Clock) -> Progress {
+        let now = clock.now().mono_ms;
+        Progress { clock, began_ms: now, said_ms: now, steps: Vec::new() }
+    }
+
+    pub fn say(&mut self, what: &str) {
+        self.said_ms = self.clock.now().mono_ms;
+        eprintln!("      {:>4} s  {what}", self.secs());
+    }
+
+    pub fn secs(&self) -> u64 {
+        (self.clock.now().mono_ms - self.began_ms) / 1_000
+    }
+
+    /// Says what is different from the last look.
+    pub fn look(&mut self, steps: &[Step]) {
+        for line in differences(&self.steps, steps) {
+            self.say(&line);
+        }
+        self.steps = steps.to_vec();
+    }
+
+    /// Says what is waited for, if nothing was said for a while.
+    pub fn alive(&mut self, view: Option<&TenantView>) {
+        if self.clock.now().mono_ms.saturating_sub(self.said_ms) < SIGN_OF_LIFE_MS {
+            return;
+        }
+        let open = self.steps.iter().find(|step| step.state != StepState::Done);
+        let what = open.map_or_else(|| "the agent's first report".to_owned(), |step| sentence(Language::En, &format!("step.{}", step.name)).to_owned());
+        let reason = view.and_then(|view| view.gateway.reason.as_deref()).map(|code| format!(" ({code})")).unwrap_or_default();
+        self.say(&format!("still at it: {what}{reason} …"));
+    }
+}
+
+fn differences(before: &[Step], now: &[Step]) -> Vec<String> {
+    let was = |step: &Step| before.iter().find(|other| other.name == step.name);
+    let news = now.iter().filter(|step| match was(step) {
+        Some(other) => other != *step,
+        None => step.state != StepState::Waiting && !(before.is_empty() && step.state == StepState::Done),
+    });
+    news.filter(|step| step.state != StepState::Waiting)
+        .map(|step| {
+            let key = format!("step.{}", step.name);
+            let title = sentence(Language::En, &key);
+            match (step.state, &step.error) {
+                (StepState::Running, _) => format!("{title} …"),
+                (StepState::Failed, Some(code)) => format!("{title}: failed ({code})"),
+                (state, _) => format!("{title}: {}", if state == StepState::Done { "done" } else { "failed" }),
+            }
+        })
+        .collect()
+}
+
+/// The tenant's first owner's way in.
+pub enum OwnerLink {
+    Fresh(String),
+    OwnerExists,
+    /// The agent gave none; why.
+    Missing(String),
+}
+
+/// All that a person needs now.
+pub struct Addresses<'a> {
+    pub story: &'a Story,
+    pub dashboard_url: String,
+    pub operator_password: SecretString,
+    pub tenant_url: String,
+    pub owner_link: OwnerLink,
+    pub public_url: String,
+    pub model_url: Option<String>,
+    pub agent_pid: Option<u32>,
+}
+
+impl Addresses<'_> {
+    /// One line. It is what somebody who asked for JSON gets instead of the text, the one-time password included.
+    pub fn json(&self, gateway: &str) -> String {
+        let owner_link = match &self.owner_link {
+            OwnerLink::Fresh(link) => Some(link),
+            OwnerLink::OwnerExists | OwnerLink::Missing(_) => None,
+        };
+        json!({
+            "dashboard_url": self.dashboard_url,
+            "operator_password": self.operator_password.expose(),
+            "tenant_url": self.tenant_url,
+            "owner_link": owner_link,
+            "state_folder": self.story.folder,
+            "public_url": self.public_url,
+            "model_url": self.model_url,
+            "hub_pid": std::process::id(),
+            "agent_pid": self.agent_pid,
+            "gateway": gateway,
+        })
+        .to_string()
+    }
+
+    pub fn text(&self, heading: &str, local: &Local, tenant: &str) -> String {
+        let (link, about) = match &self.owner_link {
+            OwnerLink::Fresh(link) => (link.as_str(), "a link for one use: it makes you the owner".to_owned()),
+            OwnerLink::OwnerExists => (self.tenant_url.as_str(), "the owner exists: log in with your name and password".to_owned()),
+            OwnerLink::Missing(why) => (self.tenant_url.as_str(), format!("no link for the owner yet: {why}")),
+        };
+        let mut lines = vec![
+            String::new(),
+            heading.to_owned(),
+            String::new(),
+            format!("  Assistant   {link}"),
+            format!("              {about}"),
+            format!("  Dashboard   {}", self.dashboard_url),
+            // Showing it once is what it is for.
+            format!("              password, works once: {}", self.operator_password.expose()),
+            format!("              another one: {}", self.story.password_command()),
+            String::new(),
+        ];
+        if local.has_gateway() {
+            lines.extend(
+                [
+                    "  Try in the chat",
+                    "    Say hello and tell me what you can do.",
+                    "    Read the file notes.md in the workspace.",
+                    "    Run the command: uname -a          it asks for your approval first",
+                    "",
+                ]
+                .map(str::to_owned),
+            );
+        } else {
+            lines.extend(["  The chat has no assistant: neither --node nor --openclaw was given.".to_owned(), String::new()]);
+        }
+        lines.extend([
+            format!("  Model       {}", self.story.model_about()),
+            format!("  State       {}", self.story.folder.display()),
+            format!("  Logs        {}", local.log(tenant).display()),
+        ]);
+        lines.extend(local.has_gateway().then(|| format!("              {}", local.gateway_log(tenant).display())));
+        lines.extend([String::new(), "  Ctrl-C stops everything; what was said and decided is kept. --fresh begins anew.".to_owned(), String::new()]);
+        lines.join("\n")
+    }
+}
+
+/// Why the assistant is not ready, as far as anybody knows, and where to look.
+pub fn trouble(view: &TenantView, local: &Local) -> String {
+    let mut lines = vec!["The assistant is not ready; the demo goes on, and it becomes ready when it can.".to_owned()];
+    for step in view.steps.iter().filter(|step| step.state == StepState::Failed) {
+        let code = step.error.as_deref().unwrap_or("unknown");
+        lines.push(format!("  {}: {}", sentence(Language::En, &format!("step.{}", step.name)), reason(code)));
+    }
+    let findings = view.findings.iter().filter(|finding| finding.severity == Severity::Fail).map(|finding| finding.code.as_str());
+    let mut codes: Vec<&str> = findings.chain(view.gateway.reason.as_deref()).collect();
+    codes.dedup();
+    lines.extend(codes.into_iter().map(|code| format!("  The agent says: {}", reason(code))));
+    lines.push(format!("  Look at {}", local.log(&view.name).display()));
+    if local.has_gateway() {
+        lines.push(format!("      and {}", local.gateway_log(&view.name).display()));
+    }
+    lines.join("\n")
+}
+
+fn reason(code: &str) -> String {
+    let told = ["finding", "error"].iter().map(|family| format!("{family}.{code}")).find_map(|key| {
+        let text = sentence(Language::En, &key);
+        (text != key).then(|| text.to_owned())
+    });
+    told.unwrap_or_else(|| format!("it failed ({code})"))
+}
+
+/// A path as a shell takes it.
+pub fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | '~');
+    if !text.is_empty() && text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(name: &str, state: StepState, error: Option<&str>) -> Step {
+        Step { name: name.into(), state, error: error.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_step_is_told_when_it_changes_and_only_then() {
+        use StepState::{Done, Failed, Running, Waiting};
+        let check = |before: &[Step], now: &[Step], expected: &[&str]| assert_eq!(differences(before, now), expected);
+        check(&[], &[step("allocate", Running, None), step("enrol", Waiting, None)], &["Allocate …"]);
+        check(&[], &[step("allocate", Done, None)], &[]);
+        check(&[step("start", Running, None)], &[step("start", Running, None)], &[]);
+        check(&[step("start", Running, None)], &[step("start", Done, None), step("gateway", Running, None)], &["Start agent: done", "Start gateway …"]);
+        check(&[step("start", Running, None)], &[step("start", Failed, Some("agent_died"))], &["Start agent: failed (agent_died)"]);
+        check(&[step("start", Failed, None)], &[step("start", Waiting, None)], &[]);
+    }
+
+    #[test]
+    fn a_path_survives_a_shell() {
+        for (path, expected) in [("/a/b-c.d_e", "/a/b-c.d_e"), ("/a b", "'/a b'"), ("/it's", r"'/it'\''s'"), ("/$(x)", "'/$(x)'")] {
+            assert_eq!(shell_word(Path::new(path)), expected);
+        }
+    }
+}

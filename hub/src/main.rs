@@ -1,0 +1,11 @@
+//! `hub`: parse, log, run.
+
+use clap::Parser;
+use hub::command::{self, Cli};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    service::log::start();
+    command::run(cli)
+}
