@@ -3,6 +3,7 @@
 mod browser;
 mod front_door;
 mod house;
+mod kill;
 mod link;
 mod model_call;
 mod openclaw;

@@ -7,9 +7,11 @@
 mod browser;
 mod gateway;
 mod http;
+mod processes;
 mod world;
 
 pub use browser::Browser;
-pub use gateway::{FakeGateway, Manners};
+pub use gateway::{FakeGateway, Keys, Manners};
+pub use processes::Processes;
 pub use http::{Answer, post_json, request, request_unix, send_raw};
 pub use world::{Tenant, World, free_port, soon};

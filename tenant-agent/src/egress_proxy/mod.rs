@@ -67,7 +67,7 @@ const IDLE_WAIT: Duration = Duration::from_secs(180);
 /// Pieces that wait for a slow reader before we stop reading from the provider.
 const PIECES_MAX: usize = 16;
 
-/// Why a model call did not go out. The text is for the owner, who sees it in the chat.
+/// Why a model call did not go out. The text is for OpenClaw's log; the chat shows the catalogue's sentence for the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stopped {
     status: StatusCode,

@@ -1,4 +1,4 @@
-//! What OpenClaw finds when it starts: its configuration and our plugin, written anew each time.
+//! What OpenClaw finds when it starts: its configuration, written anew each time, and our plugin, written once and watched.
 //!
 //! OpenClaw's own files hold no secret: the configuration names environment variables, whose values are drawn for each
 //! start and never touch a disk in the demo. The provider's key is not among them; it stays in the vault.
