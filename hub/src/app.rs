@@ -184,7 +184,9 @@ async fn ensure_tenant(store: &Store, name: &str, url: &str, provider: Provider,
 }
 
 async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("`{key}` cannot listen on {address}: is another process using the port? `ss -ltnp` names it"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("`{key}` cannot listen on {address}: is another process using the port? `ss -ltnp` names it"))?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))
 }

@@ -88,7 +88,9 @@ impl From<anyhow::Error> for Trouble {
 
 pub fn run(cli: Cli) -> ExitCode {
     let json = match &cli.command {
-        Command::Serve(place) | Command::OperatorPassword(place) | Command::Fleet(place) | Command::Tenant { command: TenantCommand::Add { place, .. } } => place.json,
+        Command::Serve(place) | Command::OperatorPassword(place) | Command::Fleet(place) | Command::Tenant { command: TenantCommand::Add { place, .. } } => {
+            place.json
+        }
         Command::Demo(flags) => flags.json,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).max_blocking_threads(BLOCKING_MAX).enable_all().build();
@@ -189,7 +191,14 @@ fn table(tenants: &[TenantView], now_ms: i64) -> String {
         let seen = tenant.last_seen_ms.map_or("never".to_owned(), |seen_ms| ago(now_ms - seen_ms));
         let (state, gateway) = (word(tenant.state), word(tenant.gateway.state));
         // A string takes every write.
-        let _ = write!(text, "\n{:<24} {state:<14} {gateway:<10} {seen:>9} {:>7} {:>10}  {}", tenant.name, usage.calls, usage.input_tokens + usage.output_tokens, tenant.url);
+        let _ = write!(
+            text,
+            "\n{:<24} {state:<14} {gateway:<10} {seen:>9} {:>7} {:>10}  {}",
+            tenant.name,
+            usage.calls,
+            usage.input_tokens + usage.output_tokens,
+            tenant.url
+        );
     }
     text
 }
@@ -215,7 +224,13 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-        for line in ["hub serve", "hub operator-password --json --config /x", "hub tenant add alice --url https://a.example", "hub fleet --json", "hub demo --port 0 --fresh"] {
+        for line in [
+            "hub serve",
+            "hub operator-password --json --config /x",
+            "hub tenant add alice --url https://a.example",
+            "hub fleet --json",
+            "hub demo --port 0 --fresh",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
         for line in ["hub", "hub tenant add alice", "hub serve --port 1", "hub demo --port 70000", "hub demo --provider other"] {

@@ -1,7 +1,7 @@
 //! What an operator sets for an agent, and what the agent makes of it.
 
 use crate::gateway::openclaw::{Dialect, Provider};
-use crate::gateway::{Mode, Program};
+use crate::gateway::{Mode, Program, Trust};
 use anyhow::{Context, bail};
 use service::config::{Key, Kind, Values};
 use std::net::SocketAddr;
@@ -24,6 +24,12 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Path,
         default: Some("/etc/gatehouse/gateway.env"),
         about: "its keys (0600), the EnvironmentFile of its unit",
+    },
+    Key {
+        name: "gateway.trust",
+        kind: Kind::OneOf(&["token", "address"]),
+        default: Some("token"),
+        about: "what it knows us by: its token, or our address on a link of our own",
     },
     Key { name: "gateway.uid", kind: Kind::Number { min: 0, max: 4_294_967_294 }, default: Some(""), about: "the user it runs as; left out: our own" },
     Key { name: "model", kind: Kind::Text, default: None, about: "the assistant's model, as provider/model" },
@@ -108,6 +114,7 @@ fn mode(values: &Values) -> anyhow::Result<Mode> {
         "attach" => Mode::Attach {
             address: values.parsed("gateway.address").context("`gateway.address` is no address")?,
             environment: values.path("gateway.environment"),
+            trust: if values.text("gateway.trust") == "address" { Trust::Address } else { Trust::Token },
         },
         _ => Mode::None,
     })

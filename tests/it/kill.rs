@@ -61,7 +61,11 @@ impl Machines {
         let agent = binaries.spawn("tenant-agent", &folder.join("agent.toml"), &["run"]);
         binaries.listening(tenant).await;
         let machines = Machines { folder, binaries, operator, origin, hub, agent, gateway, model, stop };
-        machines.gateway.meet(format!("127.0.0.1:{egress}").parse().unwrap(), machines.folder.join("agent/run/plugin.sock"), machines.folder.join("agent/openclaw/workspace"));
+        machines.gateway.meet(
+            format!("127.0.0.1:{egress}").parse().unwrap(),
+            machines.folder.join("agent/run/plugin.sock"),
+            machines.folder.join("agent/openclaw/workspace"),
+        );
         assert_eq!(machines.agent_says(&["vault", "set", "provider.scripted"], &key).await["ok"], true);
         machines.ready().await;
         machines

@@ -8,7 +8,8 @@ use service::Clock;
 use std::path::PathBuf;
 use std::process::Command;
 use tenant_agent::console::Verb;
-use tenant_agent::gateway::Program;
+use tenant_agent::gateway::openclaw::{self, Home, Plan};
+use tenant_agent::gateway::{BROWSER_USER, CONTROL_USER, Program, TRUSTED_HEADER, USER_HEADER};
 use tests::{Tenant, World, free_port, soon};
 use wire::fleet::GatewayState;
 
@@ -83,7 +84,11 @@ async fn chat_tools_approval_and_metering() {
 
     let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
     let counted = world.model.counted();
-    assert_eq!((usage["calls"].as_i64(), usage["partial"].as_i64(), usage["input_tokens"].as_i64()), (Some(counted.calls), Some(0), Some(counted.input)), "every call is counted, to the token");
+    assert_eq!(
+        (usage["calls"].as_i64(), usage["partial"].as_i64(), usage["input_tokens"].as_i64()),
+        (Some(counted.calls), Some(0), Some(counted.input)),
+        "every call is counted, to the token"
+    );
     soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.calls == counted.calls)).await.unwrap();
 
     let config = std::fs::read_to_string(tenant.settings.openclaw_folder().join("openclaw.json")).unwrap();
@@ -128,6 +133,113 @@ async fn a_broken_plugin_means_no_model_and_a_killed_gateway_comes_back() {
     let texts = history["payload"]["messages"].to_string();
     assert!(texts.contains("before") && texts.contains("again"), "the conversation is whole");
     assert_eq!(tenant.console(&Verb::Status {}).await["audit_broken_at"], Value::Null);
+    tenant.end().await;
+    world.end().await;
+}
+
+/// OpenClaw in a network namespace of its own: one link, whose only other end is the agent.
+struct Apart {
+    name: String,
+    gateway: Option<tokio::process::Child>,
+}
+
+const AGENT_END: &str = "10.77.0.1";
+const GATEWAY_END: &str = "10.77.0.2";
+
+impl Apart {
+    fn new() -> Apart {
+        let apart = Apart { name: format!("gatehouse-{}", std::process::id()), gateway: None };
+        let name = &apart.name;
+        for line in [
+            format!("ip netns add {name}"),
+            "ip link add agent0 type veth peer name gateway0".to_owned(),
+            format!("ip link set gateway0 netns {name}"),
+            format!("ip addr add {AGENT_END}/30 dev agent0"),
+            "ip link set agent0 up".to_owned(),
+            format!("ip -n {name} addr add {GATEWAY_END}/30 dev gateway0"),
+            format!("ip -n {name} link set gateway0 up"),
+            format!("ip -n {name} link set lo up"),
+        ] {
+            let mut words = line.split(' ');
+            let status = Command::new(words.next().unwrap()).args(words).status().expect("iproute2 is installed");
+            assert!(status.success(), "{line}");
+        }
+        apart
+    }
+
+    fn exec(&self, program: &std::path::Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        drop(self.gateway.take());
+        let _ = Command::new("sh").args(["-c", &format!("ip netns pids {0} | xargs -r kill -9; ip netns del {0}", self.name)]).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs OpenClaw and root"]
+async fn the_seam_fits_a_gateway_behind_a_link_of_its_own() {
+    if !inside("openclaw::the_seam_fits_a_gateway_behind_a_link_of_its_own") {
+        return;
+    }
+    let mut apart = Apart::new();
+    let program = program();
+    let address = format!("{GATEWAY_END}:{}", program.port).parse().unwrap();
+    let world = World::start_with(Clock::system()).await;
+    let tenant = world.tenant_over_link("alice", format!("{AGENT_END}:0").parse().unwrap(), address).await;
+    std::fs::write(tenant.workspace().join("notes.md"), "buy milk").unwrap();
+
+    // As a unit of its own would be set up.
+    let home = Home { folder: tenant.settings.openclaw_folder() };
+    let plugin_socket = tenant.settings.plugin_socket();
+    let tools = vec!["read", "exec"];
+    let plan =
+        Plan { providers: &tenant.settings.providers, model: &tenant.settings.model, egress: tenant.agent.egress_addr(), plugin_socket: &plugin_socket, tools };
+    let mut config = openclaw::config(&home, &plan);
+    config["gateway"] = json!({
+        "mode": "local", "bind": "custom", "customBindHost": GATEWAY_END, "trustedProxies": [AGENT_END],
+        "auth": {
+            "mode": "trusted-proxy",
+            "identityScopes": { BROWSER_USER: ["operator.read", "operator.write"], CONTROL_USER: ["operator.admin", "operator.read", "operator.write"] },
+            "trustedProxy": { "userHeader": USER_HEADER, "requiredHeaders": [TRUSTED_HEADER], "allowUsers": [BROWSER_USER, CONTROL_USER] },
+        },
+        "controlUi": { "enabled": false, "sessionObserver": false }, "terminal": { "enabled": false },
+    });
+    home.prepare(&config).unwrap();
+    let mut command = tokio::process::Command::from(apart.exec(&program.node));
+    command.arg(&program.openclaw).args(["gateway", "run", "--port", &program.port.to_string()]);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", home.folder.join("home"));
+    command.env("OPENCLAW_STATE_DIR", home.folder.join("state")).env("OPENCLAW_CONFIG_PATH", home.config());
+    for line in tenant.gateway.keys().environment().lines().chain(["OPENCLAW_DISABLE_BONJOUR=1", "OPENCLAW_NO_RESPAWN=1", "OPENCLAW_SKIP_CHANNELS=1"]) {
+        let (name, value) = line.split_once('=').unwrap();
+        command.env(name, value);
+    }
+    let log = std::fs::File::create(home.log()).unwrap();
+    command.stdin(std::process::Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).kill_on_drop(true);
+    apart.gateway = Some(command.spawn().unwrap());
+
+    tenant.ready().await;
+    let mut browser = tenant.chat().await;
+    assert!(browser.ask("Read the file notes.md in the workspace.").await.contains("buy milk"));
+    let run = browser.say("Run the command: ip route | wc -l").await;
+    let question = browser.question().await;
+    browser.decide(&question, "approve").await;
+    assert!(browser.reply(&run).await.contains('1'), "one route, to the agent");
+    assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]));
+
+    // What runs beside OpenClaw can send the same headers, and gets nothing by them.
+    let forge = format!(
+        "require('http').get({{host:'127.0.0.1',port:{},headers:{{connection:'Upgrade',upgrade:'websocket','sec-websocket-version':'13','sec-websocket-key':'AAAAAAAAAAAAAAAAAAAAAA==','{USER_HEADER}':'{CONTROL_USER}','{TRUSTED_HEADER}':'1','x-forwarded-for':'203.0.113.9'}}}},r=>console.log(r.statusCode)).on('upgrade',()=>console.log('upgraded')).on('close',()=>process.exit())",
+        program.port
+    );
+    let forged = apart.exec(&program.node).args(["-e", &forge]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&forged.stdout).trim(), "403");
+    drop(apart);
     tenant.end().await;
     world.end().await;
 }

@@ -12,6 +12,6 @@ mod world;
 
 pub use browser::Browser;
 pub use gateway::{FakeGateway, Keys, Manners};
-pub use processes::Processes;
 pub use http::{Answer, post_json, request, request_unix, send_raw};
+pub use processes::Processes;
 pub use world::{Tenant, World, free_port, soon};

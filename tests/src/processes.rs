@@ -40,7 +40,15 @@ impl Processes {
     /// Runs a command to its end and returns the facts that it prints.
     pub async fn facts(&self, name: &str, config: &Path, arguments: &[&str], input: &str) -> Value {
         let mut command = Command::new(self.path(name));
-        command.args(arguments).arg("--json").arg("--config").arg(config).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .arg("--json")
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn().expect("the binary starts");
         let mut stdin = child.stdin.take().expect("it was asked for");
         // A command that reads nothing may be gone already.

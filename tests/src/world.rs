@@ -7,12 +7,12 @@ use hub::demo::model::ScriptedModel;
 use serde_json::json;
 use service::{Clock, SecretString, Stop};
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tenant_agent::console::{self, Verb};
-use tenant_agent::gateway::{Mode, Program};
 use tenant_agent::gateway::openclaw::{Dialect, Provider};
+use tenant_agent::gateway::{Mode, Program, Trust};
 use tenant_agent::{Agent, Settings, agent};
 use wire::TenantId;
 use wire::fleet::GatewayState;
@@ -43,6 +43,7 @@ pub struct Tenant {
 const WAIT: Duration = Duration::from_secs(120);
 /// A Friday morning.
 const BEGIN_MS: i64 = 1_795_140_000_000;
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 pub const PASSWORD: &str = "correct horse battery";
 
 /// What comes soon, or a failed test.
@@ -89,9 +90,17 @@ impl World {
         tenant
     }
 
+    /// A tenant whose gateway will answer at `address`, and knows the agent by its own `egress` address.
+    pub async fn tenant_over_link(&self, name: &str, egress: SocketAddr, address: SocketAddr) -> Tenant {
+        let environment = self.folder.join(name).join("gateway.env");
+        let tenant = self.tenant_with(name, Some(Mode::Attach { address, environment, trust: Trust::Address }), egress).await;
+        self.give_key(&tenant).await;
+        tenant
+    }
+
     /// A tenant whose gateway is the real OpenClaw, as a child of the agent.
     pub async fn real_tenant(&self, name: &str, program: Program) -> Tenant {
-        let tenant = self.tenant_with(name, Some(Mode::Child { program })).await;
+        let tenant = self.tenant_with(name, Some(Mode::Child { program }), LOOPBACK).await;
         self.give_key(&tenant).await;
         tenant.ready().await;
         tenant
@@ -104,10 +113,10 @@ impl World {
 
     /// A tenant as it is right after enrolment.
     pub async fn fresh_tenant(&self, name: &str) -> Tenant {
-        self.tenant_with(name, None).await
+        self.tenant_with(name, None, LOOPBACK).await
     }
 
-    async fn tenant_with(&self, name: &str, mode: Option<Mode>) -> Tenant {
+    async fn tenant_with(&self, name: &str, mode: Option<Mode>, egress: SocketAddr) -> Tenant {
         let origin = format!("http://{name}.localhost:{}", free_port());
         let (id, token) = self.hub.create_tenant(name, &origin).await.expect("a tenant");
         let gateway_stop = Stop::default();
@@ -121,9 +130,9 @@ impl World {
             state_folder,
             origin,
             tenant: SocketAddr::from(([127, 0, 0, 1], port)),
-            egress: SocketAddr::from(([127, 0, 0, 1], 0)),
+            egress,
             hub: format!("http://{}", self.hub.public_addr()),
-            mode: mode.unwrap_or(Mode::Attach { address: gateway.address(), environment }),
+            mode: mode.unwrap_or(Mode::Attach { address: gateway.address(), environment, trust: Trust::Token }),
             gateway_uid: tenant_agent::settings::own_uid(),
             model: "scripted/scripted-1".to_owned(),
             providers: vec![Provider {

@@ -10,7 +10,7 @@ mod words;
 
 use crate::app::{Hub, Settings};
 use crate::command::{EXIT_CONFIG, Trouble};
-use crate::providers::local::{self, AgentState, LocalSettings, ModelProvider, Ports};
+use crate::providers::local::{self, AgentState, Local, LocalSettings, ModelProvider, Ports};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use model::ScriptedModel;
@@ -22,9 +22,8 @@ use std::io::{IsTerminal, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use wire::fleet::{Fleet, TenantState, TenantView};
-use words::{Addresses, OwnerLink, Progress, SIGN_OF_LIFE_MS};
+use words::{Addresses, OwnerLink, Progress};
 
 #[derive(Args, Debug)]
 pub struct Flags {
@@ -78,7 +77,7 @@ This file lies in your assistant's workspace. You got here by asking for it: rea
 Try next:
 
 - \"Run the command: uname -a\". A command can do anything, so it waits until you approve it. Deny it once and see.
-- \"Write a haiku into the file haiku.md.\" See what it asks for, then read the file.
+- \"Write the file greeting.txt: Good morning!\" See whether it asks, then have it read the file to you.
 - Open the dashboard beside the chat and watch an approval appear there: its class and its age, never what it says.
 ";
 
@@ -97,8 +96,22 @@ struct Parts {
     openclaw: Option<PathBuf>,
 }
 
-/// What has been told already. The addresses are told once.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What runs, and what has been told of it.
+struct Running<'a> {
+    hub: &'a Hub,
+    local: &'a Local,
+    story: &'a Story,
+    state: &'a State,
+    model_url: Option<String>,
+    json: bool,
+    told: Told,
+    is_key_noted: bool,
+    /// This life has begun to work on the tenant; before, its state is what an earlier one left.
+    is_begun: bool,
+}
+
+/// The addresses are told once, with the trouble or without.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
     Nothing,
     Trouble,
@@ -138,91 +151,105 @@ pub async fn run(flags: Flags) -> Result<(), Trouble> {
         ..Settings::new(state.folder.clone())
     };
     let hub = Hub::start(settings).await?;
-    hub.create_local_tenant(TENANT).await?;
-    let outcome = attend(&hub, &flags, &story, &state, model.as_ref(), &mut progress, &stop).await;
+    let model_url = model.map(|model| format!("http://{}/v1", model.addr()));
+    let outcome = async {
+        hub.create_local_tenant(TENANT).await?;
+        let local = hub.local().context("the demo's tenant lives on this machine")?;
+        let (told, json) = (Told::Nothing, flags.json);
+        let mut running = Running { hub: &hub, local, story: &story, state: &state, model_url, json, told, is_key_noted: is_scripted, is_begun: false };
+        running.attend(&mut progress, &stop).await
+    };
+    let outcome = outcome.await;
     // Whatever ended it, nothing is left running.
     stop.now();
     progress.say("stopping …");
     hub.stopped().await;
     progress.say("everything has stopped");
-    outcome
+    Ok(outcome?)
 }
 
-/// Tells how it goes, until the stop.
-async fn attend(hub: &Hub, flags: &Flags, story: &Story, state: &State, model: Option<&ScriptedModel>, progress: &mut Progress, stop: &Stop) -> Result<(), Trouble> {
-    let local = hub.local().context("the demo's tenant lives on this machine")?;
-    let mut feed = hub.feed();
-    let mut told = Told::Nothing;
-    let mut key_noted = story.provider == Provider::Scripted;
-    while !stop.is_stopped() {
-        let fleet = feed.borrow_and_update().clone();
-        let view = tenant(&fleet);
-        if told == Told::Nothing {
-            progress.look(view.map_or(&[], |view| &view.steps));
-        }
-        if !key_noted && matches!(local.agent_state(TENANT), AgentState::Up { .. }) {
-            state.note_key(story.provider.name())?;
-            key_noted = true;
-        }
-        if let Some(view) = view {
-            let is_well = local.is_well(view);
-            let is_stuck = !is_well && view.state == TenantState::NeedsOperator;
-            let first = told == Told::Nothing;
-            if is_well && told != Told::Ready {
-                told = Told::Ready;
-                progress.say("the assistant is ready");
-            } else if is_stuck && first {
-                told = Told::Trouble;
-                eprintln!("\n{}", words::trouble(view, local));
+impl Running<'_> {
+    /// Tells how it goes, until the stop.
+    async fn attend(&mut self, progress: &mut Progress, stop: &Stop) -> anyhow::Result<()> {
+        let mut feed = self.hub.feed();
+        while !stop.is_stopped() {
+            let fleet = feed.borrow_and_update().clone();
+            if let Some(view) = tenant(&fleet) {
+                let Some(told) = stop.or(self.tell(view, progress)).await else { break };
+                told?;
             }
-            if first && told != Told::Nothing {
-                let Some(addresses) = stop.or(addresses(hub, story, model, view)).await else { break };
-                let addresses = addresses?;
-                let heading = if is_well { "Gatehouse is running." } else { "Gatehouse is running, without its assistant so far." };
-                let said = if flags.json { addresses.json(if is_well { "ready" } else { "down" }) } else { addresses.text(heading, local, TENANT) };
-                // A reader that has gone is no reason to end.
-                let _ = writeln!(std::io::stdout(), "{said}");
+            tokio::select! {
+                () = stop.stopped() => break,
+                changed = feed.changed() => changed.context("the hub has stopped by itself")?,
+                () = progress.silence(), if self.told == Told::Nothing => progress.alive(tenant(&fleet)),
             }
         }
-        tokio::select! {
-            () = stop.stopped() => {}
-            changed = feed.changed() => changed.context("the hub has stopped by itself")?,
-            () = tokio::time::sleep(Duration::from_millis(SIGN_OF_LIFE_MS)), if told == Told::Nothing => {}
-        }
-        if told == Told::Nothing && !stop.is_stopped() {
-            progress.alive(tenant(&feed.borrow()));
-        }
+        Ok(())
     }
-    Ok(())
-}
 
-async fn addresses<'a>(hub: &Hub, story: &'a Story, model: Option<&ScriptedModel>, view: &TenantView) -> anyhow::Result<Addresses<'a>> {
-    let local = hub.local().context("the demo's tenant lives on this machine")?;
-    let agent_pid = match local.agent_state(TENANT) {
-        AgentState::Up { pid, .. } => Some(pid),
-        _ => None,
-    };
-    let owner_link = match local.owner_link(TENANT).await {
-        Ok(Some(link)) => OwnerLink::Fresh(link),
-        Ok(None) => OwnerLink::OwnerExists,
-        Err(error) => OwnerLink::Missing(format!("{error:#}")),
-    };
-    Ok(Addresses {
-        story,
-        dashboard_url: hub.operator_origin().to_owned(),
-        operator_password: hub.operator_password().await?,
-        tenant_url: view.url.clone(),
-        owner_link,
-        public_url: format!("http://{}", hub.public_addr()),
-        model_url: model.map(|model| format!("http://{}/v1", model.addr())),
-        agent_pid,
-    })
+    async fn tell(&mut self, view: &TenantView, progress: &mut Progress) -> anyhow::Result<()> {
+        if !self.is_key_noted && matches!(self.local.agent_state(TENANT), AgentState::Up { .. }) {
+            self.state.note_key(self.story.provider.name())?;
+            self.is_key_noted = true;
+        }
+        if self.told == Told::Nothing {
+            progress.look(&view.steps);
+        }
+        self.is_begun |= view.state != TenantState::NeedsOperator;
+        let before = self.told;
+        let (heading, gateway) = if self.local.is_well(view) {
+            self.told = Told::Ready;
+            ("Gatehouse is running.", if self.local.has_gateway() { "ready" } else { "absent" })
+        } else if view.state == TenantState::NeedsOperator && self.is_begun {
+            self.told = self.told.max(Told::Trouble);
+            ("Gatehouse is running, without its assistant so far.", "down")
+        } else {
+            return Ok(());
+        };
+        if before < Told::Ready && self.told == Told::Ready {
+            progress.say(if self.local.has_gateway() { "the assistant is ready" } else { "the tenant's page is ready" });
+        }
+        if before == Told::Nothing && self.told == Told::Trouble {
+            eprintln!("\n{}", words::trouble(view, self.local));
+        }
+        if before == Told::Nothing {
+            let addresses = self.addresses(view).await?;
+            let said = if self.json { addresses.json(gateway) } else { addresses.text(heading, self.local, TENANT) };
+            // A reader that has gone is no reason to end.
+            let _ = writeln!(std::io::stdout(), "{said}");
+        }
+        Ok(())
+    }
+
+    async fn addresses(&self, view: &TenantView) -> anyhow::Result<Addresses<'_>> {
+        let agent_pid = match self.local.agent_state(TENANT) {
+            AgentState::Up { pid, .. } => Some(pid),
+            _ => None,
+        };
+        let owner_link = match self.local.owner_link(TENANT).await {
+            Ok(Some(link)) => OwnerLink::Fresh(link),
+            Ok(None) => OwnerLink::OwnerExists,
+            Err(error) => OwnerLink::Missing(format!("{error:#}")),
+        };
+        Ok(Addresses {
+            story: self.story,
+            dashboard_url: self.hub.operator_origin().to_owned(),
+            operator_password: self.hub.operator_password().await?,
+            tenant_url: view.url.clone(),
+            owner_link,
+            public_url: format!("http://{}", self.hub.public_addr()),
+            model_url: self.model_url.clone(),
+            agent_pid,
+        })
+    }
 }
 
 impl Story {
     /// How to get another password, as a shell takes it.
     fn password_command(&self) -> String {
         let hub = std::env::current_exe().unwrap_or_else(|_| "hub".into());
+        // What the kernel adds when a build has put a new binary in the place of the running one.
+        let hub = PathBuf::from(hub.to_string_lossy().trim_end_matches(" (deleted)"));
         format!("{} operator-password --config {}", words::shell_word(&hub), words::shell_word(&self.hub_config))
     }
 
@@ -246,7 +273,10 @@ impl Parts {
             if path.is_file() {
                 return Ok(path);
             }
-            Err(Trouble { code: EXIT_CONFIG, said: format!("`{flag}` must be a file that exists, not `{}`: `cargo demo` builds and fetches all parts.", path.display()) })
+            Err(Trouble {
+                code: EXIT_CONFIG,
+                said: format!("`{flag}` must be a file that exists, not `{}`: `cargo demo` builds and fetches all parts.", path.display()),
+            })
         };
         Ok(Parts {
             agent: file("--agent", &agent)?,
@@ -279,7 +309,9 @@ impl Provider {
             Provider::Anthropic => foreign_key().context("reading the key from standard input")?,
         };
         if key.is_none() && !state.has_key(self.name()) {
-            let said = format!("Anthropic needs a key: set {KEY_VARIABLE}, or give it on standard input (`hub demo --provider anthropic < key`). Afterwards the vault keeps it.");
+            let said = format!(
+                "Anthropic needs a key: set {KEY_VARIABLE}, or give it on standard input (`hub demo --provider anthropic < key`). Afterwards the vault keeps it."
+            );
             return Err(Trouble { code: 2, said });
         }
         if let Some(key) = &key {

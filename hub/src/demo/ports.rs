@@ -38,7 +38,10 @@ impl Block {
         }
         let mut draws = (0..SEARCHES_MAX).map(|_| at(SEARCH_FROM + random::below(u64::from(SEARCH_TO - SEARCH_FROM)) as u16));
         let found = draws.find_map(|block| block.checked(&[]).ok());
-        found.ok_or_else(|| Trouble { code: EXIT_CONFIG, said: format!("no {PORTS_SPAN} ports in a row were found that are free: name the first of some with --port.") })
+        found.ok_or_else(|| Trouble {
+            code: EXIT_CONFIG,
+            said: format!("no {PORTS_SPAN} ports in a row were found that are free: name the first of some with --port."),
+        })
     }
 
     pub fn public(self) -> SocketAddr {

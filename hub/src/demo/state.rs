@@ -93,7 +93,8 @@ fn taken(folder: &Path, lock: &mut File) -> Trouble {
 fn usual() -> Result<PathBuf, Trouble> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
-    let base = base.ok_or_else(|| Trouble { code: EXIT_CONFIG, said: "there is no place for the demo's state: give one with --state, or set HOME.".to_owned() })?;
+    let base =
+        base.ok_or_else(|| Trouble { code: EXIT_CONFIG, said: "there is no place for the demo's state: give one with --state, or set HOME.".to_owned() })?;
     Ok(base.join("gatehouse/demo"))
 }
 

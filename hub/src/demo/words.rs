@@ -17,7 +17,7 @@ pub struct Progress {
 }
 
 /// Silence longer than this worries people.
-pub const SIGN_OF_LIFE_MS: u64 = 5_000;
+const SIGN_OF_LIFE_MS: u64 = 5_000;
 
 impl Progress {
     pub fn new(clock: Clock) -> Progress {
@@ -34,6 +34,11 @@ impl Progress {
         (self.clock.now().mono_ms - self.began_ms) / 1_000
     }
 
+    /// Returns when nothing was said for a while.
+    pub async fn silence(&self) {
+        self.clock.sleep((self.said_ms + SIGN_OF_LIFE_MS).saturating_sub(self.clock.now().mono_ms)).await;
+    }
+
     /// Says what is different from the last look.
     pub fn look(&mut self, steps: &[Step]) {
         for line in differences(&self.steps, steps) {
@@ -42,11 +47,8 @@ impl Progress {
         self.steps = steps.to_vec();
     }
 
-    /// Says what is waited for, if nothing was said for a while.
+    /// Says what is waited for.
     pub fn alive(&mut self, view: Option<&TenantView>) {
-        if self.clock.now().mono_ms.saturating_sub(self.said_ms) < SIGN_OF_LIFE_MS {
-            return;
-        }
         let open = self.steps.iter().find(|step| step.state != StepState::Done);
         let what = open.map_or_else(|| "the agent's first report".to_owned(), |step| sentence(Language::En, &format!("step.{}", step.name)).to_owned());
         let reason = view.and_then(|view| view.gateway.reason.as_deref()).map(|code| format!(" ({code})")).unwrap_or_default();
@@ -58,7 +60,8 @@ fn differences(before: &[Step], now: &[Step]) -> Vec<String> {
     let was = |step: &Step| before.iter().find(|other| other.name == step.name);
     let news = now.iter().filter(|step| match was(step) {
         Some(other) => other != *step,
-        None => step.state != StepState::Waiting && !(before.is_empty() && step.state == StepState::Done),
+        // What an earlier life left is no news at the first look.
+        None => !before.is_empty() || step.state == StepState::Running,
     });
     news.filter(|step| step.state != StepState::Waiting)
         .map(|step| {
@@ -204,7 +207,7 @@ mod tests {
         use StepState::{Done, Failed, Running, Waiting};
         let check = |before: &[Step], now: &[Step], expected: &[&str]| assert_eq!(differences(before, now), expected);
         check(&[], &[step("allocate", Running, None), step("enrol", Waiting, None)], &["Allocate …"]);
-        check(&[], &[step("allocate", Done, None)], &[]);
+        check(&[], &[step("allocate", Done, None), step("enrol", Failed, Some("enrol_failed"))], &[]);
         check(&[step("start", Running, None)], &[step("start", Running, None)], &[]);
         check(&[step("start", Running, None)], &[step("start", Done, None), step("gateway", Running, None)], &["Start agent: done", "Start gateway …"]);
         check(&[step("start", Running, None)], &[step("start", Failed, Some("agent_died"))], &["Start agent: failed (agent_died)"]);

@@ -17,7 +17,11 @@ const PROOF_INVALID: Refusal = Refusal::new(StatusCode::UNAUTHORIZED, "proof_inv
 const LIMITED: Refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "enrol_limited");
 const TEXT_BYTES_MAX: usize = 256;
 
-pub(crate) async fn enrol(State(reception): State<Arc<Reception>>, peer: Extension<Peer>, body: door::Json<EnrolRequest>) -> Result<Json<EnrolAnswer>, Refusal> {
+pub(crate) async fn enrol(
+    State(reception): State<Arc<Reception>>,
+    peer: Extension<Peer>,
+    body: door::Json<EnrolRequest>,
+) -> Result<Json<EnrolAnswer>, Refusal> {
     let EnrolRequest { token, public_key, proof, agent_version } = body.0;
     let now = reception.clock.now();
     let limited = |wait_ms: u64| Refusal { retry_after_secs: Some(wait_ms.div_ceil(1000)), ..LIMITED };

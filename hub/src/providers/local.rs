@@ -77,9 +77,14 @@ pub enum AgentState {
     Absent,
     Starting,
     /// It answers and has its secrets.
-    Up { pid: u32, since_ms: i64 },
+    Up {
+        pid: u32,
+        since_ms: i64,
+    },
     /// It is started again after a pause.
-    Down { code: &'static str },
+    Down {
+        code: &'static str,
+    },
     /// It says that its configuration cannot work; nobody starts it again unasked.
     Refused,
 }
@@ -222,13 +227,15 @@ impl Local {
     /// Starts the agent and keeps it running, or finds that it runs; returns when it answers and has its secrets.
     pub async fn start(self: &Arc<Local>, name: &str) -> Result<(), Fault> {
         let mut state = self.keep(name);
-        let settled = state.wait_for(|state| !matches!(state, AgentState::Absent | AgentState::Starting)).await;
+        let settled = self.stop.or(state.wait_for(|state| !matches!(state, AgentState::Absent | AgentState::Starting))).await;
         let log = self.log(name);
-        match settled.map(|state| state.clone()) {
-            Ok(AgentState::Up { .. }) => Ok(()),
-            Ok(AgentState::Down { code }) => Err(Fault { code, cause: anyhow!("the agent does not stay up; its log is `{}`", log.display()) }),
-            Ok(AgentState::Refused) => Err(Fault { code: AGENT_CONFIG, cause: anyhow!("the agent refuses its configuration; its log is `{}`", log.display()) }),
-            Ok(AgentState::Absent | AgentState::Starting) | Err(_) => Err(Fault { code: AGENT_DIED, cause: anyhow!("the agent is not kept any more") }),
+        match settled.and_then(Result::ok).map(|state| state.clone()) {
+            Some(AgentState::Up { .. }) => Ok(()),
+            Some(AgentState::Down { code }) => Err(Fault { code, cause: anyhow!("the agent does not stay up; its log is `{}`", log.display()) }),
+            Some(AgentState::Refused) => {
+                Err(Fault { code: AGENT_CONFIG, cause: anyhow!("the agent refuses its configuration; its log is `{}`", log.display()) })
+            }
+            Some(AgentState::Absent | AgentState::Starting) | None => Err(Fault { code: AGENT_DIED, cause: anyhow!("the hub is stopping") }),
         }
     }
 
@@ -279,7 +286,8 @@ impl Local {
     /// A one-time link for the tenant's first owner; `None` when there is an owner.
     pub async fn owner_link(&self, name: &str) -> anyhow::Result<Option<String>> {
         let output = self.call(name, &["owner-link"], None).await?;
-        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| format!("the agent's answer is unreadable: {}", words(&output)))?;
+        let answer: serde_json::Value =
+            serde_json::from_slice(&output.stdout).with_context(|| format!("the agent's answer is unreadable: {}", words(&output)))?;
         match (answer["link"].as_str(), answer["code"].as_str()) {
             (Some(link), _) => Ok(Some(link.to_owned())),
             (None, Some("owner_exists")) => Ok(None),
@@ -604,4 +612,250 @@ fn words(output: &Output) -> String {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use tokio::runtime::Runtime;
+
+    /// Stands in for `tenant-agent`: `run` lives until a signal ends it, the other verbs leave traces beside the script.
+    const AGENT: &str = r#"#!/bin/sh
+        here=${0%/*}
+        case $1 in
+        run)
+            echo $$ >> "$here/runs"
+            [ -e "$here/refuse" ] && exit 78
+            [ -p "$here/pipe" ] || mkfifo "$here/pipe"
+            # A builtin waits, so that no child is left behind.
+            read -r _ <> "$here/pipe" ;;
+        status) [ -p "$here/pipe" ] ;;
+        vault) IFS= read -r value; echo "$3=$value" >> "$here/secrets" ;;
+        enrol)
+            IFS= read -r token; echo "$token" >> "$here/tokens"
+            [ -e "$here/unknown" ] && echo '{"ok":false,"message":"the hub refused the enrolment: token_unknown"}' && exit 1
+            exit 0 ;;
+        owner-link) echo '{"ok":false,"code":"owner_exists"}'; exit 3 ;;
+        esac
+    "#;
+    /// Other processes are waited for here; one that takes longer is a fault.
+    const WAIT: Duration = Duration::from_secs(20);
+
+    /// A state folder with a fake agent.
+    struct Here(PathBuf);
+
+    impl Here {
+        fn new() -> Here {
+            let folder = std::env::temp_dir().join(format!("gatehouse-local-{}", &random::token()[..12]));
+            private_folder(&folder).unwrap();
+            std::fs::write(folder.join("agent"), AGENT).unwrap();
+            std::fs::set_permissions(folder.join("agent"), std::fs::Permissions::from_mode(0o700)).unwrap();
+            Here(folder)
+        }
+
+        fn settings(&self) -> LocalSettings {
+            let provider = ModelProvider { name: "x".into(), dialect: "openai-completions".into(), url: "http://h/v1".into(), models: vec!["m".into()] };
+            LocalSettings {
+                agent: self.0.join("agent"),
+                node: None,
+                openclaw: None,
+                providers: vec![provider],
+                model: "x/m".into(),
+                ports: Ports::Base(8400),
+                secrets: vec![("provider.x".into(), SecretString::new("first".into()))],
+            }
+        }
+
+        fn local(&self, settings: LocalSettings, clock: &Clock, stop: &Stop) -> Arc<Local> {
+            Arc::new(Local::new(settings, &self.0, "http://127.0.0.1:8400".into(), clock.clone(), stop.clone()))
+        }
+
+        fn lines(&self, name: &str) -> Vec<String> {
+            std::fs::read_to_string(self.0.join(name)).unwrap_or_default().lines().map(str::to_owned).collect()
+        }
+
+        fn vanish(self) {
+            std::fs::remove_dir_all(self.0).unwrap();
+        }
+    }
+
+    fn pid(local: &Local) -> u32 {
+        match local.agent_state("alice") {
+            AgentState::Up { pid, .. } => pid,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn soon<F: Future>(work: F) -> F::Output {
+        tokio::time::timeout(WAIT, work).await.expect("it should have come by now")
+    }
+
+    fn end(pid: u32) {
+        assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_dies_is_started_again_and_given_its_secrets() {
+        let (here, clock, stop) = (Here::new(), Clock::manual(1_000), Stop::default());
+        let local = here.local(here.settings(), &clock, &stop);
+        assert_eq!(local.allocate("alice").unwrap(), "http://alice.localhost:8410");
+        soon(local.start("alice")).await.unwrap();
+        let first = pid(&local);
+        end(first);
+        let mut changes = local.changes();
+        soon(changes.wait_for(|_| local.agent_state("alice") == AgentState::Down { code: AGENT_DIED })).await.unwrap();
+        soon(async {
+            while !matches!(local.agent_state("alice"), AgentState::Up { .. }) {
+                clock.advance(RESTART_MS);
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let second = pid(&local);
+        assert_eq!(here.lines("runs"), [first.to_string(), second.to_string()]);
+        assert_eq!(here.lines("secrets"), ["provider.x=first", "provider.x=first"]);
+        stop.now();
+        soon(local.ended()).await;
+        assert_eq!(local.agent_state("alice"), AgentState::Absent);
+        assert!(leftover(&local.tenant_folder("alice")).is_none(), "nothing is left running");
+        assert_eq!(soon(local.start("alice")).await.unwrap_err().code, AGENT_DIED, "after the stop nothing is started");
+        assert_eq!(here.lines("runs").len(), 2);
+        here.vanish();
+    }
+
+    #[tokio::test]
+    async fn a_refused_configuration_is_tried_once() {
+        let (here, clock, stop) = (Here::new(), Clock::manual(0), Stop::default());
+        std::fs::write(here.0.join("refuse"), "").unwrap();
+        let local = here.local(here.settings(), &clock, &stop);
+        local.allocate("alice").unwrap();
+        assert_eq!(soon(local.start("alice")).await.unwrap_err().code, AGENT_CONFIG);
+        assert_eq!((local.agent_state("alice"), here.lines("runs").len()), (AgentState::Refused, 1));
+        std::fs::remove_file(here.0.join("refuse")).unwrap();
+        soon(local.start("alice")).await.unwrap();
+        stop.now();
+        soon(local.ended()).await;
+        here.vanish();
+    }
+
+    #[test]
+    fn an_agent_outlives_a_killed_hub_and_is_adopted_or_replaced() {
+        let (here, clock) = (Here::new(), Clock::manual(0));
+        let life = |settings: LocalSettings, stop: &Stop| {
+            let runtime = Runtime::new().unwrap();
+            let local = here.local(settings, &clock, stop);
+            local.allocate("alice").unwrap();
+            runtime.block_on(async { soon(local.start("alice")).await }).unwrap();
+            (pid(&local), local, runtime)
+        };
+        let (first, _, runtime) = life(here.settings(), &Stop::default());
+        // As a kill would: every task is gone at once, and nobody ends anything.
+        drop(runtime);
+        let secrets = vec![("provider.x".to_owned(), SecretString::new("second".into()))];
+        let (adopted, _, runtime) = life(LocalSettings { secrets, ..here.settings() }, &Stop::default());
+        assert_eq!((adopted, here.lines("runs").len()), (first, 1));
+        assert_eq!(here.lines("secrets"), ["provider.x=first", "provider.x=second"]);
+        drop(runtime);
+        // A kill between a start and its trace.
+        std::fs::remove_file(trace_file(&here.0.join("tenants/alice"))).unwrap();
+        let (replaced, _, runtime) = life(here.settings(), &Stop::default());
+        assert_ne!(replaced, first);
+        drop(runtime);
+        let stop = Stop::default();
+        let (other, local, runtime) = life(LocalSettings { ports: Ports::Base(9000), ..here.settings() }, &stop);
+        assert_ne!(other, replaced, "other settings need another start");
+        assert_eq!(held_ports(&here.0), [TenantPorts { tenant: 9010, egress: 9011, gateway: 9130 }]);
+        stop.now();
+        runtime.block_on(async { soon(local.ended()).await });
+        assert_eq!((held_ports(&here.0), here.lines("runs").len()), (Vec::new(), 3));
+        here.vanish();
+    }
+
+    #[tokio::test]
+    async fn leftovers_are_ended_from_outside() {
+        let (here, clock, stop) = (Here::new(), Clock::manual(0), Stop::default());
+        let local = here.local(here.settings(), &clock, &stop);
+        local.allocate("alice").unwrap();
+        soon(local.start("alice")).await.unwrap();
+        soon(end_leftovers(&here.0)).await;
+        assert!(leftover(&local.tenant_folder("alice")).is_none());
+        stop.now();
+        soon(local.ended()).await;
+        here.vanish();
+    }
+
+    #[tokio::test]
+    async fn a_token_is_kept_until_it_has_worked() {
+        let (here, clock, stop) = (Here::new(), Clock::manual(0), Stop::default());
+        let local = here.local(here.settings(), &clock, &stop);
+        local.allocate("alice").unwrap();
+        let (token, is_new) = local.enrolment_token("alice").unwrap();
+        assert!(is_new);
+        soon(local.enrol("alice", &token)).await.unwrap();
+        let (again, is_new) = local.enrolment_token("alice").unwrap();
+        assert!(!is_new && again.expose() == token.expose(), "an agent that lost its answer asks with the same token");
+        assert_eq!(local.enrolled("alice", false).unwrap_err().code, AGENT_FOREIGN);
+        local.enrolled("alice", true).unwrap();
+        std::fs::write(here.0.join("unknown"), "").unwrap();
+        let (other, is_new) = local.enrolment_token("alice").unwrap();
+        assert!(is_new && other.expose() != token.expose());
+        assert_eq!(soon(local.enrol("alice", &other)).await.unwrap_err().code, ENROL_FAILED);
+        assert!(local.enrolment_token("alice").unwrap().1, "a token that the hub does not know is not tried again");
+        assert_eq!(here.lines("tokens"), [token.expose(), other.expose()]);
+        assert!(soon(local.owner_link("alice")).await.unwrap().is_none());
+        here.vanish();
+    }
+
+    #[test]
+    fn tenants_lie_apart_and_keep_their_places() {
+        let here = Here::new();
+        let at = |base: u16| here.local(LocalSettings { ports: Ports::Base(base), ..here.settings() }, &Clock::manual(0), &Stop::default());
+        let local = at(8400);
+        for (name, expected) in [("alice", 8410), ("bob", 8430), ("carol", 8450), ("bob", 8430)] {
+            assert_eq!(local.allocate(name).unwrap(), format!("http://{name}.localhost:{expected}"));
+        }
+        assert_eq!(at(8400).allocate("bob").unwrap(), "http://bob.localhost:8430");
+        assert_eq!(at(9000).allocate("bob").unwrap(), "http://bob.localhost:9010", "whoever names other ports gets other ports");
+        let local = at(9000);
+        assert!(!local.is_allocated("dave"));
+        for name in ["dave", "erin", "frank", "grace", "heidi"] {
+            local.allocate(name).unwrap();
+        }
+        assert!(local.is_allocated("dave"));
+        let fault = local.allocate("ivan").unwrap_err();
+        assert!(fault.code == ALLOCATE_FAILED && format!("{:#}", fault.cause).contains("room for 6"), "{:#}", fault.cause);
+        assert!(format!("{:#}", local.allocate(&"x".repeat(90)).unwrap_err().cause).contains("shorter state folder"));
+        let mode = |name: &str| std::fs::metadata(local.tenant_folder("bob").join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(""), mode("agent.toml"), mode("ports")), (0o700, 0o600, 0o600));
+        here.vanish();
+    }
+
+    #[test]
+    fn the_agents_configuration_is_toml_whatever_the_folders_are_called() {
+        let here = Here::new();
+        let odd = here.0.join("a \"b\" \\ ä");
+        let settings = LocalSettings { node: Some(odd.join("node")), openclaw: Some(odd.join("o.mjs")), ..here.settings() };
+        let local = Local::new(settings, &odd, "http://127.0.0.1:1".into(), Clock::manual(0), Stop::default());
+        local.allocate("alice").unwrap();
+        let table: toml::Table = std::fs::read_to_string(local.config("alice")).unwrap().parse().unwrap();
+        assert_eq!(table["state_folder"].as_str().unwrap(), odd.join("tenants/alice/agent").to_str().unwrap());
+        assert_eq!(table["gateway"]["node"].as_str().unwrap(), odd.join("node").to_str().unwrap());
+        assert_eq!(table["provider"]["x"]["models"][0].as_str(), Some("m"));
+        assert_eq!(table["gateway"]["port"].as_integer(), Some(8530));
+        here.vanish();
+    }
+
+    #[test]
+    fn ports_read_back_and_must_fit() {
+        let ports = TenantPorts { tenant: 1, egress: 2, gateway: 3 };
+        assert_eq!(TenantPorts::parse(&ports.text()), Some(ports));
+        for broken in ["", "1 2", "1 2 x", "0 1 2", "1 2 65536"] {
+            assert_eq!(TenantPorts::parse(broken), None, "{broken}");
+        }
+        assert_eq!(TenantPorts::of(u16::MAX - PORTS_SPAN, TENANTS_MAX - 1).map(|ports| ports.gateway), Some(u16::MAX - PORTS_STEP));
+        assert_eq!(TenantPorts::of(u16::MAX - 100, 0), None);
+        let free = TenantPorts::free().unwrap();
+        assert!(free.tenant != free.egress && free.egress != free.gateway);
+    }
 }

@@ -197,7 +197,8 @@ mod tests {
     #[test]
     fn a_tenant_in_service_stays_so_until_something_fails_for_good() {
         let (done, waiting) = ((Done, 0, 0), (Waiting, 0, 0));
-        let check = |before: TenantState, told: [Told; 4], expected: TenantState| assert_eq!(tenant_state(before, &steps(told)), expected, "{before:?} {told:?}");
+        let check =
+            |before: TenantState, told: [Told; 4], expected: TenantState| assert_eq!(tenant_state(before, &steps(told)), expected, "{before:?} {told:?}");
         check(TenantState::Provisioning, [done, done, done, waiting], TenantState::Provisioning);
         check(TenantState::Provisioning, [done, done, done, done], TenantState::Ready);
         check(TenantState::Ready, [done, done, (Running, 1, 0), done], TenantState::Ready);
@@ -211,7 +212,8 @@ mod tests {
     #[test]
     fn a_new_life_forgets_failures_and_keeps_what_is_done() {
         let told = steps([(Done, 3, 0), (Running, 2, 0), (Failed, TRIES_MAX, 0), (Failed, 1, 0)]);
-        let renewed: Vec<(StepState, i64)> = STEPS.into_iter().zip(&told).map(|(name, step)| renewed(step, name)).map(|step| (step.state, step.tries)).collect();
+        let renewed: Vec<(StepState, i64)> =
+            STEPS.into_iter().zip(&told).map(|(name, step)| renewed(step, name)).map(|step| (step.state, step.tries)).collect();
         assert_eq!(renewed, [(Done, 3), (Waiting, 0), (Waiting, 0), (Waiting, 0)]);
     }
 }

@@ -73,6 +73,8 @@ impl Provision {
         if is_fresh {
             steps = std::array::from_fn(|index| plan::renewed(&steps[index], STEPS[index]));
             self.store.set_steps(tenant.id, steps.to_vec()).await?;
+            tenant.state = plan::tenant_state(tenant.state, &steps);
+            self.store.set_tenant(tenant.id, tenant.url.clone(), tenant.state).await?;
         }
         let now_ms = self.clock.wall_ms();
         let next = plan::next(&steps, &seen(local, &tenant.name, view), now_ms);
@@ -149,4 +151,65 @@ fn seen(local: &Local, name: &str, view: Option<&TenantView>) -> Seen {
     let agent = local.agent_state(name);
     let is_gateway_well = view.is_some_and(|view| local.is_well(view));
     Seen { is_allocated: local.is_allocated(name), is_kept: agent.is_kept(), is_up: matches!(agent, AgentState::Up { .. }), is_gateway_well }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::local::{LocalSettings, Ports};
+    use crate::store::{NewTenant, Provider};
+    use std::path::Path;
+    use std::time::Duration;
+    use wire::fleet::TenantState;
+
+    /// A life of the hub's provisioning with this file as the agent, until the tenant needs an operator; its steps then.
+    async fn life(folder: &Path, store: &Store, agent: &str) -> Vec<(String, StepState, Option<String>, i64)> {
+        let (clock, stop) = (Clock::manual(1_000_000), Stop::default());
+        let settings = LocalSettings {
+            agent: agent.into(),
+            node: None,
+            openclaw: None,
+            providers: Vec::new(),
+            model: "x/m".into(),
+            ports: Ports::Free,
+            secrets: Vec::new(),
+        };
+        let local = Arc::new(Local::new(settings, folder, "http://127.0.0.1:1".into(), clock.clone(), stop.clone()));
+        let (_sender, feed) = watch::channel(Arc::new(Fleet { revision: 0, now_ms: 0, tenants: Vec::new() }));
+        let provision = Provision { store: store.clone(), local: Some(local.clone()), feed, clock: clock.clone(), stop: stop.clone() };
+        let tenant = store.local_tenants().await.unwrap().remove(0);
+        store.set_tenant(tenant.id, tenant.url, TenantState::Provisioning).await.unwrap();
+        let task = tokio::spawn(provision.run());
+        let stuck = async {
+            while store.local_tenants().await.unwrap()[0].state != TenantState::NeedsOperator {
+                clock.advance(1_000);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), stuck).await.expect("it should have given up by now");
+        stop.now();
+        task.await.unwrap();
+        local.ended().await;
+        let steps = store.steps(tenant.id).await.unwrap();
+        steps.into_iter().map(|step| (step.name, step.state, step.error, step.tries)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_step_that_keeps_failing_needs_an_operator_and_a_new_life_tries_again() {
+        let folder = std::env::temp_dir().join(format!("gatehouse-provision-{}", &random::token()[..12]));
+        let store = Store::open(&folder).unwrap();
+        let (url, provider, assistant_name) = (String::new(), Provider::Local, "Assistant".to_owned());
+        let tenant = NewTenant { id: random::id(), name: "alice".into(), url, provider, assistant: random::id(), assistant_name };
+        store.ensure_tenant(tenant, 0).await.unwrap();
+        let expected = |error: &str| {
+            let step = |name: &str, state, error: Option<&str>, tries| (name.to_owned(), state, error.map(str::to_owned), tries);
+            let open = |name| step(name, StepState::Waiting, None, 0);
+            [step("allocate", StepState::Done, None, 0), step("enrol", StepState::Failed, Some(error), plan::TRIES_MAX), open("start"), open("gateway")]
+        };
+        assert_eq!(life(&folder, &store, "/nowhere/tenant-agent").await, expected("enrol_failed"));
+        assert!(store.local_tenants().await.unwrap()[0].url.starts_with("http://alice.localhost:"));
+        // An agent that says that it has enrolled, with somebody else.
+        assert_eq!(life(&folder, &store, "/bin/true").await, expected("agent_foreign"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

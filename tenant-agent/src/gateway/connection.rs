@@ -18,13 +18,41 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 /// Where OpenClaw listens and what proves that we may come in.
 #[derive(Clone, Debug)]
 pub struct Access {
     pub address: SocketAddr,
-    pub token: SecretString,
+    pub proof: Proof,
+}
+
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// On the loopback: a token that OpenClaw was started with.
+    Token(SecretString),
+    /// Over a link whose only other end we are: our address. No secret exists that something inside could steal; OpenClaw
+    /// believes what our headers say, because nobody else can send from there.
+    Address,
+}
+
+/// Who we say that somebody is, where OpenClaw believes our headers. Its configuration gives each their scopes.
+pub const TRUSTED_HEADER: &str = "x-tenant-agent";
+pub const USER_HEADER: &str = "x-forwarded-user";
+pub const BROWSER_USER: &str = "user";
+pub const CONTROL_USER: &str = "control";
+/// An address that nobody has (RFC 5737): OpenClaw wants one that is not its own machine's.
+const FORWARDED_FOR: &str = "203.0.113.1";
+
+impl Access {
+    /// The headers that go with every request.
+    pub fn headers(&self, user: &'static str) -> Vec<(&'static str, &'static str)> {
+        match self.proof {
+            Proof::Token(_) => Vec::new(),
+            Proof::Address => vec![(USER_HEADER, user), (TRUSTED_HEADER, "1"), ("x-forwarded-for", FORWARDED_FOR)],
+        }
+    }
 }
 
 /// What a connection may do. OpenClaw enforces it; we still allow methods one by one.
@@ -121,7 +149,11 @@ impl Caller {
 async fn handshake(access: &Access, reach: Reach) -> anyhow::Result<Socket> {
     let stream = TcpStream::connect(access.address).await.context("OpenClaw is not listening")?;
     stream.set_nodelay(true)?;
-    let request = format!("ws://{}/", access.address).into_client_request()?;
+    let user = if reach == Reach::Browser { BROWSER_USER } else { CONTROL_USER };
+    let mut request = format!("ws://{}/", access.address).into_client_request()?;
+    for (name, value) in access.headers(user) {
+        request.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     let config = WebSocketConfig::default()
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX))
@@ -137,16 +169,16 @@ async fn handshake(access: &Access, reach: Reach) -> anyhow::Result<Socket> {
         Reach::Browser => (json!(["operator.read", "operator.write"]), json!(["tool-events"])),
         Reach::Control => (json!(["operator.admin", "operator.read", "operator.write"]), json!([])),
     };
-    let connect = json!({
-        "type": "req", "id": "connect", "method": "connect",
-        "params": {
-            "minProtocol": 4, "maxProtocol": 4, "role": "operator", "scopes": scopes, "caps": caps,
-            "client": { "id": "gateway-client", "version": env!("CARGO_PKG_VERSION"), "platform": "linux", "mode": "backend" },
-            // The handshake needs the token.
-            "auth": { "token": access.token.expose() },
-            "locale": "en-US", "userAgent": concat!("tenant-agent/", env!("CARGO_PKG_VERSION")),
-        },
+    let mut params = json!({
+        "minProtocol": 4, "maxProtocol": 4, "role": "operator", "scopes": scopes, "caps": caps,
+        "client": { "id": "gateway-client", "version": env!("CARGO_PKG_VERSION"), "platform": "linux", "mode": "backend" },
+        "locale": "en-US", "userAgent": concat!("tenant-agent/", env!("CARGO_PKG_VERSION")),
     });
+    if let Proof::Token(token) = &access.proof {
+        // The handshake needs the token.
+        params["auth"] = json!({ "token": token.expose() });
+    }
+    let connect = json!({ "type": "req", "id": "connect", "method": "connect", "params": params });
     socket.send(Message::text(connect.to_string())).await?;
     loop {
         let answer = text(&mut socket).await?;

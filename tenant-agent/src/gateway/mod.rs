@@ -8,11 +8,12 @@ mod connection;
 pub mod openclaw;
 mod process;
 
-pub use connection::{Access, CallError, Caller, Event};
+pub use connection::{BROWSER_USER, CONTROL_USER, CallError, Caller, Event, TRUSTED_HEADER, USER_HEADER};
 pub use process::{Keys, Program};
 
 use anyhow::{Context, bail};
-use connection::Reach;
+use axum::body::Body;
+use connection::{Access, Proof, Reach};
 use http_body_util::BodyExt;
 use openclaw::{Home, PLUGIN_ID};
 use serde::Deserialize;
@@ -34,7 +35,14 @@ pub enum Mode {
     /// As our child.
     Child { program: Program },
     /// By somebody else (a systemd unit), who gets its keys from the same file.
-    Attach { address: SocketAddr, environment: PathBuf },
+    Attach { address: SocketAddr, environment: PathBuf, trust: Trust },
+}
+
+/// What OpenClaw that somebody else runs knows us by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    Token,
+    Address,
 }
 
 #[derive(Clone)]
@@ -136,7 +144,11 @@ impl Gateway {
             let outcome = match &mode {
                 Mode::None => return,
                 Mode::Child { program } => self.child(program, &home, &client, &stop, &started).await,
-                Mode::Attach { address, environment } => self.attached(*address, environment, &client, &stop, &started).await,
+                Mode::Attach { address, environment, trust } => {
+                    let keys = read_keys(environment);
+                    let access = keys.map(|keys| (Access { address: *address, proof: trust.proof(&keys) }, keys));
+                    self.attached(access, &client, &stop, &started).await
+                }
             };
             *lock(&self.0.access) = None;
             *lock(&self.0.control) = None;
@@ -168,7 +180,7 @@ impl Gateway {
         self.become_(GatewayState::Starting, Some(STARTING));
         let mut child = process::start(program, home, &keys)?;
         *lock(&self.0.pid) = child.id().and_then(|pid| pid.try_into().ok());
-        let access = Access { address: SocketAddr::from(([127, 0, 0, 1], program.port)), token: keys.gateway_token };
+        let access = Access { address: SocketAddr::from(([127, 0, 0, 1], program.port)), proof: Proof::Token(keys.gateway_token) };
         let outcome = tokio::select! {
             outcome = self.attend(&access, client, || home.plugin_is_ours()) => outcome,
             () = self.0.restart.notified() => Err(anyhow::anyhow!("it was told to start again")),
@@ -185,24 +197,22 @@ impl Gateway {
 
     async fn attached(
         &self,
-        address: SocketAddr,
-        environment: &std::path::Path,
+        access: anyhow::Result<(Access, Keys)>,
         client: &HttpClient,
         stop: &Stop,
         started: &impl Fn() -> anyhow::Result<serde_json::Value>,
     ) -> anyhow::Result<()> {
-        let keys = read_keys(environment)?;
-        *lock(&self.0.keys) = Some(keys.clone());
+        let (access, keys) = access?;
+        *lock(&self.0.keys) = Some(keys);
         started()?;
         self.become_(GatewayState::Starting, Some(STARTING));
-        let access = Access { address, token: keys.gateway_token };
         // Its plugin is its package's business.
         stop.or(self.attend(&access, client, || true)).await.unwrap_or(Ok(()))
     }
 
     /// Waits until it is ready, then watches over it until it is not.
     async fn attend(&self, access: &Access, client: &HttpClient, plugin_is_ours: impl Fn() -> bool) -> anyhow::Result<()> {
-        tokio::time::timeout(READY_WAIT, ready(access.address, client)).await.context("it did not become ready in time")?;
+        tokio::time::timeout(READY_WAIT, ready(access, client)).await.context("it did not become ready in time")?;
         let (control, mut events) = connection::connect(access, Reach::Control).await?;
         *lock(&self.0.control) = Some(control.clone());
         *lock(&self.0.access) = Some(access.clone());
@@ -261,10 +271,23 @@ struct Plugins {
     errors: Vec<serde_json::Value>,
 }
 
-async fn ready(address: SocketAddr, client: &HttpClient) {
-    let Ok(uri) = format!("http://{address}/readyz").parse::<axum::http::Uri>() else { return };
+impl Trust {
+    fn proof(self, keys: &Keys) -> Proof {
+        match self {
+            Trust::Token => Proof::Token(keys.gateway_token.clone()),
+            Trust::Address => Proof::Address,
+        }
+    }
+}
+
+async fn ready(access: &Access, client: &HttpClient) {
     loop {
-        if let Ok(Ok(answer)) = tokio::time::timeout(CALL_WAIT, client.get(uri.clone())).await {
+        let mut request = axum::http::Request::get(format!("http://{}/readyz", access.address));
+        for (name, value) in access.headers(CONTROL_USER) {
+            request = request.header(name, value);
+        }
+        let Ok(request) = request.body(Body::empty()) else { return };
+        if let Ok(Ok(answer)) = tokio::time::timeout(CALL_WAIT, client.request(request)).await {
             let sound = answer.status().is_success();
             // Read to its end, so that the connection can be used again.
             let _ = tokio::time::timeout(CALL_WAIT, answer.into_body().collect()).await;

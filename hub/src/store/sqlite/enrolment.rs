@@ -45,7 +45,10 @@ impl Store {
             .write(move |tx| {
                 let tenant = tenant.to_string();
                 tx.execute("DELETE FROM enrolment WHERE tenant_id = ?1 AND host_id IS NULL", [&tenant])?;
-                tx.execute("INSERT INTO enrolment (token_hash, tenant_id, expires_ms) VALUES (?1, ?2, ?3)", params![token_hash, tenant, now_ms + TOKEN_LIFE_MS])?;
+                tx.execute(
+                    "INSERT INTO enrolment (token_hash, tenant_id, expires_ms) VALUES (?1, ?2, ?3)",
+                    params![token_hash, tenant, now_ms + TOKEN_LIFE_MS],
+                )?;
                 Ok(())
             })
             .await
@@ -94,7 +97,6 @@ impl Store {
         self.db().read(move |c| c.query_row(sql, [host.to_string()], |row| Ok((parsed(row, 0)?, row.get(1)?))).optional()).await
     }
 }
-
 
 fn answer(connection: &Connection, host_id: HostId, tenant_id: TenantId, hub_time_ms: i64) -> rusqlite::Result<EnrolAnswer> {
     let tenant = tenant_id.to_string();

@@ -9,8 +9,11 @@ use wire::link::Heartbeat;
 impl Store {
     pub async fn note_heartbeat(&self, tenant: TenantId, agent_version: String, heartbeat: Heartbeat, now_ms: i64) -> Result<()> {
         let text = |value: serde_json::Result<String>| value.unwrap_or_default();
-        let (gateway, findings, approvals) =
-            (text(serde_json::to_string(&heartbeat.gateway)), text(serde_json::to_string(&heartbeat.findings)), text(serde_json::to_string(&heartbeat.approvals)));
+        let (gateway, findings, approvals) = (
+            text(serde_json::to_string(&heartbeat.gateway)),
+            text(serde_json::to_string(&heartbeat.findings)),
+            text(serde_json::to_string(&heartbeat.approvals)),
+        );
         let sql = "INSERT OR REPLACE INTO heartbeat (tenant_id, seen_ms, agent_version, gateway, findings, approvals) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         self.db()
             .write(move |tx| {

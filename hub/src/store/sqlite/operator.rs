@@ -18,7 +18,14 @@ impl Store {
     }
 
     /// Spends the password for a session, in one transaction. `false` when somebody else was faster.
-    pub async fn spend_operator_password(&self, password_hash: String, session_hash: String, operator: OperatorId, now_ms: i64, expires_ms: i64) -> Result<bool> {
+    pub async fn spend_operator_password(
+        &self,
+        password_hash: String,
+        session_hash: String,
+        operator: OperatorId,
+        now_ms: i64,
+        expires_ms: i64,
+    ) -> Result<bool> {
         self.db()
             .write(move |tx| {
                 if tx.execute("DELETE FROM operator_password WHERE password_hash = ?1", [password_hash])? == 0 {

@@ -29,14 +29,7 @@ impl Store {
             .read(move |c| {
                 let mut rows = c.prepare_cached(sql)?;
                 let steps = rows.query_map([tenant.to_string()], |row| {
-                    Ok(StepRecord {
-                        n: row.get(0)?,
-                        name: row.get(1)?,
-                        state: word(row, 2)?,
-                        error: row.get(3)?,
-                        tries: row.get(4)?,
-                        changed_ms: row.get(5)?,
-                    })
+                    Ok(StepRecord { n: row.get(0)?, name: row.get(1)?, state: word(row, 2)?, error: row.get(3)?, tries: row.get(4)?, changed_ms: row.get(5)? })
                 })?;
                 steps.collect()
             })

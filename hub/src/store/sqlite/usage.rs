@@ -99,7 +99,14 @@ mod tests {
         let folder = std::env::temp_dir().join(service::random::token());
         let store = Store::open(&folder).unwrap();
         for n in [1, 2] {
-            let tenant = NewTenant { id: TenantId::new(n), name: format!("t{n}"), url: String::new(), provider: Provider::Elsewhere, assistant: AssistantId::new(n), assistant_name: "A".into() };
+            let tenant = NewTenant {
+                id: TenantId::new(n),
+                name: format!("t{n}"),
+                url: String::new(),
+                provider: Provider::Elsewhere,
+                assistant: AssistantId::new(n),
+                assistant_name: "A".into(),
+            };
             store.ensure_tenant(tenant, 0).await.unwrap();
         }
         let tenant = TenantId::new(1);

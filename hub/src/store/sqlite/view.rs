@@ -49,9 +49,11 @@ fn fill(connection: &Connection, tenant: &mut TenantView) -> rusqlite::Result<()
     let mut steps = connection.prepare_cached("SELECT name, state, error FROM step WHERE tenant_id = ?1 ORDER BY n")?;
     tenant.steps = steps.query_map([&id], |row| Ok(Step { name: row.get(0)?, state: word(row, 1)?, error: row.get(2)? }))?.collect::<rusqlite::Result<_>>()?;
     let sql = "SELECT seen_ms, agent_version, gateway, findings, approvals FROM heartbeat WHERE tenant_id = ?1";
-    let last = connection.prepare_cached(sql)?.query_row([&id], |row| Ok((row.get(0)?, row.get(1)?, json(row, 2)?, json(row, 3)?, json(row, 4)?))).optional()?;
+    let last =
+        connection.prepare_cached(sql)?.query_row([&id], |row| Ok((row.get(0)?, row.get(1)?, json(row, 2)?, json(row, 3)?, json(row, 4)?))).optional()?;
     if let Some((seen_ms, agent_version, gateway, findings, approvals)) = last {
-        (tenant.last_seen_ms, tenant.agent_version, tenant.gateway, tenant.findings, tenant.approvals) = (Some(seen_ms), Some(agent_version), gateway, findings, approvals);
+        (tenant.last_seen_ms, tenant.agent_version, tenant.gateway, tenant.findings, tenant.approvals) =
+            (Some(seen_ms), Some(agent_version), gateway, findings, approvals);
     }
     tenant.usage_today = usage(connection, tenant.id, tenant.usage_today.day_ms)?;
     Ok(())
