@@ -116,7 +116,7 @@ impl Hub {
 
     /// A fresh one-time password; an unspent one ends.
     pub async fn operator_password(&self) -> anyhow::Result<SecretString> {
-        operator::mint_password(&self.store).await
+        operator_password(&self.store).await
     }
 
     /// The fleet of this moment.
@@ -155,6 +155,11 @@ impl Hub {
             local.ended().await;
         }
     }
+}
+
+/// As [`Hub::operator_password`], beside a hub that may be running.
+pub async fn operator_password(store: &Store) -> anyhow::Result<SecretString> {
+    operator::mint_password(store).await
 }
 
 /// As [`Hub::create_tenant`], beside a hub that may be running.

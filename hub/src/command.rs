@@ -10,7 +10,7 @@ use crate::store::Store;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
-use service::{Clock, SecretString, Stop, log, password, random};
+use service::{Clock, Stop, log};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +22,13 @@ use wire::fleet::TenantView;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+}
+
+impl Cli {
+    /// The demo says its progress in its own words; its log speaks up only when something is odd.
+    pub fn log_level(&self) -> &'static str {
+        if matches!(self.command, Command::Demo(_)) { "warn" } else { "info" }
+    }
 }
 
 #[derive(Subcommand)]
@@ -132,9 +139,7 @@ async fn serve(place: Place) -> Result<(), Trouble> {
 
 async fn operator_password(place: Place) -> Result<(), Trouble> {
     let store = open(&place)?;
-    let secret = SecretString::new(random::token());
-    let hash = password::hash(secret.clone()).await?;
-    store.set_operator_password(hash).await.context("keeping the password")?;
+    let secret = crate::app::operator_password(&store).await?;
     // Showing it is what was asked for.
     say(&place, || json!({ "ok": true, "password": secret.expose() }), || secret.expose().to_owned());
     Ok(())

@@ -6,6 +6,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    service::log::start();
+    service::log::start(cli.log_level());
     command::run(cli)
 }

@@ -83,7 +83,7 @@ const INPUT_BYTES_MAX: u64 = 64 * 1024;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log::start();
+    log::start("info");
     let settings = match Settings::read(&cli.config) {
         Ok(settings) => settings,
         Err(error) => return fail(&cli, EXIT_CONFIG, &error),

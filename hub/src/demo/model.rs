@@ -19,12 +19,12 @@ use axum::routing::{get, post};
 use futures_util::stream;
 use serde_json::{Value, json};
 use service::text::{Language, sentence};
-use service::{SecretString, Stop, door, random};
+use service::{Clock, SecretString, Stop, door, random};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// A long conversation with its files fits; providers draw the line at the same place.
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -725,7 +725,7 @@ fn starters(language: Language) -> [&'static str; 3] {
 #[derive(Debug)]
 struct Reply {
     id: String,
-    created: u64,
+    created: i64,
     model: String,
     text: String,
     calls: Vec<(String, Call)>,
@@ -743,7 +743,7 @@ impl Reply {
         let forced = planned.forced_id;
         Reply {
             id: drawn(message),
-            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            created: Clock::system().wall_ms() / 1000,
             model: wanted.model.clone(),
             text: planned.text,
             calls: planned.calls.into_iter().map(|made| (forced.clone().unwrap_or_else(|| drawn(call)), made)).collect(),

@@ -14,9 +14,9 @@ static KNOWN: RwLock<Vec<SecretString>> = RwLock::new(Vec::new());
 /// More named secrets than a vault of one tenant holds.
 const KNOWN_MAX: usize = 4096;
 
-/// Starts the log of this process. `GATEHOUSE_LOG` filters it, in the syntax of tracing's env filter.
-pub fn start() {
-    let filter = EnvFilter::try_from_env("GATEHOUSE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Starts the log of this process at `level`; `GATEHOUSE_LOG` sets another, in the syntax of tracing's env filter.
+pub fn start(level: &str) {
+    let filter = EnvFilter::try_from_env("GATEHOUSE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     // A second start is a test that shares its process with another; the first log serves both.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Masked(io::stderr)).with_ansi(false).with_target(false).try_init();
 }
