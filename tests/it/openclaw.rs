@@ -16,7 +16,7 @@ use wire::fleet::GatewayState;
 const INSIDE: &str = "GATEHOUSE_INSIDE";
 
 /// Whether this process is the one inside; outside, runs the test `name` inside and asserts that it passed.
-fn inside(name: &str) -> bool {
+pub fn inside(name: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -32,7 +32,7 @@ fn inside(name: &str) -> bool {
     false
 }
 
-fn program() -> Program {
+pub fn program() -> Program {
     let of = |name: &str| PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: tests/all installs the parts and sets it")));
     Program { node: of("GATEHOUSE_NODE"), openclaw: of("GATEHOUSE_OPENCLAW"), port: free_port() }
 }
