@@ -174,6 +174,7 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     const SHIPPED: &str = include_str!("../rules/tools.toml");
@@ -220,6 +221,23 @@ mod tests {
         assert_eq!(check("read", arguments.clone(), &resolved(Some("/etc/shadow"))).0, Class::Red);
         assert_eq!(check("read", arguments.clone(), &resolved(None)).3, "unknown.path");
         assert_eq!(check("read", arguments, &resolved(Some("/w/real.md"))).0, Class::Green);
+    }
+
+    proptest! {
+        /// No spelling of a path leads out of the workspace unasked.
+        #[test]
+        fn nothing_outside_is_green(parts in prop::collection::vec("(\\.\\.|\\.|[a-z~. ]{1,4}|)", 1..8), rooted in any::<bool>()) {
+            let path = format!("{}{}", if rooted { "/" } else { "" }, parts.join("/"));
+            let arguments = json!({ "path": path });
+            let (class, ..) = check("read", arguments, &[]);
+            let inside = crate::path::absolute(&path, "/w").is_some_and(|path| crate::path::is_within(&path, "/w"));
+            prop_assert!(inside || class >= Class::Red, "{}", path);
+        }
+
+        #[test]
+        fn any_call_is_classified(tool in "(read|write|exec|process|.{0,8})", key in "(path|command|action|.{0,8})", value in ".{0,40}") {
+            check(&tool, json!({ key: value }), &[]);
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ const KNOWN_MIN_BYTES: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn known_values_are_masked_and_text_is_left_alone() {
@@ -57,5 +58,21 @@ mod tests {
         let key = format!("{}{}", "sk-ant-api03-", "Zq8".repeat(20));
         let known = format!("{}tail", &key[20..]);
         assert_eq!(mask(&format!("x {key}tail y"), &[&known]), "x [REDACTED:anthropic_key] y");
+    }
+
+    proptest! {
+        /// Masked text holds no secret any more, and masking it again changes nothing.
+        #[test]
+        fn masking_is_final(before in ".{0,30}", after in ".{0,30}", tail in "[A-Za-z0-9]{40,60}", known in "[a-z0-9]{10,20}") {
+            let text = format!("{before} sk-ant-{tail} {after}{known}");
+            let masked = mask(&text, &[&known]).into_owned();
+            prop_assert!(!masked.contains(&tail) && !masked.contains(&known));
+            prop_assert_eq!(mask(&masked, &[&known]).into_owned(), masked);
+        }
+
+        #[test]
+        fn any_text_can_be_masked(text in ".{0,300}", known in ".{0,20}") {
+            mask(&text, &[&known]);
+        }
     }
 }

@@ -107,6 +107,7 @@ pub struct Ack {
 mod tests {
     use super::*;
     use crate::fleet::GatewayState;
+    use proptest::prelude::*;
 
     /// Version 1 as it left the house. A change that breaks one of these breaks agents that are already out there.
     #[test]
@@ -124,6 +125,17 @@ mod tests {
                 _ => false,
             };
             assert!(known, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_frame_or_none(text in ".{0,300}", kind in "[a-z]{0,12}", body in ".{0,60}") {
+            let _ = Frame::parse(&text);
+            let framed = serde_json::json!({ "v": 1, "kind": kind, "id": "x", "body": body }).to_string();
+            if let Some(frame) = Frame::parse(&framed) {
+                prop_assert!(frame.body::<Heartbeat>(&[]).is_none() && frame.body::<Usage>(&[]).is_none());
+            }
         }
     }
 

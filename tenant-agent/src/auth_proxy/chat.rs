@@ -421,6 +421,7 @@ async fn send_message(out: &mut Out, message: Message) -> Result<(), ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn only_known_methods_with_known_parameters_pass() {
@@ -450,6 +451,15 @@ mod tests {
             ("approvals.decide", json!({"id": id, "digest": "0", "decision": "maybe"}), "params_malformed"),
         ] {
             assert_eq!(ask(method, params.clone()).map_err(|refusal| refusal.code).err(), Some(code), "{method} {params}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_method_with_any_parameters_is_known_or_refused(method in "([a-z]{1,8}\\.[a-z]{1,8}|.{0,20})", key in ".{0,20}", value in ".{0,40}") {
+            let outcome = ask(&method, json!({ key: value }));
+            let known = ["chat.send", "chat.history", "chat.abort", "approvals.list", "approvals.decide", "usage.today"].contains(&method.as_str());
+            prop_assert!(known || outcome.is_err());
         }
     }
 

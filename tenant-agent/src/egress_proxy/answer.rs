@@ -83,6 +83,7 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const OPENAI: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"hi \\\"usage\\\"\"}}]}\n\n\
         data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"call_A1\",\"function\":{\"name\":\"exec\",\"arguments\":\"{}\"}}]}}]}\n\n\
@@ -123,6 +124,34 @@ mod tests {
         let mut answer = Answer::new(Dialect::AnthropicMessages, minted);
         answer.feed(ANTHROPIC.split_inclusive("\n\n").next().unwrap().as_bytes());
         assert_eq!((answer.tokens().input, answer.is_complete()), (123, false));
+    }
+
+    proptest! {
+        /// Foreign bytes, cut anywhere, come out as they went in when they propose no call.
+        #[test]
+        fn other_bytes_are_left_alone(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20), anthropic in any::<bool>()) {
+            let mut answer = Answer::new(if anthropic { Dialect::AnthropicMessages } else { Dialect::OpenaiCompletions }, minted);
+            let mut out = Vec::new();
+            for piece in &pieces {
+                out.extend_from_slice(&answer.feed(piece).unwrap());
+            }
+            out.extend_from_slice(&answer.rest());
+            prop_assert_eq!(out, pieces.concat());
+        }
+
+        /// Whatever a provider says of a call, its id never gets through.
+        #[test]
+        fn no_id_of_theirs_gets_through(id in "[A-Za-z0-9_.:|-]{8,40}", name in ".{0,12}", arguments in ".{0,40}", cut in 0..200usize) {
+            let call = serde_json::json!({ "choices": [{ "delta": { "tool_calls": [{ "index": 0, "id": id, "function": { "name": name, "arguments": arguments } }] } }] });
+            let line = format!("data: {call}\n\n");
+            let (before, after) = line.as_bytes().split_at(cut.min(line.len()));
+            let mut answer = Answer::new(Dialect::OpenaiCompletions, minted);
+            let out = [answer.feed(before).unwrap(), answer.feed(after).unwrap(), answer.rest()].concat();
+            let out: serde_json::Value = serde_json::from_slice(out.trim_ascii().strip_prefix(b"data: ").unwrap()).unwrap();
+            let said = &out["choices"][0]["delta"]["tool_calls"][0];
+            prop_assert_eq!(&said["id"], &serde_json::json!(minted()));
+            prop_assert_eq!(&said["function"]["name"], &serde_json::json!(name));
+        }
     }
 
     #[test]

@@ -189,6 +189,7 @@ fn text(content: &Content) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn parse(dialect: Dialect, request: Value) -> Option<Model> {
@@ -218,6 +219,26 @@ mod tests {
             ] },
         ] });
         assert_eq!(parse(Dialect::AnthropicMessages, anthropic).unwrap().results, [result("t1", "one"), result("t2", "two"), result("", "")]);
+    }
+
+    proptest! {
+        /// Every result that a request holds is found, however it is written, and nothing makes the reader stumble.
+        #[test]
+        fn no_result_hides(ids in prop::collection::vec(".{0,20}", 0..6), text in ".{0,40}", noise in ".{0,20}", blocks in any::<bool>()) {
+            let content = if blocks { json!([{ "type": noise, "text": text }]) } else { json!(text) };
+            let messages: Vec<Value> = ids.iter().map(|id| json!({ "role": "tool", "tool_call_id": id, "content": content, noise.clone(): [noise] })).collect();
+            let found = parse(Dialect::OpenaiCompletions, json!({ "model": "m", "messages": messages }));
+            let found: Option<Vec<String>> = found.map(|model| model.results.into_iter().map(|result| result.call_id).collect());
+            // Noise may be the name of a field that we read; then the request is refused as a whole.
+            prop_assert!(found.is_none() || found == Some(ids));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Model::parse(Dialect::OpenaiCompletions, &bytes);
+            let _ = Model::parse(Dialect::AnthropicMessages, &bytes);
+            let _ = Traceparent::parse(&String::from_utf8_lossy(&bytes));
+        }
     }
 
     #[test]
