@@ -62,6 +62,12 @@ impl Settings {
     fn of(values: &Values) -> anyhow::Result<Settings> {
         let address = |name: &str| values.parsed(name).with_context(|| format!("`{name}` is no address"));
         let providers = providers(values)?;
+        let urls = providers.iter().map(|provider| (format!("provider.{}.url", provider.name), provider.url.as_str()));
+        for (name, url) in urls.chain([("hub.url".to_owned(), values.text("hub.url"))]) {
+            if !is_private(url) {
+                bail!("`{name}` must be https: a key would travel in the clear. Plain http is only for this machine");
+            }
+        }
         let model = values.text("model").to_owned();
         let known = model
             .split_once('/')
@@ -100,6 +106,14 @@ impl Settings {
     }
 }
 
+/// Encrypted, or not leaving this machine.
+fn is_private(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return true };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 fn mode(values: &Values) -> anyhow::Result<Mode> {
     Ok(match values.text("gateway.mode") {
         "child" => {
@@ -134,4 +148,19 @@ fn providers(values: &Values) -> anyhow::Result<Vec<Provider>> {
 #[expect(unsafe_code, reason = "the standard library does not tell the own uid; the call cannot fail")]
 pub fn own_uid() -> u32 {
     unsafe { libc::getuid() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_only() {
+        for url in ["https://hub.example.org", "http://127.0.0.1:8400", "http://localhost", "http://[::1]:8400/v1"] {
+            assert!(is_private(url), "{url}");
+        }
+        for url in ["http://hub.example.org", "http://10.0.0.1:8400", "http://127.0.0.1.example.org", "http://localhost.example.org:80/v1", "http://"] {
+            assert!(!is_private(url), "{url}");
+        }
+    }
 }

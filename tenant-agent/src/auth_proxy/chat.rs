@@ -108,23 +108,26 @@ impl Chat {
         let lasts_ms = (self.session.expires_ms - proxy.clock.wall_ms()).max(0) as u64;
         let expiry = proxy.clock.sleep(lasts_ms);
         let ping = proxy.clock.sleep(PING_EACH_MS);
-        tokio::pin!(expiry, ping);
+        // When to try to reach OpenClaw; looked at only while it serves and we have no connection.
+        let connect = proxy.clock.sleep(0);
+        tokio::pin!(expiry, ping, connect);
         let Ok(hello) = self.hello().await else { return };
         gateway.mark_unchanged();
         if send(&mut out, event("hello", &hello)).await.is_err() {
             return;
         }
         let code = loop {
-            if upstream.is_none()
-                && gateway.borrow().state != GatewayState::Absent
-                && matches!(gateway.borrow().state, GatewayState::Ready | GatewayState::Ungated)
-            {
-                upstream = proxy.gateway.browser().await.ok().map(|(caller, events)| Upstream { caller, events });
-            }
+            let serves = matches!(gateway.borrow().state, GatewayState::Ready | GatewayState::Ungated);
             let text = tokio::select! {
                 biased;
                 () = proxy.stop.stopped() => break None,
                 () = &mut expiry => break Some(CLOSE_SESSION_ENDED),
+                // Before the browser's next frame, which may be meant for OpenClaw.
+                () = &mut connect, if serves && upstream.is_none() => {
+                    upstream = proxy.gateway.browser().await.ok().map(|(caller, events)| Upstream { caller, events });
+                    connect.set(proxy.clock.sleep(RETRY_MS));
+                    continue;
+                }
                 hash = ended.recv() => match hash {
                     Ok(hash) if hash != self.session.token_hash => continue,
                     Err(broadcast::error::RecvError::Closed) => break None,
@@ -159,8 +162,7 @@ impl Chat {
                     },
                     None => {
                         upstream = None;
-                        // Made anew when the gateway says that it is ready; until then there is nothing to hurry for.
-                        proxy.clock.sleep(RETRY_MS).await;
+                        connect.set(proxy.clock.sleep(RETRY_MS));
                         continue;
                     }
                 },
@@ -172,6 +174,7 @@ impl Chat {
                     if !matches!(now.state, GatewayState::Ready | GatewayState::Ungated) {
                         upstream = None;
                     }
+                    connect.set(proxy.clock.sleep(0));
                     event("gateway", &json!(now))
                 }
                 changed = approvals.recv() => match changed {
