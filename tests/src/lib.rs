@@ -7,11 +7,13 @@
 mod browser;
 mod gateway;
 mod http;
+mod machines;
 mod processes;
 mod world;
 
 pub use browser::Browser;
 pub use gateway::{FakeGateway, Keys, Manners};
 pub use http::{Answer, post_json, request, request_unix, send_raw};
+pub use machines::Machines;
 pub use processes::Processes;
 pub use world::{Tenant, World, free_port, soon};

@@ -18,7 +18,8 @@ pub struct Processes {
 impl Processes {
     pub fn find() -> Processes {
         let this = std::env::current_exe().expect("a test knows itself");
-        let folder = this.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps").to_owned();
+        // Tests lie in target/<profile>/deps, load drivers beside the binaries.
+        let folder = this.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("it lies in a folder").to_owned();
         for name in ["hub", "tenant-agent"] {
             assert!(folder.join(name).is_file(), "`{}` is missing: run cargo build --workspace --bins first", folder.join(name).display());
         }

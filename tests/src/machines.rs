@@ -1,0 +1,141 @@
+//! A hub and an agent as processes of their own, to be killed, with a fake gateway and the scripted model in this one.
+
+use crate::browser::Browser;
+use crate::gateway::{FakeGateway, Keys};
+use crate::http::{post_json, request};
+use crate::processes::Processes;
+use crate::world::{free_port, soon};
+use hub::demo::model::ScriptedModel;
+use serde_json::{Value, json};
+use service::{SecretString, Stop};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::process::Child;
+
+pub struct Machines {
+    folder: PathBuf,
+    binaries: Processes,
+    operator: u16,
+    origin: String,
+    hub: Child,
+    agent: Child,
+    pub gateway: FakeGateway,
+    pub model: ScriptedModel,
+    stop: Stop,
+}
+
+impl Machines {
+    pub async fn start() -> Machines {
+        let folder = std::env::temp_dir().join(format!("gatehouse-kill-{}", &service::random::token()[..12]));
+        let binaries = Processes::find();
+        let stop = Stop::default();
+        let gateway = FakeGateway::start(Keys::draw(), stop.clone()).await;
+        let key = service::random::token();
+        let model = ScriptedModel::start("127.0.0.1:0".parse().unwrap(), SecretString::new(key.clone()), 0, stop.clone()).unwrap();
+        let (public, operator, tenant, egress) = (free_port(), free_port(), free_port(), free_port());
+        let origin = format!("http://alice.localhost:{tenant}");
+        for name in ["hub", "agent"] {
+            service::config::private_folder(&folder.join(name)).unwrap();
+        }
+        service::config::write_private(&folder.join("gateway.env"), gateway.keys().environment().as_bytes()).unwrap();
+        let state = |name: &str| folder.join(name).display().to_string();
+        std::fs::write(
+            folder.join("hub.toml"),
+            format!("state_folder = \"{}\"\norigin = \"http://hub.localhost:{operator}\"\n[listen]\npublic = \"127.0.0.1:{public}\"\noperator = \"127.0.0.1:{operator}\"\n", state("hub")),
+        )
+        .unwrap();
+        std::fs::write(
+            folder.join("agent.toml"),
+            format!(
+                "state_folder = \"{}\"\norigin = \"{origin}\"\nmodel = \"scripted/scripted-1\"\n[listen]\ntenant = \"127.0.0.1:{tenant}\"\negress = \"127.0.0.1:{egress}\"\n\
+                 [hub]\nurl = \"http://127.0.0.1:{public}\"\n[gateway]\nmode = \"attach\"\naddress = \"{}\"\nenvironment = \"{}\"\n\
+                 [provider.scripted]\ndialect = \"openai-completions\"\nurl = \"http://{}/v1\"\nmodels = [\"scripted-1\"]\n",
+                state("agent"),
+                gateway.address(),
+                folder.join("gateway.env").display(),
+                model.addr(),
+            ),
+        )
+        .unwrap();
+        let hub = binaries.spawn("hub", &folder.join("hub.toml"), &["serve"]);
+        binaries.listening(operator).await;
+        let added = binaries.facts("hub", &folder.join("hub.toml"), &["tenant", "add", "alice", "--url", &origin], "").await;
+        let token = added["token"].as_str().expect("a token").to_owned();
+        assert_eq!(binaries.facts("tenant-agent", &folder.join("agent.toml"), &["enrol"], &token).await["ok"], true);
+        let agent = binaries.spawn("tenant-agent", &folder.join("agent.toml"), &["run"]);
+        binaries.listening(tenant).await;
+        let machines = Machines { folder, binaries, operator, origin, hub, agent, gateway, model, stop };
+        machines.gateway.meet(
+            format!("127.0.0.1:{egress}").parse().unwrap(),
+            machines.folder.join("agent/run/plugin.sock"),
+            machines.folder.join("agent/openclaw/workspace"),
+        );
+        assert_eq!(machines.agent_says(&["vault", "set", "provider.scripted"], &key).await["ok"], true);
+        machines.ready().await;
+        machines
+    }
+
+    pub async fn agent_says(&self, arguments: &[&str], input: &str) -> Value {
+        self.binaries.facts("tenant-agent", &self.folder.join("agent.toml"), arguments, input).await
+    }
+
+    pub async fn ready(&self) {
+        soon(async {
+            while self.agent_says(&["status"], "").await["gateway"]["state"] != "ready" {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
+
+    pub async fn owner(&self) -> Browser {
+        let link = self.agent_says(&["owner-link"], "").await;
+        let token = link["link"].as_str().and_then(|link| link.split_once('#')).expect("a link").1.to_owned();
+        let mut browser = self.browser();
+        let answer = browser.enter("/auth/first", json!({ "token": token, "name": "Owner", "password": "correct horse battery", "lang": "en" })).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        browser
+    }
+
+    pub fn browser(&self) -> Browser {
+        let port = self.origin.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+        Browser::new(([127, 0, 0, 1], port).into(), &self.origin)
+    }
+
+    pub async fn kill_agent(&mut self) {
+        self.agent.kill().await.unwrap();
+        self.agent = self.binaries.spawn("tenant-agent", &self.folder.join("agent.toml"), &["run"]);
+        self.binaries.listening(self.origin.rsplit(':').next().unwrap().parse().unwrap()).await;
+        self.ready().await;
+    }
+
+    /// Ends the hub in the middle of whatever it does.
+    pub async fn kill_hub(&mut self) {
+        self.hub.kill().await.unwrap();
+    }
+
+    pub async fn start_hub(&mut self) {
+        self.hub = self.binaries.spawn("hub", &self.folder.join("hub.toml"), &["serve"]);
+        self.binaries.listening(self.operator).await;
+    }
+
+    /// The fleet as an operator sees it.
+    pub async fn fleet(&self) -> Value {
+        let password = self.binaries.facts("hub", &self.folder.join("hub.toml"), &["operator-password"], "").await;
+        let (address, host) = (([127, 0, 0, 1], self.operator).into(), format!("hub.localhost:{}", self.operator));
+        let origin = format!("http://{host}");
+        let login = post_json(address, "/auth/login", &[("host", &host), ("origin", &origin)], &json!({ "password": password["password"] })).await;
+        assert_eq!(login.status, 200, "{}", login.text());
+        let cookie = login.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+        let again = post_json(address, "/auth/login", &[("host", &host), ("origin", &origin)], &json!({ "password": password["password"] })).await;
+        assert_eq!(again.code(), "login_wrong", "the password works once");
+        request(address, "GET", "/api/fleet", &[("host", &host), ("cookie", &cookie)], b"").await.json()
+    }
+
+    pub async fn end(mut self) {
+        self.stop.now();
+        self.agent.kill().await.unwrap();
+        self.hub.kill().await.unwrap();
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
