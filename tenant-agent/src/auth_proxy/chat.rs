@@ -108,9 +108,10 @@ impl Chat {
         let lasts_ms = (self.session.expires_ms - proxy.clock.wall_ms()).max(0) as u64;
         let expiry = proxy.clock.sleep(lasts_ms);
         let ping = proxy.clock.sleep(PING_EACH_MS);
-        // When to try to reach OpenClaw; looked at only while it serves and we have no connection.
-        let connect = proxy.clock.sleep(0);
-        tokio::pin!(expiry, ping, connect);
+        // OpenClaw is tried at once, and again a while after it could not be reached.
+        let mut try_now = true;
+        let rest = proxy.clock.sleep(0);
+        tokio::pin!(expiry, ping, rest);
         let Ok(hello) = self.hello().await else { return };
         gateway.mark_unchanged();
         if send(&mut out, event("hello", &hello)).await.is_err() {
@@ -118,16 +119,14 @@ impl Chat {
         }
         let code = loop {
             let serves = matches!(gateway.borrow().state, GatewayState::Ready | GatewayState::Ungated);
+            if serves && upstream.is_none() && std::mem::take(&mut try_now) {
+                upstream = proxy.gateway.browser().await.ok().map(|(caller, events)| Upstream { caller, events });
+                rest.set(proxy.clock.sleep(RETRY_MS));
+            }
             let text = tokio::select! {
                 biased;
                 () = proxy.stop.stopped() => break None,
                 () = &mut expiry => break Some(CLOSE_SESSION_ENDED),
-                // Before the browser's next frame, which may be meant for OpenClaw.
-                () = &mut connect, if serves && upstream.is_none() => {
-                    upstream = proxy.gateway.browser().await.ok().map(|(caller, events)| Upstream { caller, events });
-                    connect.set(proxy.clock.sleep(RETRY_MS));
-                    continue;
-                }
                 hash = ended.recv() => match hash {
                     Ok(hash) if hash != self.session.token_hash => continue,
                     Err(broadcast::error::RecvError::Closed) => break None,
@@ -162,7 +161,7 @@ impl Chat {
                     },
                     None => {
                         upstream = None;
-                        connect.set(proxy.clock.sleep(RETRY_MS));
+                        rest.set(proxy.clock.sleep(RETRY_MS));
                         continue;
                     }
                 },
@@ -174,7 +173,7 @@ impl Chat {
                     if !matches!(now.state, GatewayState::Ready | GatewayState::Ungated) {
                         upstream = None;
                     }
-                    connect.set(proxy.clock.sleep(0));
+                    try_now = true;
                     event("gateway", &json!(now))
                 }
                 changed = approvals.recv() => match changed {
@@ -190,6 +189,10 @@ impl Chat {
                     (Ok(()), Ok(today)) => event("usage", &json!(today)),
                     _ => break None,
                 },
+                () = &mut rest, if upstream.is_none() && !try_now => {
+                    try_now = true;
+                    continue;
+                }
                 () = &mut ping => {
                     ping.set(proxy.clock.sleep(PING_EACH_MS));
                     if send_message(&mut out, Message::Ping(Default::default())).await.is_err() {
