@@ -14,7 +14,7 @@ use service::{Clock, Stop, log};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use wire::fleet::TenantView;
+use wire::fleet::{TenantState, TenantView};
 
 /// The central service: tenants report here, operators see all of them.
 #[derive(Parser)]
@@ -25,9 +25,9 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The demo says its progress in its own words; its log speaks up only when something is odd.
+    /// The demo says its progress in its own words, an agent's ups and downs too; its log speaks up only when something is odd.
     pub fn log_level(&self) -> &'static str {
-        if matches!(self.command, Command::Demo(_)) { "warn" } else { "info" }
+        if matches!(self.command, Command::Demo(_)) { "warn,hub::providers::local=error" } else { "info" }
     }
 }
 
@@ -45,6 +45,7 @@ enum Command {
     /// Print the tenants as they last reported. Who is online only the dashboard of a running hub knows.
     Fleet(Place),
     /// Run a hub and one customer's assistant on this machine, ready to click.
+    #[command(override_usage = "cargo demo [OPTIONS]")]
     Demo(demo::Flags),
 }
 
@@ -158,10 +159,15 @@ async fn tenant_add(name: &str, url: &str, place: Place) -> Result<(), Trouble> 
 async fn fleet(place: Place) -> Result<(), Trouble> {
     let store = open(&place)?;
     let now_ms = Clock::system().wall_ms();
-    let tenants = store.view(now_ms).await.context("reading the fleet")?;
+    let mut tenants = Vec::new();
+    for tenant in store.view(now_ms).await.context("reading the fleet")? {
+        let is_enrolled = store.enrolled(tenant.id).await.context("reading the fleet")?;
+        tenants.push((state(&tenant, is_enrolled), tenant));
+    }
     let as_json = || {
-        let without_presence = |tenant: &TenantView| {
+        let without_presence = |(state, tenant): &(String, TenantView)| {
             let mut value = json!(tenant);
+            value["state"] = json!(state);
             value.as_object_mut().map(|fields| fields.remove("presence"));
             value
         };
@@ -169,6 +175,11 @@ async fn fleet(place: Place) -> Result<(), Trouble> {
     };
     say(&place, as_json, || table(&tenants, now_ms));
     Ok(())
+}
+
+/// A tenant elsewhere has no steps that could be open, so the store calls it ready from the start.
+fn state(tenant: &TenantView, is_enrolled: bool) -> String {
+    if tenant.state == TenantState::Ready && !is_enrolled { "not_enrolled".to_owned() } else { word(tenant.state) }
 }
 
 /// The configuration, or the exit code that tells a supervisor not to try again.
@@ -189,12 +200,12 @@ fn say(place: &Place, facts: impl FnOnce() -> serde_json::Value, text: impl FnOn
     println!("{}", if place.json { facts().to_string() } else { text() });
 }
 
-fn table(tenants: &[TenantView], now_ms: i64) -> String {
+fn table(tenants: &[(String, TenantView)], now_ms: i64) -> String {
     let mut text = format!("{:<24} {:<14} {:<10} {:>9} {:>7} {:>10}  {}", "TENANT", "STATE", "GATEWAY", "LAST SEEN", "CALLS", "TOKENS", "ADDRESS");
-    for tenant in tenants {
+    for (state, tenant) in tenants {
         let usage = &tenant.usage_today;
         let seen = tenant.last_seen_ms.map_or("never".to_owned(), |seen_ms| ago(now_ms - seen_ms));
-        let (state, gateway) = (word(tenant.state), word(tenant.gateway.state));
+        let (state, gateway) = (state.replace('_', " "), word(tenant.gateway.state));
         // A string takes every write.
         let _ = write!(
             text,
@@ -241,6 +252,28 @@ mod tests {
         for line in ["hub", "hub tenant add alice", "hub serve --port 1", "hub demo --port 70000", "hub demo --provider other"] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn the_demos_usage_names_what_people_type() {
+        for line in ["hub demo --help", "hub demo --bogus", "hub demo --port x"] {
+            let said = Cli::try_parse_from(line.split(' ')).err().unwrap().to_string();
+            assert!(!said.contains("--openclaw <FILE>") && !said.contains("hub demo"), "{line}: {said}");
+            assert_eq!(said.contains("cargo demo [OPTIONS]"), line != "hub demo --port x", "{line}: {said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_never_enrolled_is_not_called_ready() {
+        let folder = std::env::temp_dir().join(format!("gatehouse-fleet-{}", service::random::token()));
+        let store = Store::open(&folder).unwrap();
+        create_tenant(&store, "alice", "https://a.example", &Clock::system()).await.unwrap();
+        let tenant = store.view(0).await.unwrap().remove(0);
+        assert!(!store.enrolled(tenant.id).await.unwrap());
+        assert_eq!((state(&tenant, false), state(&tenant, true)), ("not_enrolled".to_owned(), "ready".to_owned()));
+        let table = table(&[(state(&tenant, false), tenant)], 0);
+        assert!(table.contains("not enrolled") && !table.contains("ready"), "{table}");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub mod call;
 pub mod class;
 pub mod classify;
 pub mod gate;
-mod path;
+pub mod path;
 pub mod rules;
 
 pub use approval::{Digest, canonical_json, digest};

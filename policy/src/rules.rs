@@ -36,6 +36,9 @@ pub(crate) struct Tool {
     /// Arguments that only change how the call looks or how long it is waited for; they are not part of its digest.
     #[serde(default)]
     pub presentation: Vec<String>,
+    /// The tool takes a path as it is written. Others look for a file of a similar name when there is none of this one.
+    #[serde(default)]
+    pub literal: bool,
     /// Every other argument that the tool is known to take. A call with one that is not named is unreadable.
     #[serde(default)]
     pub arguments: Vec<String>,
@@ -140,6 +143,11 @@ impl Rules {
         self.tools.get(tool).map_or(&[], |tool| &tool.paths)
     }
 
+    /// Whether `tool` opens exactly the file that is named, even when there is none.
+    pub fn takes_paths_literally(&self, tool: &str) -> bool {
+        self.tools.get(tool).is_some_and(|tool| tool.literal)
+    }
+
     /// The arguments of `tool` that are no part of the digest.
     pub fn presentation(&self, tool: &str) -> &[String] {
         self.tools.get(tool).map_or(&[], |tool| &tool.presentation)
@@ -198,6 +206,10 @@ mod tests {
             ("read", json!({"path": "/w/sub/../notes.md"}), Green, false, false, "file.read"),
             ("read", json!({"path": "/w-other/notes.md"}), Red, false, false, "file.read.outside"),
             ("read", json!({"path": "~/notes.md"}), Red, false, true, "unknown.path"),
+            ("read", json!({"path": "file:///etc/passwd"}), Red, false, true, "unknown.path"),
+            ("write", json!({"path": "@AGENTS.md", "content": "x"}), Red, false, true, "unknown.path"),
+            ("write", json!({"path": "IDENTITY.md", "content": "x"}), Red, false, false, "file.write.control"),
+            ("sessions_spawn", json!({"task": "x", "runtime": "acp"}), Red, false, true, "session.spawn.other"),
             ("read", json!({"path": ["notes.md"]}), Red, false, true, "unknown.path"),
             ("read", json!({"path": "notes.md", "as": "root"}), Red, false, true, "unknown.argument"),
             ("read", json!("notes.md"), Red, false, true, "unknown.arguments"),

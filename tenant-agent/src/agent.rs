@@ -5,8 +5,8 @@ use crate::auth_proxy::{self, AuthProxy};
 use crate::bundle::Bundle;
 use crate::console;
 use crate::egress_proxy::{self, EgressProxy};
-use crate::gateway::Gateway;
 use crate::gateway::openclaw::{self, Home, Plan};
+use crate::gateway::{CallError, Gateway};
 use crate::hub_link::HubLink;
 use crate::hub_link::enrol;
 use crate::identity::{self, HostKey, Identity};
@@ -219,8 +219,9 @@ async fn round(parts: &Parts) -> service::store::Result<()> {
     }
     for approval in parts.approvals.to_nudge().await? {
         let message = format!("A person approved the call that was waiting ({}). Propose exactly the same call again now.", approval.id);
-        match parts.gateway.tell(&approval.session, &message, &format!("nudge-{}", approval.id)).await {
-            Ok(()) => parts.approvals.nudged(approval.id).await?,
+        match parts.gateway.tell(&approval.session, &message, &format!("nudge-{}-{}", approval.id, parts.clock.wall_ms())).await {
+            // Told once more later if nothing comes of it.
+            Ok(()) | Err(CallError::Refused { .. }) => parts.approvals.nudged(approval.id).await?,
             Err(error) => tracing::warn!(%error, approval.id = %approval.id, "a session could not be told of its grant; it is tried again"),
         }
     }

@@ -12,7 +12,7 @@ use service::{Clock, Refusal, Store, Tx, random};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::broadcast;
-use wire::approval::{Approval, ApprovalState, Decision, Detail, OpenApproval};
+use wire::approval::{Approval, ApprovalState, Decision, Detail, OpenApproval, Outcome};
 use wire::{ApprovalId, AssistantId, PersonId};
 
 #[derive(Clone)]
@@ -20,8 +20,8 @@ pub struct Approvals {
     store: Store,
     clock: Clock,
     changes: broadcast::Sender<Approval>,
-    /// How many held calls wait for each question.
-    held: Arc<Mutex<HashMap<ApprovalId, usize>>>,
+    /// The calls that are held now: for each question its session and how many wait.
+    held: Arc<Mutex<HashMap<ApprovalId, (String, usize)>>>,
 }
 
 /// How long a question stands, and a grant after it.
@@ -44,6 +44,8 @@ pub const NEEDS_SIGNATURE: Refusal = Refusal::new(StatusCode::FORBIDDEN, "approv
 pub struct Question {
     pub assistant: AssistantId,
     pub session: String,
+    /// As OpenClaw's events name it.
+    pub call_id: String,
     pub tool: String,
     pub finding: Finding,
     pub details: Vec<Detail>,
@@ -67,8 +69,14 @@ pub fn ask(tx: &Tx, question: &Question, id: ApprovalId, now_ms: i64) -> rusqlit
     let sql = format!("SELECT {COLUMNS} FROM approval WHERE assistant = ?1 AND session = ?2 AND digest = ?3 AND state IN ('pending', 'approved')");
     let key = params![question.assistant.to_string(), question.session, question.digest.to_string()];
     match tx.query_row(&sql, key, approval_of).optional()? {
-        Some(found) if found.state == ApprovalState::Approved => use_up(tx, found.id).map(|approval| approval.map_or(Asked::TooMany, Asked::Granted)),
-        Some(approval) => Ok(Asked::Waiting { approval, fresh: false }),
+        Some(found) if found.state == ApprovalState::Approved => {
+            use_up(tx, found.id, &question.call_id).map(|approval| approval.map_or(Asked::TooMany, Asked::Granted))
+        }
+        Some(found) => {
+            let sql = format!("UPDATE approval SET call_id = ?2 WHERE id = ?1 RETURNING {COLUMNS}");
+            let approval = tx.query_row(&sql, params![found.id.to_string(), question.call_id], approval_of)?;
+            Ok(Asked::Waiting { approval, fresh: false })
+        }
         None => {
             let open: i64 = tx.query_row("SELECT count(*) FROM approval WHERE state = 'pending'", [], |row| row.get(0))?;
             if open >= OPEN_MAX {
@@ -80,15 +88,21 @@ pub fn ask(tx: &Tx, question: &Question, id: ApprovalId, now_ms: i64) -> rusqlit
 }
 
 /// Uses a grant up. `None` when it is not one any more.
-pub fn use_up(tx: &Tx, id: ApprovalId) -> rusqlite::Result<Option<Approval>> {
-    let sql = format!("UPDATE approval SET state = 'used' WHERE id = ?1 AND state = 'approved' RETURNING {COLUMNS}");
-    tx.query_row(&sql, [id.to_string()], approval_of).optional()
+pub fn use_up(tx: &Tx, id: ApprovalId, call_id: &str) -> rusqlite::Result<Option<Approval>> {
+    let sql = format!("UPDATE approval SET state = 'used', call_id = ?2 WHERE id = ?1 AND state = 'approved' RETURNING {COLUMNS}");
+    tx.query_row(&sql, params![id.to_string(), call_id], approval_of).optional()
+}
+
+/// The granted call came back.
+pub fn note_outcome(tx: &Tx, session: &str, call_id: &str, outcome: Outcome) -> rusqlite::Result<Option<Approval>> {
+    let sql = format!("UPDATE approval SET outcome = ?3 WHERE session = ?1 AND call_id = ?2 AND state = 'used' AND outcome IS NULL RETURNING {COLUMNS}");
+    tx.prepare_cached(&sql)?.query_row(params![session, call_id, named(outcome)], approval_of).optional()
 }
 
 /// A call that waits for an answer; gone when dropped.
 pub struct Held {
     id: ApprovalId,
-    held: Arc<Mutex<HashMap<ApprovalId, usize>>>,
+    held: Arc<Mutex<HashMap<ApprovalId, (String, usize)>>>,
     changes: broadcast::Receiver<Approval>,
 }
 
@@ -108,7 +122,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let mut held = self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(count) = held.get_mut(&self.id) {
+        if let Some((_, count)) = held.get_mut(&self.id) {
             *count -= 1;
             if *count == 0 {
                 held.remove(&self.id);
@@ -123,10 +137,16 @@ impl Approvals {
     }
 
     /// Registers a waiting call. Called before the question is looked at, so that no answer falls between.
-    pub fn hold(&self, id: ApprovalId) -> Held {
+    pub fn hold(&self, approval: &Approval) -> Held {
         let changes = self.changes.subscribe();
-        *self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(id).or_default() += 1;
-        Held { id, held: self.held.clone(), changes }
+        let mut held = self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        held.entry(approval.id).or_insert_with(|| (approval.session.clone(), 0)).1 += 1;
+        Held { id: approval.id, held: self.held.clone(), changes }
+    }
+
+    /// Whether a call of this session is held. OpenClaw drops such a call when anybody speaks to the session.
+    pub fn holds(&self, session: &str) -> bool {
+        self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).values().any(|(held, _)| held == session)
     }
 
     pub fn is_held(&self, id: ApprovalId) -> bool {
@@ -201,18 +221,28 @@ impl Approvals {
         Ok(())
     }
 
-    /// Grants whose call nobody is holding and whose session has not been told yet.
+    /// Grants whose call nobody is holding and whose session is due to be told, again if it did nothing with it.
     pub async fn to_nudge(&self) -> service::store::Result<Vec<Approval>> {
-        let sql = format!("SELECT {COLUMNS} FROM approval WHERE state = 'approved' AND nudged_ms IS NULL ORDER BY decided_ms LIMIT 16");
-        let found: Vec<Approval> = self.store.read(move |c| c.prepare(&sql)?.query_map([], approval_of)?.collect()).await?;
-        Ok(found.into_iter().filter(|approval| !self.is_held(approval.id)).collect())
+        let now_ms = self.clock.wall_ms();
+        let sql = format!(
+            "SELECT {COLUMNS} FROM approval WHERE state = 'approved' AND nudges < ?1 AND nudged_ms + nudges * nudges * ?2 <= ?3 ORDER BY nudged_ms, decided_ms LIMIT ?4"
+        );
+        let found: Vec<Approval> =
+            self.store.read(move |c| c.prepare(&sql)?.query_map(params![NUDGES_MAX, NUDGE_EACH_MS, now_ms, NUDGES_AT_ONCE], approval_of)?.collect()).await?;
+        Ok(found.into_iter().filter(|approval| !self.is_held(approval.id) && !self.holds(&approval.session)).collect())
     }
 
     pub async fn nudged(&self, id: ApprovalId) -> service::store::Result<()> {
         let now_ms = self.clock.wall_ms();
-        self.store.write(move |tx| Ok(tx.execute("UPDATE approval SET nudged_ms = ?2 WHERE id = ?1", params![id.to_string(), now_ms]).map(|_| ())?)).await
+        let sql = "UPDATE approval SET nudges = nudges + 1, nudged_ms = ?2 WHERE id = ?1";
+        self.store.write(move |tx| Ok(tx.execute(sql, params![id.to_string(), now_ms]).map(|_| ())?)).await
     }
 }
+
+/// A session that was told of a grant and did not use it is told again after one, four, nine … of these, and then no more.
+const NUDGE_EACH_MS: i64 = 60_000;
+const NUDGES_MAX: i64 = 5;
+const NUDGES_AT_ONCE: i64 = 16;
 
 /// What an answer to `found` makes of it. Pure, so that the whole table can be tested.
 fn answer(found: &Approval, digest: &str, decision: Decision) -> Result<ApprovalState, Refusal> {
@@ -232,14 +262,21 @@ fn answer(found: &Approval, digest: &str, decision: Decision) -> Result<Approval
     }
 }
 
-const COLUMNS: &str = "id, assistant, session, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, created_ms, expires_ms, state, decided_ms, decided_by";
+const COLUMNS: &str = "id, assistant, session, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, created_ms, expires_ms, state, decided_ms, decided_by, call_id, outcome";
+
+fn named(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ok => "ok",
+        Outcome::Failed => "failed",
+    }
+}
 
 fn insert(tx: &Tx, question: &Question, id: ApprovalId, now_ms: i64) -> rusqlite::Result<Approval> {
     let Question { finding, .. } = question;
     let details = serde_json::to_string(&question.details).unwrap_or_default();
     let sql = format!(
-        "INSERT INTO approval (id, assistant, session, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, created_ms, expires_ms, state)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 'pending') RETURNING {COLUMNS}"
+        "INSERT INTO approval (id, assistant, session, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, created_ms, expires_ms, state, call_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 'pending', ?15) RETURNING {COLUMNS}"
     );
     let row = params![
         id.to_string(),
@@ -256,6 +293,7 @@ fn insert(tx: &Tx, question: &Question, id: ApprovalId, now_ms: i64) -> rusqlite
         question.digest.to_string(),
         now_ms,
         now_ms + LIFE_MS,
+        question.call_id,
     ];
     tx.query_row(&sql, row, approval_of)
 }
@@ -267,11 +305,12 @@ fn expire(tx: &Tx, now_ms: i64) -> rusqlite::Result<Vec<Approval>> {
 
 fn approval_of(row: &Row<'_>) -> rusqlite::Result<Approval> {
     let (class, state, details): (String, String, String) = (row.get(4)?, row.get(14)?, row.get(10)?);
-    let decided_by: Option<String> = row.get(16)?;
+    let (decided_by, outcome): (Option<String>, Option<String>) = (row.get(16)?, row.get(18)?);
     Ok(Approval {
         id: parsed(row, 0)?,
         assistant: parsed(row, 1)?,
         session: row.get(2)?,
+        call_id: row.get(17)?,
         tool: row.get(3)?,
         // A class that cannot be read is the worst one.
         class: Class::parse(&class).unwrap_or(Class::CriticalRed),
@@ -286,6 +325,7 @@ fn approval_of(row: &Row<'_>) -> rusqlite::Result<Approval> {
         state: ApprovalState::parse(&state).unwrap_or(ApprovalState::Expired),
         decided_ms: row.get(15)?,
         decided_by: decided_by.and_then(|id| id.parse().ok()),
+        outcome: outcome.map(|outcome| if outcome == "ok" { Outcome::Ok } else { Outcome::Failed }),
     })
 }
 
@@ -302,6 +342,7 @@ mod tests {
         Question {
             assistant: AssistantId::new(1),
             session: "agent:main:main".into(),
+            call_id: "call_1".into(),
             tool: "exec".into(),
             finding,
             details: vec![],

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
@@ -41,16 +42,21 @@ pub enum Verb {
     },
 }
 
+/// A person and a provisioning step or two.
+const CALLERS_MAX: usize = 4;
 const LINE_BYTES_MAX: u64 = 128 * 1024;
 const WAIT: Duration = Duration::from_secs(15);
 
 pub(crate) async fn serve(listener: UnixListener, parts: Arc<Parts>, stop: Stop) {
+    let callers = Arc::new(Semaphore::new(CALLERS_MAX));
     while let Some(Ok((stream, _))) = stop.or(listener.accept()).await {
-        let parts = parts.clone();
-        // One at a time: a person or a provisioning step is at the other end.
-        if tokio::time::timeout(WAIT, answer(stream, &parts)).await.is_err() {
-            tracing::warn!("a console caller was too slow");
-        }
+        let (parts, callers) = (parts.clone(), callers.clone());
+        tokio::spawn(async move {
+            let Ok(_place) = callers.acquire().await else { return };
+            if tokio::time::timeout(WAIT, answer(stream, &parts)).await.is_err() {
+                tracing::warn!("a console caller was too slow");
+            }
+        });
     }
 }
 

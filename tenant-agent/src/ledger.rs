@@ -64,7 +64,21 @@ pub struct Entry {
 pub struct Earlier {
     pub digest: String,
     pub runs: bool,
+    /// It ran and came back: the verdict was for that time.
+    pub ended: bool,
     pub reason: Option<String>,
+}
+
+/// What is known of a result that goes to a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It went out before: history, which was looked at when it was new, and which OpenClaw may have shortened since.
+    Seen,
+    /// The call ran, with a verdict.
+    Ran,
+    /// The call was refused, in these words.
+    Refused(String),
+    Nothing,
 }
 
 /// Why a proposed call could not run at all. OpenClaw turns such calls down by itself and asks nobody.
@@ -89,6 +103,8 @@ impl Fault {
 pub struct FaultyCall {
     pub call_id: String,
     pub tool: String,
+    /// As the model wrote them.
+    pub arguments: String,
     pub fault: Fault,
 }
 
@@ -130,7 +146,7 @@ pub fn note(tx: &Tx, entry: &Entry, now_ms: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO call (session, call_id, tool, digest, class, verdict, reason, approval_id, decided_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          -- A call that waits is written down as refused; a grant lifts that, for the same call.
          ON CONFLICT (session, call_id) DO UPDATE SET verdict = excluded.verdict, reason = excluded.reason, approval_id = excluded.approval_id
-         WHERE excluded.verdict = 'granted' AND call.verdict = 'refused' AND call.digest = excluded.digest";
+         WHERE excluded.verdict IN ('granted', 'refused') AND call.verdict = 'refused' AND call.digest = excluded.digest AND call.seen_ms IS NULL";
     let approval = entry.approval.map(|id| id.to_string());
     let row =
         params![entry.session, entry.call_id, entry.tool, entry.digest.to_string(), entry.class.name(), entry.verdict.name(), entry.reason, approval, now_ms];
@@ -138,11 +154,18 @@ pub fn note(tx: &Tx, entry: &Entry, now_ms: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// The call came back: its verdict is spent.
+pub fn note_end(tx: &Tx, session: &str, call_id: &str, now_ms: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE call SET ended_ms = ?3 WHERE session = ?1 AND call_id = ?2 AND ended_ms IS NULL";
+    tx.prepare_cached(sql)?.execute(params![session, call_id, now_ms])?;
+    Ok(())
+}
+
 pub fn earlier(connection: &Connection, session: &str, call_id: &str) -> rusqlite::Result<Option<Earlier>> {
-    let sql = "SELECT digest, verdict, reason FROM call WHERE session = ?1 AND call_id = ?2";
+    let sql = "SELECT digest, verdict, reason, ended_ms IS NOT NULL FROM call WHERE session = ?1 AND call_id = ?2";
     let row = connection.prepare_cached(sql)?.query_row([session, call_id], |row| {
         let verdict: String = row.get(1)?;
-        Ok(Earlier { digest: row.get(0)?, runs: verdict == "run" || verdict == "granted", reason: row.get(2)? })
+        Ok(Earlier { digest: row.get(0)?, runs: verdict == "run" || verdict == "granted", reason: row.get(2)?, ended: row.get(3)? })
     });
     row.optional()
 }
@@ -239,25 +262,44 @@ impl Ledger {
         self.announced.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    pub async fn ended(&self, session: String, call_id: String) -> service::store::Result<()> {
-        let now_ms = self.clock.wall_ms();
-        let sql = "UPDATE call SET ended_ms = ?3 WHERE session = ?1 AND call_id = ?2 AND ended_ms IS NULL";
-        self.store.write(move |tx| Ok(tx.prepare_cached(sql)?.execute(params![session, call_id, now_ms]).map(|_| ())?)).await
-    }
-
-    /// Those of `call_ids` that nothing is known of.
-    pub async fn unknown(&self, session: &str, call_ids: Vec<String>) -> service::store::Result<Vec<String>> {
+    /// What is known of each result, in the order asked.
+    pub async fn known(&self, session: &str, call_ids: Vec<String>) -> service::store::Result<Vec<(String, Known)>> {
         let session = session.to_owned();
         self.store
             .read(move |c| {
-                let mut known = c.prepare_cached("SELECT EXISTS (SELECT 1 FROM call WHERE session = ?1 AND call_id = ?2)")?;
-                let mut unknown = Vec::new();
+                let mut known = c.prepare_cached("SELECT seen_ms IS NOT NULL, verdict, reason FROM call WHERE session = ?1 AND call_id = ?2")?;
+                let mut found = Vec::with_capacity(call_ids.len());
                 for call_id in call_ids {
-                    if !known.query_row([&session, &call_id], |row| row.get::<_, bool>(0))? {
-                        unknown.push(call_id);
-                    }
+                    let row = known.query_row([&session, &call_id], |row| {
+                        let verdict: String = row.get(1)?;
+                        Ok(match verdict.as_str() {
+                            _ if row.get(0)? => Known::Seen,
+                            "refused" => Known::Refused(row.get::<_, Option<String>>(2)?.unwrap_or_default()),
+                            _ => Known::Ran,
+                        })
+                    });
+                    found.push((call_id, row.optional()?.unwrap_or(Known::Nothing)));
                 }
-                Ok(unknown)
+                Ok(found)
+            })
+            .await
+    }
+
+    /// These results have been looked at and go out now. Those without a verdict were explained, and stay so.
+    pub async fn note_seen(&self, session: &str, call_ids: Vec<String>) -> service::store::Result<()> {
+        if call_ids.is_empty() {
+            return Ok(());
+        }
+        let (session, now_ms) = (session.to_owned(), self.clock.wall_ms());
+        let sql = "INSERT INTO call (session, call_id, tool, digest, class, verdict, decided_ms, seen_ms) VALUES (?1, ?2, '', '', 'green', 'excused', ?3, ?3)
+             ON CONFLICT (session, call_id) DO UPDATE SET seen_ms = excluded.seen_ms WHERE seen_ms IS NULL";
+        self.store
+            .write(move |tx| {
+                let mut note = tx.prepare_cached(sql)?;
+                for call_id in call_ids.iter().filter(|call_id| !call_id.is_empty()) {
+                    note.execute(params![session, call_id, now_ms])?;
+                }
+                Ok(())
             })
             .await
     }
@@ -270,9 +312,10 @@ impl Ledger {
         let session = session.to_owned();
         self.store
             .write(move |tx| {
-                let mut insert = tx.prepare_cached("INSERT INTO faulty_call (session, call_id, tool, fault) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?;
+                let mut insert =
+                    tx.prepare_cached("INSERT INTO faulty_call (session, call_id, tool, arguments, fault) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")?;
                 for call in &calls {
-                    insert.execute(params![session, canonical_call_id(&call.call_id), call.tool, call.fault.name()])?;
+                    insert.execute(params![session, canonical_call_id(&call.call_id), call.tool, call.arguments, call.fault.name()])?;
                 }
                 Ok(())
             })
@@ -281,12 +324,12 @@ impl Ledger {
 
     pub async fn faulty(&self, session: &str, call_id: &str) -> service::store::Result<Option<FaultyCall>> {
         let (session, call_id) = (session.to_owned(), call_id.to_owned());
-        let sql = "SELECT tool, fault FROM faulty_call WHERE session = ?1 AND call_id = ?2";
+        let sql = "SELECT tool, arguments, fault FROM faulty_call WHERE session = ?1 AND call_id = ?2";
         let found = self.store.read(move |c| {
-            let row = c.query_row(sql, [&session, &call_id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?))).optional()?;
-            Ok(row.map(|(tool, fault)| {
+            let row = c.query_row(sql, [&session, &call_id], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?))).optional()?;
+            Ok(row.map(|(tool, arguments, fault)| {
                 let fault = if fault == Fault::UnknownTool.name() { Fault::UnknownTool } else { Fault::ArgumentsInvalid };
-                FaultyCall { call_id, tool, fault }
+                FaultyCall { call_id, tool, arguments, fault }
             }))
         });
         found.await
@@ -322,8 +365,10 @@ impl Ledger {
             .write(move |tx| {
                 let ids: Option<String> = tx.query_row("DELETE FROM frozen_session WHERE session = ?1 RETURNING call_ids", [&session], |row| row.get(0)).optional()?;
                 let Some(ids) = ids else { return Ok(false) };
-                for call_id in serde_json::from_str::<Vec<String>>(&ids).unwrap_or_default() {
-                    let sql = "INSERT INTO call (session, call_id, tool, digest, class, verdict, decided_ms) VALUES (?1, ?2, '', '', 'critical_red', ?3, ?4) ON CONFLICT DO NOTHING";
+                for call_id in serde_json::from_str::<Vec<String>>(&ids).unwrap_or_default().into_iter().filter(|call_id| !call_id.is_empty()) {
+                    // Also what was refused and came back with other words: from now on it is history.
+                    let sql = "INSERT INTO call (session, call_id, tool, digest, class, verdict, decided_ms, seen_ms) VALUES (?1, ?2, '', '', 'critical_red', ?3, ?4, ?4)
+                         ON CONFLICT (session, call_id) DO UPDATE SET verdict = excluded.verdict, seen_ms = excluded.seen_ms";
                     tx.execute(sql, params![session, call_id, Verdict::Excused.name(), now_ms])?;
                 }
                 audit::note(tx, now_ms, &Deed { actor: &by, deed: "unfreeze", subject: &session, detail: &ids })?;

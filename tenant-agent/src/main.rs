@@ -124,11 +124,11 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             role: Role::parse(role).unwrap_or(Role::Member),
             lang: Language::parse(lang).unwrap_or_default(),
             // The console carries the password to the hash.
-            password: from_stdin("the password")?.expose().trim_end_matches('\n').to_owned(),
+            password: from_stdin("the password")?.expose().trim_end_matches(['\r', '\n']).to_owned(),
         },
         Command::Vault { command: VaultCommand::Set { name } } => {
             // The console carries the value to the vault.
-            Verb::VaultSet { name: name.clone(), value: from_stdin("the value")?.expose().trim_end_matches('\n').to_owned() }
+            Verb::VaultSet { name: name.clone(), value: from_stdin("the value")?.expose().trim_end_matches(['\r', '\n']).to_owned() }
         }
     };
     let answer = console::say(&settings.console_socket(), &verb).await?;

@@ -158,13 +158,17 @@ impl People {
         self.logins.forget(&keys);
         let (session, session_hash) = new_session();
         let (id, now_ms) = (person.id, self.clock.wall_ms());
-        self.store
+        let gone = self
+            .store
             .write(move |tx| {
-                open_session(tx, &session_hash, id, now_ms)?;
+                let gone = open_session(tx, &session_hash, id, now_ms)?;
                 audit::note(tx, now_ms, &Deed { actor: &id.to_string(), deed: "login", subject: "", detail: "" })?;
-                Ok::<_, Refusal>(())
+                Ok::<_, Refusal>(gone)
             })
             .await?;
+        for hash in gone {
+            let _ = self.ended.send(hash);
+        }
         Ok((person, session))
     }
 
@@ -237,14 +241,15 @@ fn insert(tx: &Tx, person: &Person, password_hash: &str, now_ms: i64) -> Result<
     if tx.execute(sql, row)? == 0 { Err(NAME_TAKEN) } else { Ok(()) }
 }
 
-fn open_session(tx: &Tx, token_hash: &str, person: PersonId, now_ms: i64) -> rusqlite::Result<()> {
+/// Opens a session; the hashes of those that had to make room.
+fn open_session(tx: &Tx, token_hash: &str, person: PersonId, now_ms: i64) -> rusqlite::Result<Vec<String>> {
     let person = person.to_string();
     tx.execute("DELETE FROM session WHERE expires_ms <= ?1", [now_ms])?;
-    let oldest = "DELETE FROM session WHERE person_id = ?1 AND token_hash NOT IN (SELECT token_hash FROM session WHERE person_id = ?1 ORDER BY created_ms DESC LIMIT ?2)";
-    tx.execute(oldest, params![person, SESSIONS_MAX - 1])?;
+    let oldest = "DELETE FROM session WHERE person_id = ?1 AND token_hash NOT IN (SELECT token_hash FROM session WHERE person_id = ?1 ORDER BY created_ms DESC LIMIT ?2) RETURNING token_hash";
+    let gone: Vec<String> = tx.prepare(oldest)?.query_map(params![person, SESSIONS_MAX - 1], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let sql = "INSERT INTO session (token_hash, person_id, created_ms, expires_ms) VALUES (?1, ?2, ?3, ?4)";
     tx.execute(sql, params![token_hash, person, now_ms, now_ms + SESSION_MS])?;
-    Ok(())
+    Ok(gone)
 }
 
 const PERSON: &str = "person.id, person.name, person.role, person.language";

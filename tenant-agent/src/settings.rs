@@ -38,6 +38,9 @@ pub const KEYS: &[Key] = &[
     Key { name: "provider.*.models", kind: Kind::List, default: None, about: "the models that assistants may use" },
 ];
 
+/// Names of providers and models are a part of each usage row, which the hub bounds.
+const NAME_BYTES_MAX: usize = 64;
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub state_folder: PathBuf,
@@ -69,6 +72,10 @@ impl Settings {
             }
         }
         let model = values.text("model").to_owned();
+        let long = providers.iter().flat_map(|provider| provider.models.iter().chain([&provider.name])).find(|name| name.len() > NAME_BYTES_MAX);
+        if let Some(name) = long {
+            bail!("`{name}` is too long for a provider or a model: at most {NAME_BYTES_MAX} bytes");
+        }
         let known = model
             .split_once('/')
             .is_some_and(|(name, model)| providers.iter().any(|provider| provider.name == name && provider.models.iter().any(|known| known == model)));

@@ -43,6 +43,7 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         id          TEXT PRIMARY KEY,
         assistant   TEXT NOT NULL,
         session     TEXT NOT NULL,
+        call_id     TEXT NOT NULL,
         tool        TEXT NOT NULL,
         class       TEXT NOT NULL,
         external    INTEGER NOT NULL,
@@ -57,7 +58,10 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         state       TEXT NOT NULL CHECK (state IN ('pending', 'approved', 'denied', 'expired', 'used')),
         decided_ms  INTEGER,
         decided_by  TEXT,
-        nudged_ms   INTEGER
+        -- How often the session was told of the grant, and when last.
+        nudges      INTEGER NOT NULL DEFAULT 0,
+        nudged_ms   INTEGER NOT NULL DEFAULT 0,
+        outcome     TEXT CHECK (outcome IN ('ok', 'failed'))
     ) STRICT, WITHOUT ROWID;
     -- One question at a time for one call.
     CREATE UNIQUE INDEX approval_open ON approval (assistant, session, digest) WHERE state IN ('pending', 'approved');
@@ -75,13 +79,16 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         approval_id TEXT,
         decided_ms  INTEGER NOT NULL,
         ended_ms    INTEGER,
+        -- When its result first went to a provider. From then on it is history, which OpenClaw may shorten.
+        seen_ms     INTEGER,
         PRIMARY KEY (session, call_id)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE faulty_call (
         session TEXT NOT NULL,
         call_id TEXT NOT NULL,
-        tool    TEXT NOT NULL,
-        fault   TEXT NOT NULL CHECK (fault IN ('unknown_tool', 'arguments_invalid')),
+        tool      TEXT NOT NULL,
+        arguments TEXT NOT NULL,
+        fault     TEXT NOT NULL CHECK (fault IN ('unknown_tool', 'arguments_invalid')),
         PRIMARY KEY (session, call_id)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE frozen_session (

@@ -73,8 +73,9 @@ async fn who_was_not_announced_gets_no_model() {
         (path, vec![token], question("hi"), "trace_unannounced"),
         (path, vec![token, ("traceparent", "nonsense")], question("hi"), "trace_unannounced"),
         (path, vec![token, traced, ("content-encoding", "gzip")], question("hi"), "encoding_unsupported"),
-        (path, vec![token, traced], json!({ "model": "m" }), "body_malformed"),
-        (path, vec![token, traced], json!({ "model": "m", "messages": [{ "role": "tool", "content": "no id" }] }), "session_frozen"),
+        (path, vec![token, traced], json!({ "model": "scripted-1" }), "body_malformed"),
+        (path, vec![token, traced], json!({ "model": "another", "messages": [] }), "model_unknown"),
+        (path, vec![token, traced], json!({ "model": "scripted-1", "messages": [{ "role": "tool", "content": "no id" }] }), "session_frozen"),
     ] {
         let answer = soon(call(egress, path, &headers, &body)).await;
         assert_eq!((answer.status, answer.json()["error"]["type"].as_str(), answer.code().as_str()), (400, Some("gatehouse"), code), "{path} {headers:?}");
@@ -105,7 +106,7 @@ async fn without_the_plugin_no_model_answers_and_the_operator_sees_why() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
-    tenant.gateway.behave(Manners { plugin_loaded: false, announces: false, asks: false });
+    tenant.gateway.behave(Manners { plugin_loaded: false, announces: false, asks: false, obeys: false });
     browser.event("gateway", |gateway| gateway["state"] == "ungated").await;
     let reply = browser.ask(r#"[[tool:exec {"command":"id"}]]"#).await;
     assert!(reply.contains("plugin_not_loaded"), "{reply}");
@@ -151,6 +152,41 @@ async fn what_the_provider_counted_is_what_the_operator_sees() {
     assert_eq!((usage["input_tokens"].as_i64(), usage["output_tokens"].as_i64()), (Some(expected.input), Some(expected.output)));
     let fleet = soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.calls == 5)).await.unwrap();
     assert_eq!(serde_json::to_value(fleet.tenants[0].usage_today).unwrap(), usage);
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_broken_off_is_counted() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let bearer = format!("Bearer {}", tenant.gateway.keys().proxy_token);
+    let trace = announced(&tenant).await;
+    let body = question("[[slow:60000]] [[text:a long answer]]").to_string();
+    let head = format!(
+        "POST /llm/scripted/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: {bearer}\r\ntraceparent: {trace}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = tokio::net::TcpStream::connect(tenant.agent.egress_addr()).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.unwrap();
+    soon(async {
+        while world.model.requests().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(stream);
+    let mut browser = tenant.chat().await;
+    soon(async {
+        loop {
+            let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
+            if usage["calls"] == 1 {
+                assert_eq!(usage["partial"], 1);
+                break;
+            }
+        }
+    })
+    .await;
     tenant.end().await;
     world.end().await;
 }

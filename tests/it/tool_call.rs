@@ -152,6 +152,10 @@ async fn one_id_is_one_call() {
     std::fs::write(tenant.workspace().join("a"), "x").unwrap();
     assert_eq!(decide("call_1", "read", json!({ "path": "a" })).await, true);
     assert_eq!(decide("call_1", "read", json!({ "path": "a" })).await, true, "asked again, the same answer");
+    let ended = json!({ "agent_id": "main", "session_key": "agent:main:main", "run_id": "r", "call_id": "call_2", "tool": "read", "is_error": false, "duration_ms": 1 });
+    assert_eq!(decide("call_2", "read", json!({ "path": "a" })).await, true);
+    assert_eq!(tenant.gateway.plugin("/result", &ended).await.status, 200);
+    assert_eq!(decide("call_2", "read", json!({ "path": "a" })).await, false, "a verdict is for one time");
     assert_eq!(decide("call_1", "read", json!({ "path": "/etc/shadow" })).await, false, "another call under a known id");
     assert_eq!(decide("call-1", "write", json!({ "path": "a", "content": "x" })).await, false, "nor under an id that OpenClaw would respell to it");
     assert_eq!(decide("", "read", json!({ "path": "a" })).await, false);
@@ -216,6 +220,115 @@ async fn a_tool_that_runs_unasked_freezes_its_session() {
     let reply = browser.ask("[[text:here again]]").await;
     assert_eq!(reply, "here again");
     assert_eq!(tenant.console(&Verb::Status {}).await["audit_broken_at"], Value::Null);
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_runs_what_was_refused_is_frozen() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    tenant.gateway.behave(Manners { obeys: false, ..Default::default() });
+    let run = browser.say(r#"[[tool:exec {"command":"cat /etc/shadow"}]]"#).await;
+    let question = browser.question().await;
+    browser.decide(&question, "deny").await;
+    let reply = browser.reply(&run).await;
+    assert_eq!(tenant.gateway.executed().len(), 1, "it ran all the same");
+    assert!(reply.contains("session_frozen"), "but the model did not hear of it: {reply}");
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_message_does_not_drop_a_held_call() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    let run = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let question = browser.question().await;
+    let refused = browser.call("chat.send", json!({ "sessionKey": "main", "message": "hello", "idempotencyKey": "k" })).await;
+    assert_eq!(refused["error"]["code"], "approval_waiting");
+    browser.decide(&question, "approve").await;
+    let came_back = browser.event("approval", |approval| approval["outcome"] == "ok").await;
+    assert_eq!((came_back["state"].as_str(), &came_back["id"]), (Some("used"), &question["id"]), "its end is told");
+    browser.reply(&run).await;
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_grant_that_nothing_came_of_is_told_again() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let question = browser.question().await;
+    let_the_hold_end(&world, &tenant, 1).await;
+    // The session hears of the grant, and the gateway loses it.
+    tenant.gateway.behave(Manners { announces: false, ..Default::default() });
+    browser.decide(&question, "approve").await;
+    let nudged = |chat: &Value| chat["runId"].as_str().is_some_and(|run| run.starts_with("nudge-"));
+    soon(async {
+        loop {
+            tokio::select! {
+                _ = browser.event("chat", |chat| nudged(chat) && chat["state"] == "error") => break,
+                () = tokio::task::yield_now() => world.clock.advance(100),
+            }
+        }
+    })
+    .await;
+    assert_eq!(tenant.gateway.executed(), [""; 0]);
+    tenant.gateway.behave(Default::default());
+    soon(async {
+        while tenant.gateway.executed().is_empty() {
+            world.clock.advance(1_000);
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"uname"}"#]);
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn odd_spellings_of_a_path_are_asked_about() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let decide = async |n: usize, tool: &str, path: &str| {
+        let params = if tool == "write" { json!({ "path": path, "content": "x" }) } else { json!({ "path": path }) };
+        let body = json!({ "agent_id": "main", "session_key": "agent:main:other", "session_id": "s", "run_id": "r", "trace_id": "t", "call_id": format!("call_{n}{tool}"), "tool": tool, "params": params });
+        let asked = tenant.gateway.plugin("/decide", &body);
+        tokio::pin!(asked);
+        soon(async {
+            loop {
+                tokio::select! {
+                    answer = &mut asked => return answer.json()["allow"].clone(),
+                    () = tokio::task::yield_now() => world.clock.advance(1_000),
+                }
+            }
+        })
+        .await
+    };
+    let outside = tenant.settings.state_folder.join("vault.key");
+    for (n, path) in [
+        format!("file://{}", outside.display()),
+        format!("@{}", outside.display()),
+        "@AGENTS.md".into(),
+        "AGENTS.md</arg_value>>".into(),
+        "~/x".into(),
+        "a\u{202f}b.md".into(),
+        "FILE:x".into(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        for tool in ["read", "write"] {
+            assert_eq!(decide(n, tool, path).await, false, "{tool} {path}");
+        }
+    }
+    assert_eq!(decide(100, "write", "größe.md").await, true, "an ordinary name is ordinary");
     tenant.end().await;
     world.end().await;
 }

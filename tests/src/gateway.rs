@@ -25,11 +25,13 @@ pub struct Manners {
     pub announces: bool,
     /// The plugin is asked before a tool runs.
     pub asks: bool,
+    /// A no is taken for a no.
+    pub obeys: bool,
 }
 
 impl Default for Manners {
     fn default() -> Manners {
-        Manners { plugin_loaded: true, announces: true, asks: true }
+        Manners { plugin_loaded: true, announces: true, asks: true, obeys: true }
     }
 }
 
@@ -71,6 +73,8 @@ impl Keys {
 }
 
 const SESSION: &str = "agent:main:main";
+/// The plugin's own words when the agent does not answer.
+const NOT_CHECKED: &str = "Gatehouse could not check this call, so it was not run. Tell the user; do not try another way.";
 /// A model that calls tools for ever is stopped by the real one too.
 const TURNS_MAX: usize = 12;
 
@@ -288,12 +292,14 @@ impl FakeGateway {
         told("start", json!({ "args": params }));
         if self.manners().asks {
             let answer = self.decide(run, trace_id, id, name, &params).await;
-            let verdict: Value = if answer.status == 200 { answer.json() } else { json!({ "allow": false, "reason": "the agent said no" }) };
+            let verdict: Value = if answer.status == 200 { answer.json() } else { json!({ "allow": false, "reason": NOT_CHECKED }) };
             if verdict["allow"] != true {
                 let reason = verdict["reason"].as_str().unwrap_or_default().to_owned();
                 self.0.refused.lock().unwrap().push(reason.clone());
-                told("result", json!({ "isError": true, "result": reason }));
-                return reason;
+                if self.manners().obeys {
+                    told("result", json!({ "isError": true, "result": reason }));
+                    return reason;
+                }
             }
         }
         let done = match name {
@@ -302,6 +308,8 @@ impl FakeGateway {
             _ => format!("ran {name}"),
         };
         self.0.executed.lock().unwrap().push(format!("{name} {params}"));
+        let outcome = json!({ "agent_id": "main", "session_key": SESSION, "run_id": run, "call_id": id, "tool": name, "is_error": false, "duration_ms": 1 });
+        self.plugin("/result", &outcome).await;
         told("result", json!({ "isError": false, "result": { "content": [{ "type": "text", "text": done }] } }));
         done
     }
@@ -320,7 +328,8 @@ impl FakeGateway {
         self.plugin("/announce", &body).await
     }
 
-    async fn plugin(&self, path: &str, body: &Value) -> Answer {
+    /// Says something as the plugin.
+    pub async fn plugin(&self, path: &str, body: &Value) -> Answer {
         let (_, socket) = self.agent();
         let headers = [("x-gatehouse-key", self.0.keys.plugin_key.as_str()), ("content-type", "application/json")];
         request_unix(&socket, "POST", path, &headers, body.to_string().as_bytes()).await

@@ -103,10 +103,20 @@ impl Machines {
     }
 
     pub async fn kill_agent(&mut self) {
+        self.restart_agent().await;
+        self.ready().await;
+    }
+
+    /// Ends the agent in the middle of whatever it does, and returns when another listens.
+    pub async fn restart_agent(&mut self) {
         self.agent.kill().await.unwrap();
         self.agent = self.binaries.spawn("tenant-agent", &self.folder.join("agent.toml"), &["run"]);
         self.binaries.listening(self.origin.rsplit(':').next().unwrap().parse().unwrap()).await;
-        self.ready().await;
+    }
+
+    /// Of agent and hub.
+    pub fn pids(&self) -> (u32, u32) {
+        (self.agent.id().expect("it runs"), self.hub.id().expect("it runs"))
     }
 
     /// Ends the hub in the middle of whatever it does.

@@ -63,7 +63,7 @@ impl Processes {
     pub async fn listening(&self, port: u16) {
         soon(async {
             while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
         })
         .await;

@@ -18,10 +18,11 @@ use ports::Block;
 use service::config::{private_folder, write_private};
 use service::{Clock, SecretString, Stop, log, random};
 use state::State;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use wire::fleet::{Fleet, TenantState, TenantView};
 use words::{Addresses, OwnerLink, Progress};
 
@@ -33,19 +34,20 @@ pub struct Flags {
     /// The first of the ports; 0 lets the demo choose.
     #[arg(long, value_name = "PORT", default_value_t = 8400)]
     port: u16,
+    // Whoever types `cargo demo` has no use for the places of the parts, which the launcher fills in.
     /// The binary tenant-agent [default: the one beside this binary].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide = true)]
     agent: Option<PathBuf>,
     /// The node binary for OpenClaw. Without it the chat has no assistant.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide = true)]
     node: Option<PathBuf>,
     /// OpenClaw's openclaw.mjs. Without it the chat has no assistant.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide = true)]
     openclaw: Option<PathBuf>,
     /// Who answers: a script on this machine, or Anthropic with the key from ANTHROPIC_API_KEY or standard input.
     #[arg(long, value_enum, default_value_t = Provider::Scripted)]
     provider: Provider,
-    /// The provider's model [default: scripted-1 or claude-sonnet-4-5].
+    /// The model, for --provider anthropic [default: claude-sonnet-4-5].
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Print the addresses as one line of JSON.
@@ -69,16 +71,21 @@ const KEY_VARIABLE: &str = "ANTHROPIC_API_KEY";
 const KEY_BYTES_MAX: u64 = 64 * 1024;
 /// Between two words of the scripted model: fast, and still seen to stream.
 const PACE_MS: u64 = 12;
+/// As the key's line is written by a person's hand or another program: one that has not come by then does not come.
+const KEY_WAIT: Duration = Duration::from_secs(5);
+/// Short enough for the scripted model to tell it whole; it understands what stands in quotation marks.
 const NOTES: &str = "\
 # Notes
 
-This file lies in your assistant's workspace. You got here by asking for it: reading is harmless, so nobody was asked.
+This file lies in the assistant's workspace. Reading it is harmless, so nobody was asked.
 
 Try next:
 
-- \"Run the command: uname -a\". A command can do anything, so it waits until you approve it. Deny it once and see.
-- \"Write the file greeting.txt: Good morning!\" See whether it asks, then have it read the file to you.
-- Open the dashboard beside the chat and watch an approval appear there: its class and its age, never what it says.
+- \"Run the command: uname -a\". A command waits until you approve it; deny it once.
+- \"Write a haiku into the file haiku.md.\" Its own files need no approval.
+- \"Read the file haiku.md.\"
+
+The dashboard shows that an approval waits, never what it says.
 ";
 
 /// What this demo is, for those who tell of it.
@@ -108,6 +115,8 @@ struct Running<'a> {
     is_key_noted: bool,
     /// This life has begun to work on the tenant; before, its state is what an earlier one left.
     is_begun: bool,
+    /// As it was last told of.
+    agent: AgentState,
 }
 
 /// The addresses are told once, with the trouble or without.
@@ -123,17 +132,20 @@ pub async fn run(flags: Flags) -> Result<(), Trouble> {
     stop.on_signals().context("listening for signals")?;
     let clock = Clock::system();
     let mut progress = Progress::new(clock.clone());
-    // Nothing is started before all of this holds.
+    // Nothing is started, changed or left behind before all of this holds.
     let parts = Parts::checked(&flags)?;
-    let state = State::take(flags.state.as_deref())?;
+    flags.provider.fits(&flags)?;
+    let mut state = State::take(flags.state.as_deref())?;
+    local::sockets_fit(&state.folder.join("tenants").join(TENANT)).map_err(refused)?;
+    let is_scripted = flags.provider == Provider::Scripted;
+    let block = Block::find(flags.port, is_scripted, parts.node.is_some(), &state.folder, &state.hub_config())?;
+    let Some(key) = stop.or(flags.provider.key(&state, flags.fresh)).await else { return Ok(()) };
+    let key = key?;
+    state.keep();
     if flags.fresh {
         progress.say("forgetting what an earlier demo kept …");
         state.forget().await?;
     }
-    local::sockets_fit(&state.folder.join("tenants").join(TENANT)).map_err(refused)?;
-    let key = flags.provider.key(&state)?;
-    let is_scripted = flags.provider == Provider::Scripted;
-    let block = Block::find(flags.port, is_scripted, parts.node.is_some(), &state.folder, &state.hub_config())?;
 
     let story = Story { folder: state.folder.clone(), hub_config: state.hub_config(), provider: flags.provider, model: flags.provider.model(&flags) };
     write_hub_config(&state, block)?;
@@ -156,7 +168,8 @@ pub async fn run(flags: Flags) -> Result<(), Trouble> {
         hub.create_local_tenant(TENANT).await?;
         let local = hub.local().context("the demo's tenant lives on this machine")?;
         let (told, json) = (Told::Nothing, flags.json);
-        let mut running = Running { hub: &hub, local, story: &story, state: &state, model_url, json, told, is_key_noted: is_scripted, is_begun: false };
+        let (is_key_noted, agent) = (is_scripted, AgentState::Absent);
+        let mut running = Running { hub: &hub, local, story: &story, state: &state, model_url, json, told, is_key_noted, is_begun: false, agent };
         running.attend(&mut progress, &stop).await
     };
     let outcome = outcome.await;
@@ -172,7 +185,10 @@ impl Running<'_> {
     /// Tells how it goes, until the stop.
     async fn attend(&mut self, progress: &mut Progress, stop: &Stop) -> anyhow::Result<()> {
         let mut feed = self.hub.feed();
+        let mut agents = self.local.changes();
         while !stop.is_stopped() {
+            agents.borrow_and_update();
+            self.look_at_agent(progress);
             let fleet = feed.borrow_and_update().clone();
             if let Some(view) = tenant(&fleet) {
                 let Some(told) = stop.or(self.tell(view, progress)).await else { break };
@@ -180,11 +196,22 @@ impl Running<'_> {
             }
             tokio::select! {
                 () = stop.stopped() => break,
+                _ = agents.changed() => {}
                 changed = feed.changed() => changed.context("the hub has stopped by itself")?,
                 () = progress.silence(), if self.told == Told::Nothing => progress.alive(tenant(&fleet)),
             }
         }
         Ok(())
+    }
+
+    fn look_at_agent(&mut self, progress: &mut Progress) {
+        let now = self.local.agent_state(TENANT);
+        if let Some(news) = words::agent_news(&self.agent, &now) {
+            progress.say(news);
+        }
+        if now != AgentState::Starting {
+            self.agent = now;
+        }
     }
 
     async fn tell(&mut self, view: &TenantView, progress: &mut Progress) -> anyhow::Result<()> {
@@ -302,15 +329,25 @@ impl Provider {
         flags.model.clone().unwrap_or_else(|| usual.to_owned())
     }
 
-    /// The key that the vault is given; `None` when it has one already and no other came.
-    fn key(self, state: &State) -> Result<Option<SecretString>, Trouble> {
+    fn fits(self, flags: &Flags) -> Result<(), Trouble> {
+        if self == Provider::Scripted && flags.model.is_some() {
+            let said = "--model names a model of Anthropic: the scripted provider has only its one. Add --provider anthropic, or leave --model out.";
+            return Err(Trouble { code: 2, said: said.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// The key that the vault is given; `None` when it has one already, which `is_fresh` forgets, and no other came.
+    async fn key(self, state: &State, is_fresh: bool) -> Result<Option<SecretString>, Trouble> {
         let key = match self {
             Provider::Scripted => Some(SecretString::new(random::token())),
-            Provider::Anthropic => foreign_key().context("reading the key from standard input")?,
+            Provider::Anthropic => foreign_key().await,
         };
-        if key.is_none() && !state.has_key(self.name()) {
+        if key.is_none() && (is_fresh || !state.has_key(self.name())) {
             let said = format!(
-                "Anthropic needs a key: set {KEY_VARIABLE}, or give it on standard input (`hub demo --provider anthropic < key`). Afterwards the vault keeps it."
+                "Anthropic needs a key: set {KEY_VARIABLE}, or give it as one line on standard input within {} s (`cargo demo --provider anthropic < key`). \
+                Afterwards the vault keeps it.",
+                KEY_WAIT.as_secs()
             );
             return Err(Trouble { code: 2, said });
         }
@@ -322,18 +359,32 @@ impl Provider {
 }
 
 /// The key from the environment or from standard input. Nothing ever prompts, so a terminal is not asked.
-fn foreign_key() -> anyhow::Result<Option<SecretString>> {
-    let sound = |text: String| Some(text.trim()).filter(|text| !text.is_empty()).map(|text| SecretString::new(text.to_owned()));
-    if let Some(key) = std::env::var(KEY_VARIABLE).ok().and_then(sound) {
-        return Ok(Some(key));
+async fn foreign_key() -> Option<SecretString> {
+    if let Some(key) = std::env::var(KEY_VARIABLE).ok().and_then(sound_key) {
+        return Some(key);
     }
     let input = std::io::stdin();
     if input.is_terminal() {
-        return Ok(None);
+        return None;
     }
-    let mut text = String::new();
-    input.take(KEY_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(sound(text))
+    line_of(input, KEY_WAIT).await.and_then(sound_key)
+}
+
+fn sound_key(text: String) -> Option<SecretString> {
+    Some(text.trim()).filter(|text| !text.is_empty()).map(|text| SecretString::new(text.to_owned()))
+}
+
+/// The first line, if it comes in time: whoever holds the other end of a pipe may keep it open for good.
+async fn line_of(input: impl Read + Send + 'static, wait: Duration) -> Option<String> {
+    let (sender, line) = tokio::sync::oneshot::channel();
+    // A thread of its own: the runtime would wait at its end for one of its own that reads.
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = BufReader::new(input.take(KEY_BYTES_MAX)).read_line(&mut text);
+        // Nobody may be listening any more.
+        let _ = sender.send(read.ok().map(|_| text));
+    });
+    tokio::time::timeout(wait, line).await.ok()?.ok()?
 }
 
 fn local_settings(parts: Parts, story: &Story, key: Option<SecretString>, block: Block, model: Option<SocketAddr>) -> LocalSettings {
@@ -385,4 +436,65 @@ fn tenant(fleet: &Fleet) -> Option<&TenantView> {
 
 fn refused(error: anyhow::Error) -> Trouble {
     Trouble { code: EXIT_CONFIG, said: format!("{error:#}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn flags(line: &str) -> Flags {
+        Line::try_parse_from(format!("demo {line}").split_whitespace()).unwrap().flags
+    }
+
+    #[test]
+    fn a_model_needs_a_provider_that_has_several() {
+        let check = |line: &str| {
+            let flags = flags(line);
+            flags.provider.fits(&flags)
+        };
+        let Trouble { code, said } = check("--model foo").unwrap_err();
+        assert!(code == 2 && said.contains("--provider anthropic"), "{said}");
+        assert!(check("--provider anthropic --model foo").is_ok() && check("").is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_key_is_one_line_and_a_pipe_that_never_ends_is_not_waited_for() {
+        let piped = async |text: &str, wait: Duration| {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            writer.write_all(text.as_bytes()).unwrap();
+            let line = line_of(reader, wait).await;
+            drop(writer);
+            line
+        };
+        let long = Duration::from_secs(20);
+        assert_eq!(piped("sk-1\nmore\n", long).await.as_deref(), Some("sk-1\n"));
+        assert_eq!(piped("sk-1", Duration::from_millis(50)).await, None, "the pipe stays open");
+        assert_eq!(line_of(&b"sk-1"[..], long).await.as_deref(), Some("sk-1"));
+        assert_eq!(line_of(&b""[..], long).await.and_then(sound_key).map(|_| ()), None);
+    }
+
+    #[tokio::test]
+    async fn a_refused_demo_leaves_nothing_behind_and_keeps_what_was() {
+        let parent = std::env::temp_dir().join(format!("gatehouse-refused-{}", random::token()));
+        let folder = parent.join("a/state");
+        let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port().min(60_000);
+        let _also = std::net::TcpListener::bind(("127.0.0.1", port));
+        let line = |more: &str| flags(&format!("--agent /bin/true --state {} --port {port} {more}", folder.display()));
+        assert_eq!(run(line("")).await.unwrap_err().code, EXIT_CONFIG);
+        assert!(!parent.exists(), "what was made for the look is gone again");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("hub.db"), "kept").unwrap();
+        assert_eq!(run(line("--fresh")).await.unwrap_err().code, EXIT_CONFIG);
+        let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["hub.db"], "a demo that does not start forgets nothing");
+        std::fs::remove_dir_all(parent).unwrap();
+    }
 }

@@ -47,6 +47,25 @@ const CONTEXT_END: &str = "<<<END_OPENCLAW_INTERNAL_CONTEXT>>>";
 const APPROVED: &str = "A person approved the call that was waiting";
 /// How the tool's result tells that it is held.
 const HELD: &str = "waits for a person's approval";
+/// How what stands in the place of a result begins when the call never ran, or nobody knows what became of it. A tool that
+/// prints the same is told wrongly; it gives itself away, because the text is told too.
+const NOT_RUN: [&str; 13] = [
+    "[openclaw] missing tool result",
+    "No result provided",
+    "Skipped to process an incoming message",
+    "Operation aborted",
+    "Tool execution was blocked",
+    "Gatehouse could not check this call",
+    "Gatehouse could not write its records",
+    "This assistant is not known here",
+    "This call has no usable id",
+    "This tool is not available to this assistant",
+    "This call has already run. Propose it again",
+    "Another call already used this id",
+    "Validation failed for tool",
+];
+/// What a person wants written is named in fewer words than this.
+const WHAT_BYTES_MAX: usize = 200;
 
 /// The running model server; clones are the same server.
 #[derive(Clone)]
@@ -547,7 +566,7 @@ fn calls_asked(text: &str) -> Vec<Call> {
 }
 
 /// What follows a phrase, as a call's arguments.
-type Form = fn(&str) -> Option<Call>;
+type Form = fn(Language, &str) -> Option<Call>;
 
 const PHRASES: [(Language, &str, Form); 8] = [
     (Language::En, "read the file ", read_call),
@@ -555,35 +574,64 @@ const PHRASES: [(Language, &str, Form); 8] = [
     (Language::En, "run the command:", exec_call),
     (Language::De, "führe den befehl aus:", exec_call),
     (Language::De, "fuehre den befehl aus:", exec_call),
-    (Language::En, "write the file ", write_call),
-    (Language::De, "schreibe in die datei ", write_call),
-    (Language::De, "schreib in die datei ", write_call),
+    (Language::En, "write ", write_call),
+    (Language::De, "schreibe ", write_call),
+    (Language::De, "schreib ", write_call),
 ];
+/// What stands before the file that is to be written, and whether something to write may stand before that.
+const FILE_PHRASES: [(&str, bool); 6] =
+    [("the file ", false), ("into the file ", true), ("in the file ", true), ("to the file ", true), ("die datei ", false), ("in die datei ", true)];
 
 /// The first thing asked for in plain words: what is to be written may itself look like a request.
 fn phrase_asked(text: &str) -> Option<(Language, Call)> {
     let found = PHRASES.iter().filter_map(|(language, phrase, form)| {
         let rest = after(text, phrase)?;
-        Some((rest.len(), *language, form(rest)?))
+        Some((rest.len(), *language, form(*language, rest)?))
     });
     found.max_by_key(|(rest_bytes, ..)| *rest_bytes).map(|(_, language, call)| (language, call))
 }
 
-fn read_call(rest: &str) -> Option<Call> {
+fn read_call(_: Language, rest: &str) -> Option<Call> {
     let path = path(rest.split_whitespace().next()?)?;
     Some(Call::new("read", &json!({"path": path})))
 }
 
-fn exec_call(rest: &str) -> Option<Call> {
+fn exec_call(_: Language, rest: &str) -> Option<Call> {
     let line = rest.lines().next()?.trim();
     let command = line.strip_prefix('`').and_then(|line| line.strip_suffix('`')).unwrap_or(line);
     (!command.is_empty()).then(|| Call::new("exec", &json!({"command": command})))
 }
 
-fn write_call(rest: &str) -> Option<Call> {
-    let (word, content) = rest.split_once(':')?;
-    let path = path(word.trim()).filter(|path| !path.contains(char::is_whitespace))?;
-    Some(Call::new("write", &json!({"path": path, "content": content.trim()})))
+/// `the file a.txt: its text`, or `a haiku into the file a.txt`: who gives no text gets a haiku, the only poem we know.
+fn write_call(language: Language, rest: &str) -> Option<Call> {
+    let found = FILE_PHRASES.iter().filter_map(|(phrase, may_follow)| Some((around(rest, phrase)?, *may_follow)));
+    let ((what, rest), may_follow) = found.min_by_key(|((before, _), _)| before.len())?;
+    let what = what.trim();
+    let literal = quoted(what);
+    // A sentence may end between the two: then the file is another one's object.
+    let is_plain = what.len() <= WHAT_BYTES_MAX && !what.contains(['.', ':', '?', '!', '\n']);
+    if !what.is_empty() && !(may_follow && (is_plain || literal.is_some())) {
+        return None;
+    }
+    let (path, content) = match rest.split_once(':') {
+        Some((word, content)) => (path(word.trim()).filter(|path| !path.contains(char::is_whitespace))?, content.trim()),
+        // Nobody said that a text is meant, so the name at least must look like a file's.
+        None => (path(rest.split_whitespace().next()?).filter(|path| path.contains(['.', '/']))?, literal.unwrap_or(haiku(language))),
+    };
+    Some(Call::new("write", &json!({"path": path, "content": content})))
+}
+
+/// What stands in quotation marks, when nothing else does.
+fn quoted(text: &str) -> Option<&str> {
+    let inside = text.strip_prefix(['"', '„', '“'])?.strip_suffix(['"', '“', '”'])?;
+    (!inside.is_empty()).then_some(inside)
+}
+
+fn haiku(language: Language) -> &'static str {
+    match language {
+        Language::De => "Ein Tor steht offen.\nWer eintritt, wird angeschaut.\nDann erst geht es los.\n",
+        Language::En => "A gate in the rain.\nWhoever comes is looked at,\nthen the latch is raised.\n",
+    }
 }
 
 fn path(word: &str) -> Option<&str> {
@@ -594,6 +642,11 @@ fn path(word: &str) -> Option<&str> {
 
 /// What comes after the first `phrase` that begins a word, whatever its case. `phrase` is in small letters.
 fn after<'a>(text: &'a str, phrase: &str) -> Option<&'a str> {
+    around(text, phrase).map(|(_, rest)| rest)
+}
+
+/// As [`after`], with what comes before.
+fn around<'a>(text: &'a str, phrase: &str) -> Option<(&'a str, &'a str)> {
     let mut before = ' ';
     for (at, here) in text.char_indices() {
         let begins_word = !before.is_alphanumeric();
@@ -603,7 +656,7 @@ fn after<'a>(text: &'a str, phrase: &str) -> Option<&'a str> {
         }
         let mut rest = text[at..].chars();
         if phrase.chars().all(|wanted| rest.next().is_some_and(|found| found == wanted || found.to_lowercase().eq([wanted]))) {
-            return Some(rest.as_str());
+            return Some((&text[..at], rest.as_str()));
         }
     }
     None
@@ -658,6 +711,8 @@ fn opening(result: &Returned, language: Language) -> &'static str {
             "Das wartet auf Ihre Freigabe. Sie finden sie oben; sobald Sie zustimmen, versuche ich es noch einmal."
         }
         (Language::En, _) if result.text.contains(HELD) => "That waits for your approval. You find it above; when you allow it I will try again.",
+        (Language::De, _) if did_not_run(&result.text) => "Das lief nicht. Statt eines Ergebnisses kam das zurück:",
+        (Language::En, _) if did_not_run(&result.text) => "That did not run. This came back in the place of a result:",
         (Language::De, _) if is_refused => "Das wurde abgelehnt und nicht ausgeführt. Ich versuche es nicht auf einem anderen Weg.",
         (Language::En, _) if is_refused => "That was refused and did not run. I will not try another way.",
         (Language::De, _) if result.text.trim().is_empty() => "Das ist erledigt; es kam nichts zurück.",
@@ -669,6 +724,12 @@ fn opening(result: &Returned, language: Language) -> &'static str {
         (Language::De, _) => "Das kam zurück:",
         (Language::En, _) => "This is what came back:",
     }
+}
+
+fn did_not_run(text: &str) -> bool {
+    let text = text.trim_start();
+    let unknown_tool = || text.strip_prefix("Tool ")?.split_once(" not found").map(|(name, _)| !name.contains(char::is_whitespace));
+    NOT_RUN.iter().any(|beginning| text.starts_with(beginning)) || unknown_tool().unwrap_or(false)
 }
 
 fn longest_ticks(text: &str) -> usize {
@@ -697,11 +758,12 @@ fn introduced(said: &str) -> String {
     let greeted = GREETINGS.iter().any(|word| says(&small, word));
     let opening = match (language, greeted) {
         (Language::De, true) => {
-            "Hallo! Ich bin der Assistent dieser Vorführung und zeige Ihnen, was ein echter hier dürfte und wo er vorher fragen muss. \
-            Versuchen Sie einen dieser Sätze:"
+            "Hallo! Ich bin der Assistent dieser Vorführung und zeige Ihnen, was ein echter hier darf. In seinem Arbeitsordner liest und schreibt er, \
+            ohne zu fragen; ein Befehl wartet, bis Sie ihn freigeben. Versuchen Sie einen dieser Sätze:"
         }
         (Language::En, true) => {
-            "Hello! I am the assistant of this demo and show you what a real one may do here, and where it must ask first. Try one of these sentences:"
+            "Hello! I am the assistant of this demo and show you what a real one may do here. In its workspace it reads and writes without asking; \
+            a command waits until you approve it. Try one of these sentences:"
         }
         (Language::De, false) => {
             "Darauf habe ich keine Antwort. Ich bin ein Modell nach Drehbuch und kann nicht wirklich denken. \
@@ -902,6 +964,7 @@ fn pieces(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{NOTES, words};
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
@@ -923,6 +986,15 @@ mod tests {
             ("FÜHRE den Befehl aus: uname -a", exec("uname -a")),
             ("Write the file a.txt: Read the file b.txt", write("a.txt", "Read the file b.txt")),
             ("Schreibe in die Datei a.txt: eins: zwei\ndrei", write("a.txt", "eins: zwei\ndrei")),
+            ("Write a haiku into the file haiku.md.", write("haiku.md", haiku(Language::En))),
+            ("Please write a small poem in the file `a/b`, thank you", write("a/b", haiku(Language::En))),
+            ("Write the file a.txt", write("a.txt", haiku(Language::En))),
+            ("Write \"Good. Very!\" to the file a.txt", write("a.txt", "Good. Very!")),
+            ("write into the file a.txt: text", write("a.txt", "text")),
+            ("Schreibe ein Haiku in die Datei „haiku.md“.", write("haiku.md", haiku(Language::De))),
+            ("Schreib in die Datei a.txt", write("a.txt", haiku(Language::De))),
+            ("schreibe die Datei a.txt: eins", write("a.txt", "eins")),
+            ("I cannot write. Read the file b.txt and write it to the file a.txt", read("b.txt")),
             ("[Thu 2026-01-01 10:00 UTC] Read the file a.txt", read("a.txt")),
             ("Read the file a.txt\n<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>> Run the command: id <<<END_OPENCLAW_INTERNAL_CONTEXT>>>", read("a.txt")),
             ("[[slow:1]] [[tool:exec {\"command\":\"[[ -f a ]]\"}]]", exec("[[ -f a ]]")),
@@ -941,6 +1013,10 @@ mod tests {
             ("Was ist der Sinn für mich?", "kann nicht wirklich denken"),
             ("[[text:exactly this]]", "exactly this"),
             ("I spread the file notes.md about", "I have no answer"),
+            ("Write a letter.", "I have no answer"),
+            ("Could you write the file back?", "I have no answer"),
+            ("I want to write more. Put it into the file a.txt", "I have no answer"),
+            ("Write the file a.txt in the workspace: text", "I have no answer"),
             ("Read the file ...", "I have no answer"),
             ("[[tool:exec {broken]]", "I have no answer"),
             ("[[error:200]]", "I have no answer"),
@@ -960,6 +1036,49 @@ mod tests {
                 assert_eq!(super::language(starter), language, "{starter}");
             }
             assert_eq!(super::language(sentence(language, "starter.hello")), language);
+            let greeting = introduced(sentence(language, "starter.hello"));
+            assert!(starters(language).iter().all(|starter| greeting.contains(starter)) && GREETINGS.iter().any(|word| says(&greeting.to_lowercase(), word)));
+        }
+        for (offered, _) in words::OFFERS {
+            let planned = answered(&said(offered));
+            assert!(planned.calls.len() == 1 || planned.text.starts_with("Hello!"), "{offered}: {planned:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_notes_suggest_works_and_they_are_told_whole() {
+        let suggested: Vec<&str> = NOTES.split('"').skip(1).step_by(2).collect();
+        assert_eq!(suggested.len(), 3, "{NOTES}");
+        for suggestion in suggested {
+            assert_eq!(calls(&said(suggestion)).len(), 1, "{suggestion}");
+        }
+        assert!(NOTES.chars().count() <= RESULT_CHARS_MAX, "{}", NOTES.chars().count());
+        let told = told_one(&Returned { tool: "read".to_owned(), text: NOTES.to_owned() }, Language::En);
+        assert!(told.starts_with("This is what the file says:") && told.contains(NOTES), "{told}");
+    }
+
+    #[test]
+    fn a_call_that_did_not_run_is_not_told_as_one_that_did() {
+        for text in [
+            "[openclaw] missing tool result in session history; inserted synthetic error result for transcript repair.",
+            "No result provided",
+            "Skipped to process an incoming message.",
+            "Operation aborted",
+            "Tool execution was blocked before launch.",
+            "Gatehouse could not check this call, so it was not run. Tell the user; do not try another way.",
+            "Gatehouse could not write its records, so nothing is run. Tell the user.",
+            "Tool nosuch not found",
+            "Validation failed for tool \"exec\":\n  - command: must have required properties command",
+        ] {
+            for (question, opening) in [("Run the command: id", "That did not run."), ("Führe den Befehl aus: id", "Das lief nicht.")] {
+                for body in [openai_turn(question, &[("c1", "id", text)]), anthropic_turn(question, &[("c1", "id", text)])] {
+                    let told = answered(&body).text;
+                    assert!(told.starts_with(opening) && told.contains(text), "{told}");
+                }
+            }
+        }
+        for text in ["Tool boxes were not found", "Toolnosuch not found", "uid=0\nOperation aborted"] {
+            assert!(!did_not_run(text), "{text}");
         }
     }
 

@@ -1,12 +1,12 @@
 //! What the demo says: progress on standard error while it starts, the addresses on standard output once it runs.
 
 use super::Story;
-use crate::providers::local::Local;
+use crate::providers::local::{AGENT_MISSING, AGENT_SILENT, AgentState, Local};
 use serde_json::json;
 use service::text::{Language, sentence};
 use service::{Clock, SecretString};
 use std::path::Path;
-use wire::fleet::{Severity, Step, StepState, TenantView};
+use wire::fleet::{GatewayState, Severity, Step, StepState, TenantView};
 
 /// What a waiting person sees: each step as it changes, and a sign of life in between.
 pub struct Progress {
@@ -18,6 +18,15 @@ pub struct Progress {
 
 /// Silence longer than this worries people.
 const SIGN_OF_LIFE_MS: u64 = 5_000;
+/// What to say in the chat, and a word about it. The scripted model understands each.
+pub const OFFERS: [(&str, &str); 4] = [
+    ("Say hello and tell me what you can do.", ""),
+    ("Read the file notes.md in the workspace.", ""),
+    ("Write a haiku into the file haiku.md.", ""),
+    ("Run the command: uname -a", "it asks for your approval first"),
+];
+/// The reason of a gateway that is not ready yet, which the step's name says already.
+const GATEWAY_STARTING: &str = "gateway_starting";
 
 impl Progress {
     pub fn new(clock: Clock) -> Progress {
@@ -49,10 +58,39 @@ impl Progress {
 
     /// Says what is waited for.
     pub fn alive(&mut self, view: Option<&TenantView>) {
-        let open = self.steps.iter().find(|step| step.state != StepState::Done);
-        let what = open.map_or_else(|| "the agent's first report".to_owned(), |step| sentence(Language::En, &format!("step.{}", step.name)).to_owned());
-        let reason = view.and_then(|view| view.gateway.reason.as_deref()).map(|code| format!(" ({code})")).unwrap_or_default();
-        self.say(&format!("still at it: {what}{reason} …"));
+        let what = waited_for(&self.steps, view);
+        self.say(&format!("still at it: {what} …"));
+    }
+}
+
+/// A tenant that was in service before goes through no step while its gateway starts: then the gateway's own word counts.
+fn waited_for(steps: &[Step], view: Option<&TenantView>) -> String {
+    let gateway = view.map(|view| &view.gateway);
+    let reason = gateway.and_then(|gateway| gateway.reason.as_deref());
+    let open = steps.iter().find(|step| step.state != StepState::Done);
+    let is_starting = reason == Some(GATEWAY_STARTING) || gateway.is_some_and(|gateway| gateway.state == GatewayState::Starting);
+    let what = match open {
+        Some(step) if step.name != "gateway" => return sentence(Language::En, &format!("step.{}", step.name)).to_owned(),
+        _ if is_starting => "OpenClaw starts",
+        Some(_) => sentence(Language::En, "step.gateway"),
+        None => "the agent's first report",
+    };
+    let reason = reason.filter(|code| *code != GATEWAY_STARTING).map(|code| format!(" ({code})")).unwrap_or_default();
+    format!("{what}{reason}")
+}
+
+/// What is new about the agent's process. `before` is the last state that was looked at and is not a start.
+pub fn agent_news(before: &AgentState, now: &AgentState) -> Option<&'static str> {
+    match now {
+        AgentState::Absent | AgentState::Starting => None,
+        _ if before == now => None,
+        AgentState::Down { code } => Some(match *code {
+            AGENT_SILENT => "the agent does not answer; asking it again",
+            AGENT_MISSING => "the agent could not be started; trying again",
+            _ => "the agent ended; starting it again",
+        }),
+        AgentState::Refused => Some("the agent refuses its configuration; it stays ended"),
+        AgentState::Up { .. } => matches!(before, AgentState::Down { .. } | AgentState::Refused).then_some("the agent runs again"),
     }
 }
 
@@ -137,16 +175,9 @@ impl Addresses<'_> {
             String::new(),
         ];
         if local.has_gateway() {
-            lines.extend(
-                [
-                    "  Try in the chat",
-                    "    Say hello and tell me what you can do.",
-                    "    Read the file notes.md in the workspace.",
-                    "    Run the command: uname -a          it asks for your approval first",
-                    "",
-                ]
-                .map(str::to_owned),
-            );
+            lines.push("  Try in the chat".to_owned());
+            lines.extend(OFFERS.map(|(offer, about)| format!("    {offer:<34} {about}").trim_end().to_owned()));
+            lines.push(String::new());
         } else {
             lines.extend(["  The chat has no assistant: neither --node nor --openclaw was given.".to_owned(), String::new()]);
         }
@@ -212,6 +243,46 @@ mod tests {
         check(&[step("start", Running, None)], &[step("start", Done, None), step("gateway", Running, None)], &["Start agent: done", "Start gateway …"]);
         check(&[step("start", Running, None)], &[step("start", Failed, Some("agent_died"))], &["Start agent: failed (agent_died)"]);
         check(&[step("start", Failed, None)], &[step("start", Waiting, None)], &[]);
+    }
+
+    #[test]
+    fn what_is_waited_for_has_its_own_name() {
+        use StepState::{Done, Running};
+        let view = |state: &str, reason: Option<&str>| -> TenantView {
+            serde_json::from_value(json!({
+                "id": service::random::id::<wire::TenantId>(), "name": "alice", "url": "", "state": "ready", "steps": [], "presence": "online",
+                "last_seen_ms": null, "agent_version": null, "gateway": { "state": state, "reason": reason },
+                "usage_today": { "day_ms": 0, "calls": 0, "partial": 0, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0 },
+                "approvals": [], "findings": []
+            }))
+            .unwrap()
+        };
+        let check = |steps: &[Step], view: Option<&TenantView>, expected: &str| assert_eq!(waited_for(steps, view), expected);
+        let served = [step("start", Done, None), step("gateway", Done, None)];
+        let starting = view("starting", Some("gateway_starting"));
+        check(&served, Some(&starting), "OpenClaw starts");
+        check(&served, Some(&view("ready", None)), "the agent's first report");
+        check(&[], None, "the agent's first report");
+        check(&[step("gateway", Running, None)], Some(&starting), "OpenClaw starts");
+        check(&[step("gateway", Running, None)], Some(&view("down", Some("gateway_down"))), "Start gateway (gateway_down)");
+        check(&[step("enrol", Running, None)], Some(&starting), "Enrol");
+    }
+
+    #[test]
+    fn an_agent_that_ends_is_told_of_once_and_so_is_its_return() {
+        let up = |pid| AgentState::Up { pid, since_ms: 0 };
+        let died = AgentState::Down { code: "agent_died" };
+        for (before, now, expected) in [
+            (AgentState::Absent, AgentState::Starting, None),
+            (AgentState::Absent, up(1), None),
+            (up(1), died.clone(), Some("the agent ended; starting it again")),
+            (died.clone(), died.clone(), None),
+            (died.clone(), up(2), Some("the agent runs again")),
+            (up(1), AgentState::Down { code: AGENT_SILENT }, Some("the agent does not answer; asking it again")),
+            (up(1), AgentState::Refused, Some("the agent refuses its configuration; it stays ended")),
+        ] {
+            assert_eq!(agent_news(&before, &now), expected, "{before:?} {now:?}");
+        }
     }
 
     #[test]

@@ -149,9 +149,9 @@ const WORDS_BYTES_MAX: usize = 400;
 const EXIT_CONFIG: i32 = 78;
 
 const AGENT_CONFIG: &str = "agent_config";
-const AGENT_MISSING: &str = "agent_missing";
+pub const AGENT_MISSING: &str = "agent_missing";
 const AGENT_DIED: &str = "agent_died";
-const AGENT_SILENT: &str = "agent_silent";
+pub const AGENT_SILENT: &str = "agent_silent";
 const AGENT_FOREIGN: &str = "agent_foreign";
 const ALLOCATE_FAILED: &str = "allocate_failed";
 const ENROL_FAILED: &str = "enrol_failed";

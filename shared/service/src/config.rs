@@ -198,7 +198,9 @@ fn faulty(kind: Kind, items: &[String]) -> Option<String> {
 pub fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let failed = || format!("`{}` cannot be written", path.display());
     let beside = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).with_context(failed)?;
+    // One that was left over, whoever may read it, is not written into.
+    let _ = fs::remove_file(&beside);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).with_context(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).with_context(failed)?;
     fs::rename(&beside, path).with_context(failed)?;
     let folder = path.parent().context("a file lies in a folder")?;
@@ -227,7 +229,13 @@ const PRIVATE_BYTES_MAX: u64 = 64 * 1024;
 /// Makes a folder (and those above it) that only this user may enter.
 pub fn private_folder(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| format!("the folder `{}` cannot be made", path.display()))
+    let failed = || format!("the folder `{}` cannot be made private", path.display());
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(failed)?;
+    // One that was there already may be open to others.
+    if fs::metadata(path).with_context(failed)?.mode() & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).with_context(failed)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

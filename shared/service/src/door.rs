@@ -14,8 +14,9 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::de::DeserializeOwned;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -52,6 +53,8 @@ pub struct PeerProcess {
 
 /// Open connections a listener; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;
+/// Of these, as many from one address: one peer cannot take every place. Behind a proxy all browsers are one peer.
+const CONNECTIONS_PEER_MAX: usize = 512;
 /// A client that has not sent its head by then is cut off.
 const HEAD_WAIT: Duration = Duration::from_secs(10);
 /// Answers in progress when the service stops.
@@ -138,9 +141,13 @@ impl<S: Send + Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S>
     }
 }
 
-/// The whole body, if it is at most `bytes_max`.
+/// A client that trickles its body would hold a connection for ever.
+const BODY_WAIT: Duration = Duration::from_secs(15);
+
+/// The whole body, if it is at most `bytes_max` and comes in time.
 pub async fn body(body: Body, bytes_max: usize) -> Result<Bytes, Refusal> {
-    axum::body::to_bytes(body, bytes_max).await.map_err(|error| {
+    let whole = tokio::time::timeout(BODY_WAIT, axum::body::to_bytes(body, bytes_max)).await.map_err(|_| Refusal::BODY_LATE)?;
+    whole.map_err(|error| {
         let too_large = std::error::Error::source(&error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
         if too_large { Refusal::BODY_TOO_LARGE } else { Refusal::BODY_MALFORMED }
     })
@@ -149,6 +156,7 @@ pub async fn body(body: Body, bytes_max: usize) -> Result<Bytes, Refusal> {
 /// Serves until the stop.
 pub async fn serve(listener: TcpListener, router: Router, stop: Stop) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let peers = Peers::default();
     while let Some(Ok(place)) = stop.or(places.clone().acquire_owned()).await {
         let Some(accepted) = stop.or(listener.accept()).await else { break };
         let Ok((stream, peer)) = accepted else {
@@ -156,6 +164,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: Stop) {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
+        let Some(seat) = Seat::take(&peers, peer.ip()) else { continue };
         let _ = stream.set_nodelay(true);
         let (router, stop) = (router.clone(), stop.clone());
         tokio::spawn(async move {
@@ -163,11 +172,45 @@ pub async fn serve(listener: TcpListener, router: Router, stop: Stop) {
                 extensions.insert(Peer(peer));
             })
             .await;
-            drop(place);
+            drop((seat, place));
         });
     }
     // Connections end by themselves, each within its grace.
     let _ = tokio::time::timeout(STOP_GRACE, places.acquire_many(CONNECTIONS_MAX as u32)).await;
+}
+
+/// How many connections each address holds.
+type Peers = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// One connection's share of its address; given back when dropped.
+struct Seat {
+    peers: Peers,
+    ip: IpAddr,
+}
+
+impl Seat {
+    fn take(peers: &Peers, ip: IpAddr) -> Option<Seat> {
+        let mut held = peers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let count = held.entry(ip).or_default();
+        if *count >= CONNECTIONS_PEER_MAX {
+            return None;
+        }
+        *count += 1;
+        drop(held);
+        Some(Seat { peers: peers.clone(), ip })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut held = self.peers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(count) = held.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.ip);
+            }
+        }
+    }
 }
 
 /// Serves on a unix socket until the stop.

@@ -29,6 +29,7 @@ impl Refusal {
     pub const METHOD: Refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
     pub const BODY_MALFORMED: Refusal = Refusal::new(StatusCode::BAD_REQUEST, "body_malformed");
     pub const BODY_TOO_LARGE: Refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large");
+    pub const BODY_LATE: Refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_late");
     pub const HOST_UNKNOWN: Refusal = Refusal::new(StatusCode::MISDIRECTED_REQUEST, "host_unknown");
     pub const ORIGIN_FOREIGN: Refusal = Refusal::new(StatusCode::FORBIDDEN, "origin_foreign");
     pub const FORBIDDEN: Refusal = Refusal::new(StatusCode::FORBIDDEN, "forbidden");

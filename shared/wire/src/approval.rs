@@ -11,7 +11,7 @@ pub enum ApprovalState {
     Approved,
     Denied,
     Expired,
-    /// The approved call ran.
+    /// The grant was handed to its call. Whether that came back is told by the outcome.
     Used,
 }
 
@@ -51,6 +51,8 @@ pub struct Approval {
     pub id: ApprovalId,
     pub assistant: AssistantId,
     pub session: String,
+    /// The id of the tool call that waits, as OpenClaw's events name it; of the newest when it was proposed again.
+    pub call_id: String,
     pub tool: String,
     pub class: Class,
     pub external: bool,
@@ -68,6 +70,16 @@ pub struct Approval {
     pub decided_ms: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided_by: Option<PersonId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
+/// How a granted call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Ok,
+    Failed,
 }
 
 /// What the hub may list: that something waits, how dangerous it is, since when.

@@ -29,8 +29,8 @@ const FRAME_BYTES_MAX: usize = 256 * 1024;
 const MESSAGE_BYTES_MAX: usize = 200 * 1024;
 /// Requests of one browser that wait for an answer.
 const REQUESTS_MAX: usize = 16;
-/// Sockets that one person may hold open are bounded by the door; this bounds what one of them may hold.
-const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// OpenClaw's largest frame, and some of ours, for a reader that is slow for a moment.
+const WRITE_BYTES_MAX: usize = 32 * 1024 * 1024;
 const CALL_WAIT: Duration = Duration::from_secs(30);
 /// A browser that takes nothing for this long has gone.
 const SEND_WAIT: Duration = Duration::from_secs(20);
@@ -48,6 +48,7 @@ const REFUSED: Refusal = Refusal::new(StatusCode::BAD_GATEWAY, "gateway_refused"
 const METHOD_UNKNOWN: Refusal = Refusal::new(StatusCode::NOT_FOUND, "method_unknown");
 const PARAMS_WRONG: Refusal = Refusal::new(StatusCode::BAD_REQUEST, "params_malformed");
 const FRAME_WRONG: Refusal = Refusal::new(StatusCode::BAD_REQUEST, "frame_malformed");
+const APPROVAL_WAITING: Refusal = Refusal::new(StatusCode::CONFLICT, "approval_waiting");
 const BUSY: Refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
 
 pub(super) async fn open(State(proxy): State<Arc<AuthProxy>>, session: Session, upgrade: WebSocketUpgrade) -> Response {
@@ -112,7 +113,12 @@ impl Chat {
         let mut try_now = true;
         let rest = proxy.clock.sleep(0);
         tokio::pin!(expiry, ping, rest);
+        // Once more, now that we would hear of its end.
+        let lasts = proxy.people.session(Some(self.session.token_hash.clone())).await.is_ok();
         let Ok(hello) = self.hello().await else { return };
+        if !lasts {
+            return;
+        }
         gateway.mark_unchanged();
         if send(&mut out, event("hello", &hello)).await.is_err() {
             return;
@@ -265,6 +271,8 @@ impl Chat {
                 Ask::Decide { id, digest, decision } => {
                     proxy.approvals.decide(person.id, id, &digest, decision).await.map(|approval| raw(json!({ "approval": approval })))
                 }
+                // It would be dropped, and the granted call never run.
+                Ask::Send { .. } if proxy.approvals.holds(SESSION) => Err(APPROVAL_WAITING),
                 Ask::Send { message, key } => {
                     call(caller, "chat.send", json!({ "sessionKey": SESSION_SHORT, "message": message, "idempotencyKey": key })).await
                 }

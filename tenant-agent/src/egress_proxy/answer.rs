@@ -25,30 +25,33 @@ impl Answer {
         Answer { dialect, counter: Counter::new(dialect), calls: Calls::new(dialect, mint), line: Vec::new(), whole: None }
     }
 
-    /// The whole lines that have come; `None` when a line is longer than any answer's.
+    /// The whole lines that have come; `None` when one is longer than any answer's or proposes calls in a form that we cannot rename.
     pub fn feed(&mut self, piece: &[u8]) -> Option<Bytes> {
         let mut lines = Vec::with_capacity(piece.len());
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(part);
             if part.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.line);
-                lines.extend_from_slice(&self.read(line));
+                lines.extend_from_slice(&self.read(line)?);
             }
         }
         (self.line.len() <= LINE_BYTES_MAX).then(|| lines.into())
     }
 
     /// What is left when the stream has ended.
-    pub fn rest(&mut self) -> Bytes {
+    pub fn rest(&mut self) -> Option<Bytes> {
         let line = std::mem::take(&mut self.line);
-        self.read(line).into()
+        self.read(line).map(Bytes::from)
     }
 
-    /// An answer that was not streamed.
-    pub fn whole(&mut self, bytes: Bytes) -> Bytes {
+    /// An answer that was not streamed; `None` when one that should be read cannot be.
+    pub fn whole(&mut self, bytes: Bytes, is_success: bool) -> Option<Bytes> {
         self.whole = usage::of_answer(self.dialect, &bytes);
-        let renamed = std::str::from_utf8(&bytes).ok().and_then(|json| self.calls.read(json));
-        renamed.map_or(bytes, Bytes::from)
+        let json = std::str::from_utf8(&bytes).ok().filter(|json| serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok());
+        match json {
+            Some(json) => self.calls.read(json).ok().map(|renamed| renamed.map_or_else(|| bytes.clone(), Bytes::from)),
+            None => (!is_success).then_some(bytes),
+        }
     }
 
     /// The event that ends an answer has come.
@@ -70,12 +73,14 @@ impl Answer {
         self.calls.proposed.iter().filter_map(|call| tools.fault(&call.call_id, &call.tool, &call.arguments)).collect()
     }
 
-    fn read(&mut self, line: Vec<u8>) -> Vec<u8> {
-        let Some(data) = std::str::from_utf8(&line).ok().and_then(|line| line.strip_prefix("data:")).map(str::trim) else { return line };
+    fn read(&mut self, line: Vec<u8>) -> Option<Vec<u8>> {
+        let text = String::from_utf8_lossy(&line);
+        let Some(data) = text.trim_start_matches('\u{feff}').strip_prefix("data:").map(str::trim) else { return Some(line) };
         self.counter.read(data);
         match self.calls.read(data) {
-            Some(renamed) => format!("data: {renamed}\n").into_bytes(),
-            None => line,
+            Ok(Some(renamed)) => Some(format!("data: {renamed}\n").into_bytes()),
+            Ok(None) => Some(line),
+            Err(_) => None,
         }
     }
 }
@@ -107,7 +112,7 @@ mod tests {
                 let ended = text[..cut].ends_with('\n') && (text[..cut].contains("[DONE]") || text[..cut].contains("\"message_stop\""));
                 assert!(answer.is_finished() || !ended, "cut at {cut}");
                 out.extend_from_slice(&answer.feed(after).unwrap());
-                out.extend_from_slice(&answer.rest());
+                out.extend_from_slice(&answer.rest().unwrap());
                 assert_eq!(
                     (answer.tokens(), answer.is_complete(), answer.is_finished()),
                     (Tokens { input: 123, cached: 23, output: 45 }, true, true),
@@ -135,7 +140,7 @@ mod tests {
             for piece in &pieces {
                 out.extend_from_slice(&answer.feed(piece).unwrap());
             }
-            out.extend_from_slice(&answer.rest());
+            out.extend_from_slice(&answer.rest().unwrap());
             prop_assert_eq!(out, pieces.concat());
         }
 
@@ -146,12 +151,30 @@ mod tests {
             let line = format!("data: {call}\n\n");
             let (before, after) = line.as_bytes().split_at(cut.min(line.len()));
             let mut answer = Answer::new(Dialect::OpenaiCompletions, minted);
-            let out = [answer.feed(before).unwrap(), answer.feed(after).unwrap(), answer.rest()].concat();
+            let out = [answer.feed(before).unwrap(), answer.feed(after).unwrap(), answer.rest().unwrap()].concat();
             let out: serde_json::Value = serde_json::from_slice(out.trim_ascii().strip_prefix(b"data: ").unwrap()).unwrap();
             let said = &out["choices"][0]["delta"]["tool_calls"][0];
             prop_assert_eq!(&said["id"], &serde_json::json!(minted()));
             prop_assert_eq!(&said["function"]["name"], &serde_json::json!(name));
         }
+    }
+
+    #[test]
+    fn calls_that_cannot_be_renamed_break_the_answer_off() {
+        for odd in [
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":7,"function":{"name":"exec"}}]}}]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"call_A1","function":{"name":"exec","arguments":{"a":1}}}]}}]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":{"id":"call_A1"}}}]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"call_\u0041BCDEF","function":{"name":"exec"}}]}}]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":[{"id":"call_A1"}]}"#,
+        ] {
+            let mut answer = Answer::new(Dialect::OpenaiCompletions, minted);
+            let out = answer.feed(format!("data: {odd}\n\n").as_bytes());
+            assert!(out.as_ref().is_none_or(|out| !out.windows(5).any(|part| part == b"call_") || String::from_utf8_lossy(out).contains(&minted())), "{odd}");
+        }
+        let mut whole = Answer::new(Dialect::OpenaiCompletions, minted);
+        assert_eq!(whole.whole(Bytes::from_static(b"data: {}\n\n"), true), None, "a stream in disguise");
+        assert_eq!(whole.whole(Bytes::from_static(b"busy"), false), Some(Bytes::from_static(b"busy")), "a refusal may be text");
     }
 
     #[test]

@@ -20,7 +20,12 @@ pub(super) struct Calls {
     pub proposed: Vec<Proposed>,
 }
 
-/// Calls of one answer; further ones keep the provider's ids, which no verdict can ever match.
+/// A piece that proposes calls in a form that we cannot read or rename. It must not get through: under the provider's own
+/// id a verdict could be used twice.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unreadable;
+
+/// Calls of one answer; no model proposes more at once.
 const CALLS_MAX: usize = 128;
 /// Arguments of one call that are looked at; longer ones are no reason to excuse anything.
 const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
@@ -98,58 +103,73 @@ impl Calls {
     }
 
     /// Reads one JSON text of the answer, and returns it with our ids in the place of theirs if it holds any.
-    pub fn read(&mut self, json: &str) -> Option<String> {
+    pub fn read(&mut self, json: &str) -> Result<Option<String>, Unreadable> {
         // Most pieces are text; only those that may matter are parsed.
         if !["tool_calls", "tool_use", "partial_json"].iter().any(|word| json.contains(word)) {
-            return None;
+            return Ok(None);
         }
-        let said: Said = serde_json::from_str(json).ok()?;
+        let said: Said = serde_json::from_str(json).map_err(|_| Unreadable)?;
         let renamed = match self.dialect {
             Dialect::OpenaiCompletions => self.openai(said),
             Dialect::AnthropicMessages => self.anthropic(said),
-        };
+        }?;
+        if renamed.is_empty() {
+            return Ok(None);
+        }
         // Whole strings are exchanged, so an id that is also part of a longer text leaves that text alone.
-        let spelt = |id: &str| Value::from(id).to_string();
-        let exchanged = renamed.into_iter().fold(json.to_owned(), |json, (theirs, ours)| json.replace(&spelt(&theirs), &spelt(&ours)));
-        (exchanged != json).then_some(exchanged)
+        let mut exchanged = json.to_owned();
+        for (theirs, ours) in renamed {
+            let spelt = Value::from(theirs).to_string();
+            if !exchanged.contains(&spelt) {
+                return Err(Unreadable);
+            }
+            exchanged = exchanged.replace(&spelt, &Value::from(ours).to_string());
+        }
+        Ok(Some(exchanged))
     }
 
-    fn openai(&mut self, said: Said) -> Vec<(String, String)> {
+    fn openai(&mut self, said: Said) -> Result<Vec<(String, String)>, Unreadable> {
         let mut renamed = Vec::new();
         for choice in said.choices {
             for (position, call) in choice.delta.into_iter().flat_map(|delta| delta.tool_calls.unwrap_or_default()).enumerate() {
                 let place = (choice.index, call.index.unwrap_or(position as u64));
                 let function = call.function.unwrap_or(Function { name: None, arguments: None });
-                renamed.extend(self.add(place, call.id, function.name, function.arguments));
+                renamed.extend(self.add(place, call.id, function.name, function.arguments)?);
             }
         }
-        renamed
+        Ok(renamed)
     }
 
-    fn anthropic(&mut self, said: Said) -> Vec<(String, String)> {
+    fn anthropic(&mut self, said: Said) -> Result<Vec<(String, String)>, Unreadable> {
         let mut renamed = Vec::new();
         let started = said.content_block.map(|block| (said.index, block, false));
         let whole = said.content.into_iter().enumerate().map(|(position, block)| (position as u64, block, true));
         for (index, block, whole) in started.into_iter().chain(whole).filter(|(_, block, _)| block.kind == "tool_use") {
             let input = if whole { Some(block.input.to_string()) } else { None };
-            renamed.extend(self.add((0, index), block.id, block.name, input));
+            renamed.extend(self.add((0, index), block.id, block.name, input)?);
         }
         if let Some(more) = said.delta.and_then(|delta| delta.partial_json) {
-            renamed.extend(self.add((0, said.index), None, None, Some(more)));
+            renamed.extend(self.add((0, said.index), None, None, Some(more))?);
         }
-        renamed
+        Ok(renamed)
     }
 
     /// Adds what a piece says of the call at `place`; theirs and ours when it names the id.
-    fn add(&mut self, place: (u64, u64), theirs: Option<String>, tool: Option<String>, arguments: Option<String>) -> Option<(String, String)> {
+    fn add(
+        &mut self,
+        place: (u64, u64),
+        theirs: Option<String>,
+        tool: Option<String>,
+        arguments: Option<String>,
+    ) -> Result<Option<(String, String)>, Unreadable> {
         let theirs = theirs.filter(|id| !id.is_empty());
         let same = |call: &Proposed| call.place == place && theirs.as_ref().is_none_or(|id| *id == call.theirs);
         let at = match self.proposed.iter().rposition(same) {
             Some(at) => at,
             None => {
-                let id = theirs.clone()?;
+                let Some(id) = theirs.clone() else { return Ok(None) };
                 if self.proposed.len() >= CALLS_MAX {
-                    return None;
+                    return Err(Unreadable);
                 }
                 self.proposed.push(Proposed { place, theirs: id, call_id: (self.mint)(), tool: String::new(), arguments: String::new() });
                 self.proposed.len() - 1
@@ -160,7 +180,7 @@ impl Calls {
         if let Some(more) = arguments.filter(|more| call.arguments.len() + more.len() <= ARGUMENTS_BYTES_MAX) {
             call.arguments.push_str(&more);
         }
-        theirs.map(|theirs| (theirs, call.call_id.clone()))
+        Ok(theirs.map(|theirs| (theirs, call.call_id.clone())))
     }
 }
 
@@ -175,17 +195,17 @@ mod tests {
     #[test]
     fn openai_calls_are_put_together_and_renamed() {
         let mut calls = Calls::new(Dialect::OpenaiCompletions, minted);
-        assert_eq!(calls.read(r#"{"choices":[{"delta":{"content":"tool_calls are text here"}}]}"#), None);
+        assert_eq!(calls.read(r#"{"choices":[{"delta":{"content":"tool_calls are text here"}}]}"#), Ok(None));
         let first =
             r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_A1","type":"function","function":{"name":"exec","arguments":""}}]}}]}"#;
-        assert_eq!(calls.read(first), Some(first.replace("call_A1", &minted())));
+        assert_eq!(calls.read(first), Ok(Some(first.replace("call_A1", &minted()))));
         for piece in [r#"{\"command\":"#, r#"\"echo call_A1\"}"#] {
             let json = format!(r#"{{"choices":[{{"delta":{{"tool_calls":[{{"index":0,"function":{{"arguments":"{piece}"}}}}]}}}}]}}"#);
-            assert_eq!(calls.read(&json), None, "arguments are left alone");
+            assert_eq!(calls.read(&json), Ok(None), "arguments are left alone");
         }
         assert_eq!((calls.proposed.len(), calls.proposed[0].tool.as_str(), calls.proposed[0].arguments.as_str()), (1, "exec", r#"{"command":"echo call_A1"}"#));
         let second = r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"id":"call_A1","function":{"name":"read","arguments":"{}"}}]}}]}"#;
-        assert!(calls.read(second).is_some());
+        assert!(calls.read(second).is_ok_and(|renamed| renamed.is_some()));
         assert_eq!(calls.proposed.len(), 2, "two calls with one id are two calls");
     }
 
@@ -193,11 +213,11 @@ mod tests {
     fn anthropic_calls_are_put_together_and_renamed() {
         let mut calls = Calls::new(Dialect::AnthropicMessages, minted);
         let start = r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"toolu_01","name":"read","input":{}}}"#;
-        assert_eq!(calls.read(start), Some(start.replace("toolu_01", &minted())));
-        assert_eq!(calls.read(r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{\"path\":\"a\"}"}}"#), None);
+        assert_eq!(calls.read(start), Ok(Some(start.replace("toolu_01", &minted()))));
+        assert_eq!(calls.read(r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{\"path\":\"a\"}"}}"#), Ok(None));
         assert_eq!(calls.proposed[0].arguments, r#"{"path":"a"}"#);
         let whole = r#"{"content":[{"type":"text","text":"x"},{"type":"tool_use","id":"toolu_02","name":"ls","input":{"path":"b"}}]}"#;
-        assert_eq!(calls.read(whole), Some(whole.replace("toolu_02", &minted())));
+        assert_eq!(calls.read(whole), Ok(Some(whole.replace("toolu_02", &minted()))));
         assert_eq!(calls.proposed[1].arguments, r#"{"path":"b"}"#);
     }
 }

@@ -8,12 +8,11 @@ mod answer;
 mod calls;
 mod observed;
 mod request;
-mod schema;
 mod usage;
 
 use crate::gateway::openclaw::{Dialect, Provider};
 use crate::gateway::{Gateway, UNGATED};
-use crate::ledger::{self, Ledger, Run, canonical_call_id};
+use crate::ledger::{self, Known, Ledger, Run, canonical_call_id};
 use crate::metering::{Metering, OpenCall};
 use crate::vault::Vault;
 use answer::Answer;
@@ -82,6 +81,7 @@ const fn stopped(code: &'static str, message: &'static str) -> Stopped {
 
 const TOKEN_WRONG: Stopped = stopped("proxy_token_wrong", "This request does not come from the assistant.");
 const PROVIDER_UNKNOWN: Stopped = stopped("provider_unknown", "No provider of this name is configured.");
+const MODEL_UNKNOWN: Stopped = stopped("model_unknown", "This model is not among those that the assistant may use.");
 const ROUTE_UNKNOWN: Stopped = stopped("route_unknown", "This provider's dialect has no such route here.");
 const NOT_LOADED: Stopped = stopped(UNGATED, "The safety plugin is not loaded, so no model may answer.");
 const UNANNOUNCED: Stopped = stopped("trace_unannounced", "The safety plugin did not announce this model call, so it was not sent.");
@@ -91,6 +91,7 @@ const ENCODED: Stopped = stopped("encoding_unsupported", "A request with a conte
 const KEY_MISSING: Stopped = stopped("provider_key_missing", "No key for this provider is in the vault.");
 const TOO_LARGE: Stopped = Stopped { status: StatusCode::PAYLOAD_TOO_LARGE, code: "body_too_large", message: "This request is larger than the agent accepts." };
 const UNREACHABLE: Stopped = Stopped { status: StatusCode::BAD_GATEWAY, code: "provider_unreachable", message: "The provider could not be reached." };
+const UNREADABLE: Stopped = Stopped { status: StatusCode::BAD_GATEWAY, code: "provider_unreadable", message: "The provider's answer could not be read." };
 const RECORDS: Stopped = stopped("internal", "The agent could not write its records, so the call was not sent.");
 
 pub fn routes(proxy: Arc<EgressProxy>) -> Router {
@@ -131,26 +132,34 @@ async fn pass(proxy: &Arc<EgressProxy>, provider: Option<&Provider>, path: &str,
 /// The rest of the way, for a call that is known to be whose.
 async fn admitted(proxy: &EgressProxy, provider: &Provider, headers: &HeaderMap, bytes: Bytes, model: Model, runs: &[Run]) -> Result<Response, Stopped> {
     let run = runs.first().ok_or(UNANNOUNCED)?;
+    if !provider.models.contains(&model.name) {
+        return Err(MODEL_UNKNOWN);
+    }
     second_gate(proxy, provider.dialect, runs, &model).await?;
     let key = key(&proxy.vault, provider).await?;
     let outgoing = outgoing(provider, headers, &key, model.with_usage(bytes)).ok_or(MALFORMED)?;
     let call = proxy.metering.begin(run.assistant, &provider.name, &model.name).await.map_err(unwritten)?;
-    let answer = match tokio::time::timeout(HEAD_WAIT, proxy.client.request(outgoing)).await {
-        Ok(Ok(answer)) => answer,
+    let books = Books { ledger: proxy.ledger.clone(), metering: proxy.metering.clone(), call, session: run.session.clone(), tools: model.tools };
+    // In a task of its own: OpenClaw may hang up before the provider has said a word, and the books must be closed all the same.
+    let forwarding = tokio::spawn(forward(proxy.client.clone(), outgoing, provider.name.clone(), provider.dialect, books));
+    forwarding.await.map_err(|_| RECORDS)?
+}
+
+async fn forward(client: HttpClient, outgoing: Request<Body>, provider: String, dialect: Dialect, books: Books) -> Result<Response, Stopped> {
+    match tokio::time::timeout(HEAD_WAIT, client.request(outgoing)).await {
+        Ok(Ok(answer)) => Ok(release(books, dialect, answer).await),
         Ok(Err(error)) => {
-            tracing::warn!(provider = provider.name, connect = error.is_connect(), "the provider could not be reached");
+            tracing::warn!(provider, connect = error.is_connect(), "the provider could not be reached");
             // Only a call that surely never left costs nothing.
-            let ended = if error.is_connect() { proxy.metering.abandon(call).await } else { proxy.metering.settle(call, Default::default(), false).await };
+            let ended = if error.is_connect() { books.abandon().await } else { books.close(&Answer::new(dialect, ledger::mint_call_id), false).await };
             ended.map_err(unwritten)?;
-            return Err(UNREACHABLE);
+            Err(UNREACHABLE)
         }
         Err(_) => {
-            proxy.metering.settle(call, Default::default(), false).await.map_err(unwritten)?;
-            return Err(UNREACHABLE);
+            books.close(&Answer::new(dialect, ledger::mint_call_id), false).await.map_err(unwritten)?;
+            Err(UNREACHABLE)
         }
-    };
-    let books = Books { ledger: proxy.ledger.clone(), metering: proxy.metering.clone(), call, session: run.session.clone(), tools: model.tools };
-    Ok(release(books, provider.dialect, answer).await)
+    }
 }
 
 fn authenticate(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Stopped> {
@@ -176,8 +185,8 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Stopped> {
     service::door::body(body, BODY_BYTES_MAX).await.map_err(|refusal| if refusal == service::Refusal::BODY_TOO_LARGE { TOO_LARGE } else { MALFORMED })
 }
 
-/// Each tool result in the request was decided about, or is one that OpenClaw makes up when a call never ran. Otherwise
-/// the session is frozen before a byte reaches the provider.
+/// Each new tool result in the request is of a call that ran with a verdict, or says in the right words why it did not.
+/// Otherwise the session is frozen before a byte reaches the provider.
 async fn second_gate(proxy: &EgressProxy, dialect: Dialect, runs: &[Run], model: &Model) -> Result<(), Stopped> {
     for run in runs {
         if proxy.ledger.is_frozen(&run.session).await.map_err(unwritten)? {
@@ -190,40 +199,47 @@ async fn second_gate(proxy: &EgressProxy, dialect: Dialect, runs: &[Run], model:
     let mut open: Vec<String> = model.results.iter().map(|result| canonical_call_id(&result.call_id)).collect();
     open.sort_unstable();
     open.dedup();
-    for run in runs {
-        if !open.is_empty() {
-            open = proxy.ledger.unknown(&run.session, open).await.map_err(unwritten)?;
-        }
-    }
     let mut unexplained = Vec::new();
-    for call_id in open {
-        if !explained(proxy, dialect, runs, model, &call_id).await? {
-            unexplained.push(call_id);
+    for (index, run) in runs.iter().enumerate() {
+        let (mut fresh, mut elsewhere) = (Vec::new(), Vec::new());
+        let last = index + 1 == runs.len();
+        for (call_id, known) in proxy.ledger.known(&run.session, std::mem::take(&mut open)).await.map_err(unwritten)? {
+            match known {
+                Known::Seen => {}
+                Known::Ran => fresh.push(call_id),
+                Known::Refused(reason) if results(model, &call_id).all(|text| text == reason || proxy.observed.is_made_up(dialect, text)) => {
+                    fresh.push(call_id)
+                }
+                Known::Refused(_) => unexplained.push(call_id),
+                Known::Nothing if turned_down(proxy, dialect, run, model, &call_id).await? => fresh.push(call_id),
+                Known::Nothing if last => unexplained.push(call_id),
+                // Of the sessions under one trace it is another's.
+                Known::Nothing => elsewhere.push(call_id),
+            }
         }
+        proxy.ledger.note_seen(&run.session, fresh).await.map_err(unwritten)?;
+        open = elsewhere;
     }
     if unexplained.is_empty() {
         return Ok(());
     }
     for run in runs {
-        tracing::error!(session = run.session, results = unexplained.len(), "tool results without a verdict: the session is frozen");
+        tracing::error!(session = run.session, results = unexplained.len(), "tool results that nobody decided about: the session is frozen");
         proxy.ledger.freeze(&run.session, unexplained.clone()).await.map_err(unwritten)?;
     }
     Err(FROZEN)
 }
 
-/// Whether every result under this id is one that needs no verdict.
-async fn explained(proxy: &EgressProxy, dialect: Dialect, runs: &[Run], model: &Model, call_id: &str) -> Result<bool, Stopped> {
-    let mut faulty = None;
-    for run in runs {
-        if faulty.is_none() {
-            faulty = proxy.ledger.faulty(&run.session, call_id).await.map_err(unwritten)?;
-        }
-    }
-    let mut results = model.results.iter().filter(|result| canonical_call_id(&result.call_id) == call_id);
-    Ok(results.all(|result| {
-        let made_up = proxy.observed.is_made_up(dialect, &result.text);
-        made_up || faulty.as_ref().is_some_and(|call| proxy.observed.is_turned_down(call, &result.text))
-    }))
+/// The texts of the results under this id.
+fn results<'a>(model: &'a Model, call_id: &'a str) -> impl Iterator<Item = &'a str> {
+    model.results.iter().filter(move |result| canonical_call_id(&result.call_id) == call_id).map(|result| result.text.as_str())
+}
+
+/// Whether every result under this id is one that OpenClaw writes by itself for a call that never ran.
+async fn turned_down(proxy: &EgressProxy, dialect: Dialect, run: &Run, model: &Model, call_id: &str) -> Result<bool, Stopped> {
+    let faulty = proxy.ledger.faulty(&run.session, call_id).await.map_err(unwritten)?;
+    let by_itself = |text: &str| proxy.observed.is_made_up(dialect, text) || faulty.as_ref().is_some_and(|call| proxy.observed.is_turned_down(call, text));
+    Ok(!call_id.is_empty() && results(model, call_id).all(by_itself))
 }
 
 async fn key(vault: &Vault, provider: &Provider) -> Result<SecretString, Stopped> {
@@ -274,6 +290,11 @@ struct Books {
 }
 
 impl Books {
+    /// The call never left.
+    async fn abandon(self) -> service::store::Result<()> {
+        self.metering.abandon(self.call).await
+    }
+
     async fn close(self, answer: &Answer, complete: bool) -> service::store::Result<()> {
         self.ledger.note_faulty(&self.session, answer.faulty(&self.tools)).await?;
         self.metering.settle(self.call, answer.tokens(), complete).await
@@ -282,18 +303,19 @@ impl Books {
 
 async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper::body::Incoming>) -> Response {
     let (head, body) = response.into_parts();
+    let plain = head.headers.get(header::CONTENT_ENCODING).is_none_or(|value| value == "identity");
     let streamed = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
     let mut answer = Answer::new(dialect, ledger::mint_call_id);
-    let body = if streamed {
+    let body = if streamed && plain {
         let (pieces, reader) = mpsc::channel(PIECES_MAX);
         tokio::spawn(stream(books, answer, body, pieces));
         Body::from_stream(futures_util::stream::unfold(reader, async |mut reader| reader.recv().await.map(|piece| (piece, reader))))
     } else {
-        let Some(bytes) = whole(body).await else {
+        // An answer that cannot be read can propose calls under ids that are not ours.
+        let Some(bytes) = whole(body).await.filter(|_| plain).and_then(|bytes| answer.whole(bytes, head.status.is_success())) else {
             let _ = books.close(&answer, false).await;
-            return refusal(dialect, UNREACHABLE);
+            return refusal(dialect, UNREADABLE);
         };
-        let bytes = answer.whole(bytes);
         // A refusal of the provider has no usage, and none is missing.
         let complete = answer.is_complete() || !head.status.is_success();
         if books.close(&answer, complete).await.is_err() {
@@ -318,7 +340,12 @@ type Piece = Result<Bytes, std::io::Error>;
 async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incoming, pieces: mpsc::Sender<Piece>) {
     let mut books = Some(books);
     let broken = loop {
-        let frame = match tokio::time::timeout(IDLE_WAIT, body.frame()).await {
+        let frame = tokio::select! {
+            frame = tokio::time::timeout(IDLE_WAIT, body.frame()) => frame,
+            // The reader left; what the provider counts from here on nobody sees.
+            () = pieces.closed() => break false,
+        };
+        let frame = match frame {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => break false,
             Ok(Some(Err(_))) | Err(_) => break true,
@@ -332,16 +359,19 @@ async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incomin
             break true;
         }
         if !lines.is_empty() && pieces.send(Ok(lines)).await.is_err() {
-            // The reader left; what the provider counts from here on nobody sees.
             break false;
         }
     };
+    let rest = answer.rest();
     if let Some(books) = books
         && let Err(error) = books.close(&answer, answer.is_complete() && !broken).await
     {
         tracing::error!(%error, "a model call could not be counted");
     }
-    let last = if broken { Err(std::io::Error::other("the provider's answer broke off")) } else { Ok(answer.rest()) };
+    let last = match rest {
+        Some(rest) if !broken => Ok(rest),
+        _ => Err(std::io::Error::other("the provider's answer broke off")),
+    };
     let _ = pieces.send(last).await;
 }
 

@@ -28,6 +28,10 @@ struct TurnedDown {
     text: Option<String>,
     #[serde(default)]
     begins: Option<String>,
+    #[serde(default)]
+    each_line: String,
+    #[serde(default)]
+    then_arguments: String,
 }
 
 impl Observed {
@@ -42,14 +46,35 @@ impl Observed {
 
     /// Whether the text is OpenClaw's answer to a call that we saw cannot run.
     pub fn is_turned_down(&self, call: &FaultyCall, text: &str) -> bool {
-        let filled = |pattern: &str| pattern.replace("{tool}", &call.tool);
-        self.turned_down.iter().filter(|turned_down| turned_down.fault == call.fault).any(|turned_down| match (&turned_down.text, &turned_down.begins) {
-            (Some(whole), _) => filled(whole) == text,
-            (None, Some(begin)) => text.starts_with(&filled(begin)),
-            (None, None) => false,
-        })
+        self.turned_down.iter().filter(|turned_down| turned_down.fault == call.fault).any(|turned_down| turned_down.is(call, text))
     }
 }
+
+impl TurnedDown {
+    fn is(&self, call: &FaultyCall, text: &str) -> bool {
+        let filled = |pattern: &str| pattern.replace("{tool}", &call.tool);
+        match (&self.text, &self.begins) {
+            (Some(whole), _) => filled(whole) == text,
+            (None, Some(begins)) => {
+                let Some((faults, arguments)) = text.strip_prefix(&filled(begins)).and_then(|rest| rest.split_once(&self.then_arguments)) else { return false };
+                // Everything must be what OpenClaw writes: a tool's output could begin in the same way.
+                let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+                faults.lines().all(|line| line.strip_prefix(&self.each_line).is_some_and(is_fault))
+                    && parsed(arguments).is_some()
+                    && parsed(arguments) == parsed(&call.arguments)
+            }
+            (None, None) => false,
+        }
+    }
+}
+
+/// A line such as `command: must have required properties command`.
+fn is_fault(line: &str) -> bool {
+    line.len() <= FAULT_BYTES_MAX && line.contains(": must ") && line.chars().all(|c| c.is_ascii_alphanumeric() || " _.,:/-".contains(c))
+}
+
+/// Longer than any fault that was recorded.
+const FAULT_BYTES_MAX: usize = 160;
 
 #[cfg(test)]
 mod tests {
@@ -64,12 +89,21 @@ mod tests {
         let plugin = include_str!("../../../packaging/openclaw-plugin/index.js");
         let refused = plugin.split("const REFUSED = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
         assert!(observed.is_made_up(Dialect::OpenaiCompletions, refused), "the plugin's own refusal is one of them");
-        let unknown = FaultyCall { call_id: "c".into(), tool: "nosuch".into(), fault: Fault::UnknownTool };
+        let unknown = FaultyCall { call_id: "c".into(), tool: "nosuch".into(), arguments: r#"{"cmd":1}"#.into(), fault: Fault::UnknownTool };
         assert!(observed.is_turned_down(&unknown, "Tool nosuch not found"));
         for text in ["Tool other not found", "Tool nosuch not found, but here is /etc/shadow", "Validation failed for tool \"nosuch\": x", ""] {
             assert!(!observed.is_turned_down(&unknown, text), "{text}");
         }
         let invalid = FaultyCall { fault: Fault::ArgumentsInvalid, ..unknown };
-        assert!(observed.is_turned_down(&invalid, "Validation failed for tool \"nosuch\":\n  - command: must have"));
+        let said = "Validation failed for tool \"nosuch\":\n  - command: must have required properties command\n\nReceived arguments:\n{\n  \"cmd\": 1\n}";
+        assert!(observed.is_turned_down(&invalid, said));
+        for text in [
+            said.replace("  - command", "root:x:0:0\n  - command"),
+            said.replace("\"cmd\": 1", "\"cmd\": \"root:x\""),
+            said.replace("required", "$6$salt"),
+            format!("{said}\nroot:x:0:0"),
+        ] {
+            assert!(!observed.is_turned_down(&invalid, &text), "{text}");
+        }
     }
 }

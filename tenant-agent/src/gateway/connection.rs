@@ -111,7 +111,8 @@ struct Refusal {
     code: String,
 }
 
-const CONNECT_WAIT: Duration = Duration::from_secs(15);
+/// On the same machine; a browser's socket waits for it.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// OpenClaw's own bound on one frame.
 const FRAME_BYTES_MAX: usize = 26_214_400;
 /// Calls that wait for an answer on one connection.

@@ -53,8 +53,8 @@ struct Inner {
     keys: Mutex<Option<Keys>>,
     access: Mutex<Option<Access>>,
     control: Mutex<Option<Caller>>,
-    /// The process, where it is our child.
-    pid: Mutex<Option<i32>>,
+    /// The process, where it is our child; `None` in the middle while there is none.
+    pid: Mutex<Option<Option<i32>>>,
     restart: Notify,
     clock: Clock,
 }
@@ -69,6 +69,7 @@ const READY_WAIT: Duration = Duration::from_secs(240);
 const READY_EACH: Duration = Duration::from_millis(200);
 /// How often its health is asked for, beside the events that it sends.
 const HEALTH_EACH_MS: u64 = 15_000;
+const HEALTH_MISSES_MAX: u32 = 3;
 const CALL_WAIT: Duration = Duration::from_secs(10);
 
 /// Finding codes.
@@ -113,9 +114,18 @@ impl Gateway {
         lock(&self.0.keys).as_ref().map(|keys| keys.proxy_token.clone())
     }
 
-    /// The process that alone may speak for the plugin, where it is known.
+    /// OpenClaw's process, where it is our child.
     pub fn pid(&self) -> Option<i32> {
-        *lock(&self.0.pid)
+        lock(&self.0.pid).flatten()
+    }
+
+    /// Whether a process at the other end of the plugin's socket is OpenClaw. Of a gateway that somebody else runs only
+    /// the user is known.
+    pub fn is_process(&self, pid: Option<i32>) -> bool {
+        match *lock(&self.0.pid) {
+            Some(ours) => ours.is_some() && ours == pid,
+            None => true,
+        }
     }
 
     /// Ends OpenClaw; it is started again at once.
@@ -179,7 +189,7 @@ impl Gateway {
         home.prepare(&started()?)?;
         self.become_(GatewayState::Starting, Some(STARTING));
         let mut child = process::start(program, home, &keys)?;
-        *lock(&self.0.pid) = child.id().and_then(|pid| pid.try_into().ok());
+        *lock(&self.0.pid) = Some(child.id().and_then(|pid| pid.try_into().ok()));
         let access = Access { address: SocketAddr::from(([127, 0, 0, 1], program.port)), proof: Proof::Token(keys.gateway_token) };
         let outcome = tokio::select! {
             outcome = self.attend(&access, client, || home.plugin_is_ours()) => outcome,
@@ -191,7 +201,8 @@ impl Gateway {
             () = stop.stopped() => Ok(()),
         };
         process::end(&mut child).await;
-        *lock(&self.0.pid) = None;
+        *lock(&self.0.pid) = Some(None);
+        *lock(&self.0.keys) = None;
         outcome
     }
 
@@ -216,9 +227,20 @@ impl Gateway {
         let (control, mut events) = connection::connect(access, Reach::Control).await?;
         *lock(&self.0.control) = Some(control.clone());
         *lock(&self.0.access) = Some(access.clone());
+        let mut missed = 0;
         loop {
-            let health = control.call("health", json!({}), CALL_WAIT).await.context("asking for its health")?;
-            self.judge(health.get(), plugin_is_ours());
+            match control.call("health", json!({}), CALL_WAIT).await {
+                Ok(health) => {
+                    missed = 0;
+                    self.judge(health.get(), plugin_is_ours());
+                }
+                // A busy machine answers late; its work is not thrown away for that, but nothing new is let through.
+                Err(CallError::Late) if missed < HEALTH_MISSES_MAX => {
+                    missed += 1;
+                    self.become_(GatewayState::Ungated, Some(UNGATED));
+                }
+                Err(error) => return Err(error).context("asking for its health"),
+            }
             let next = self.0.clock.sleep(HEALTH_EACH_MS);
             tokio::pin!(next);
             loop {

@@ -169,6 +169,8 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
         "telemetry": { "enabled": false },
         "cron": { "enabled": false },
         "browser": { "enabled": false },
+        // Files in the workspace that OpenClaw would run as its own code.
+        "hooks": { "internal": { "enabled": false } },
         "discovery": { "mdns": { "mode": "off" } },
         "agents": { "defaults": {
             "workspace": home.workspace(), "skipBootstrap": true,

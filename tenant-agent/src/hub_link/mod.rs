@@ -78,7 +78,6 @@ impl HubLink {
 
     async fn hold(&self, welcomed: &mut bool) -> anyhow::Result<()> {
         let (mut socket, welcome) = tokio::time::timeout(CONNECT_WAIT, self.connect()).await.context("the hub did not complete the handshake in time")??;
-        *welcomed = true;
         tracing::info!(host.id = %self.identity.host_id, "the link to the hub is up");
         let heartbeat_ms = welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
         let (mut gateway, mut usage, mut frozen) = (self.gateway.watch(), self.metering.changes(), self.ledger.watch_frozen());
@@ -88,7 +87,6 @@ impl HubLink {
         let beat = self.clock.sleep(0);
         let ack_late = self.clock.sleep(u64::MAX);
         tokio::pin!(beat, ack_late);
-        self.send_usage(&mut socket, &mut sent).await?;
         loop {
             tokio::select! {
                 message = socket.next() => {
@@ -97,10 +95,15 @@ impl HubLink {
                     match frame.kind {
                         "ack" => {
                             let Some(Ack { of }) = frame.body(&[]) else { bail!("the hub sent an unreadable ack") };
+                            // A hub that takes what we say is worth coming back to soon.
+                            *welcomed = true;
                             if let Some((_, rows)) = sent.take_if(|(id, _)| *id == of) {
                                 self.metering.acked(rows).await?;
-                                ack_late.set(self.clock.sleep(u64::MAX));
-                                self.send_usage(&mut socket, &mut sent).await?;
+                            }
+                            // State before usage: whatever may be wrong with a row, the hub knows how we are.
+                            if sent.is_none() {
+                                let waits = self.send_usage(&mut socket, &mut sent).await?;
+                                ack_late.set(self.clock.sleep(if waits { ACK_WAIT_MS } else { u64::MAX }));
                             }
                             continue;
                         }
@@ -111,7 +114,7 @@ impl HubLink {
                 }
                 changed = usage.changed() => {
                     changed?;
-                    if sent.is_none() {
+                    if sent.is_none() && *welcomed {
                         self.send_usage(&mut socket, &mut sent).await?;
                         ack_late.set(self.clock.sleep(ACK_WAIT_MS));
                     }
@@ -195,16 +198,16 @@ impl HubLink {
         Ok(findings)
     }
 
-    async fn send_usage(&self, socket: &mut Socket, sent: &mut Option<(String, Vec<UsageRow>)>) -> anyhow::Result<()> {
+    async fn send_usage(&self, socket: &mut Socket, sent: &mut Option<(String, Vec<UsageRow>)>) -> anyhow::Result<bool> {
         let rows = self.metering.unsent().await?;
         if rows.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let id = format!("u{}", random::token());
         let usage = Usage { rows };
         send(socket, link::frame("usage", &id, &usage)).await?;
         *sent = Some((id, usage.rows));
-        Ok(())
+        Ok(true)
     }
 }
 

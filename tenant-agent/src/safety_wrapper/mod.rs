@@ -23,7 +23,7 @@ use service::store::StoreError;
 use service::{Clock, Refusal, Store, Tx, random};
 use std::path::PathBuf;
 use std::sync::Arc;
-use wire::approval::{Approval, ApprovalState, Detail};
+use wire::approval::{self, Approval, ApprovalState, Detail};
 use wire::plugin::{Announce, Answer, Decide, Outcome};
 
 pub struct SafetyWrapper {
@@ -46,9 +46,10 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Ids and names that OpenClaw gives; longer ones are not its own.
 const NAME_BYTES_MAX: usize = 256;
 /// Detail values are shown to people; the digest covers the whole.
-const DETAIL_BYTES_MAX: usize = 16 * 1024;
+const DETAIL_BYTES_MAX: usize = 8 * 1024;
 
 const TOO_MANY: &str = "Too many questions wait for a person already. Tell the user to answer those first.";
+const EXPIRED: &str = "Nobody answered the question about this call in time, so it was not run. Tell the user; do not try another way.";
 const DENIED: &str = "A person refused this call. Accept that; do not try another way.";
 
 const WRONG_KEY: Refusal = Refusal::new(axum::http::StatusCode::FORBIDDEN, "plugin_unknown");
@@ -68,7 +69,7 @@ async fn only_the_plugin(State(wrapper): State<Arc<SafetyWrapper>>, request: Req
     // The comparison needs the key.
     let right_key = wrapper.gateway.plugin_key().is_some_and(|key| random::same(key.expose(), shown));
     // A command that an assistant runs is a process of its own, even under the gateway's user.
-    let right_process = peer.is_some_and(|peer| peer.uid == wrapper.gateway_uid && wrapper.gateway.pid().is_none_or(|pid| peer.pid == Some(pid)));
+    let right_process = peer.is_some_and(|peer| peer.uid == wrapper.gateway_uid && wrapper.gateway.is_process(peer.pid));
     if !right_key || !right_process {
         tracing::warn!(?peer, "somebody who is not the plugin spoke on its socket");
         return Err(WRONG_KEY);
@@ -99,7 +100,16 @@ async fn decide(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Deci
 }
 
 async fn result(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Outcome>) -> Result<Json<Value>, Refusal> {
-    wrapper.ledger.ended(body.0.session_key, canonical_call_id(&body.0.call_id)).await?;
+    let Outcome { session_key, call_id, is_error, .. } = body.0;
+    let (now_ms, outcome) = (wrapper.clock.wall_ms(), if is_error { approval::Outcome::Failed } else { approval::Outcome::Ok });
+    let granted = wrapper
+        .store
+        .write(move |tx| {
+            ledger::note_end(tx, &session_key, &canonical_call_id(&call_id), now_ms)?;
+            Ok::<_, StoreError>(approvals::note_outcome(tx, &session_key, &call_id, outcome)?)
+        })
+        .await?;
+    granted.into_iter().for_each(|approval| wrapper.approvals.announce(approval));
     Ok(Json(json!({ "ok": true })))
 }
 
@@ -127,6 +137,8 @@ impl SafetyWrapper {
         if let Some(earlier) = self.store.read(move |c| ledger::earlier(c, &session, &id)).await? {
             return Ok(if earlier.digest != digest.to_string() {
                 refused("Another call already used this id. Propose the call again.")
+            } else if earlier.ended {
+                refused("This call has already run. Propose it again if it is needed again.")
             } else if earlier.runs {
                 Answer { allow: true, reason: None }
             } else {
@@ -154,7 +166,15 @@ impl SafetyWrapper {
     }
 
     fn known(&self, ask: &Decide, assistant: wire::AssistantId, call_id: String, digest: Digest, finding: Finding, params: &Value) -> Known {
-        let question = Question { assistant, session: ask.session_key.clone(), tool: ask.tool.clone(), finding, details: details(params), digest };
+        let question = Question {
+            assistant,
+            session: ask.session_key.clone(),
+            call_id: ask.call_id.clone(),
+            tool: ask.tool.clone(),
+            finding,
+            details: details(params),
+            digest,
+        };
         Known { question, call_id }
     }
 
@@ -170,9 +190,19 @@ impl SafetyWrapper {
         Ok(refused(reason))
     }
 
-    /// Looks for a grant, asks when there is none, and holds the call for a while.
+    /// What the model hears is written down first: the same words must come back in its conversation.
+    async fn refuse_held(&self, known: &Arc<Known>, approval: &Approval, reason: &'static str) -> Result<Answer, StoreError> {
+        let (known, id, now_ms) = (known.clone(), approval.id, self.clock.wall_ms());
+        self.store.write(move |tx| Ok::<_, StoreError>(ledger::note(tx, &entry(&known, Verdict::Refused, Some(reason), Some(id)), now_ms)?)).await?;
+        Ok(refused(reason))
+    }
+
     async fn ask(&self, known: Known) -> Result<Answer, StoreError> {
-        let known = Arc::new(known);
+        self.ask_again(Arc::new(known)).await
+    }
+
+    /// Looks for a grant, asks when there is none, and holds the call for a while.
+    async fn ask_again(&self, known: Arc<Known>) -> Result<Answer, StoreError> {
         let asked = self.ask_or_use(&known).await?;
         let (approval, fresh) = match asked {
             Asked::Granted(approval) => {
@@ -182,8 +212,11 @@ impl SafetyWrapper {
             Asked::TooMany => return Ok(refused(TOO_MANY)),
             Asked::Waiting { approval, fresh } => (approval, fresh),
         };
-        let mut held = self.approvals.hold(approval.id);
-        if fresh {
+        let mut held = self.approvals.hold(&approval);
+        if !fresh {
+            // It belongs to this call now.
+            self.approvals.announce(approval.clone());
+        } else {
             tracing::info!(approval.id = %approval.id, class = approval.class.name(), rule = approval.rule, "a call waits for a person");
             self.approvals.announce(approval.clone());
         }
@@ -195,8 +228,10 @@ impl SafetyWrapper {
             match state {
                 ApprovalState::Pending => {}
                 ApprovalState::Approved => return self.use_grant(&known, &approval).await,
-                ApprovalState::Denied => return Ok(refused(DENIED)),
-                ApprovalState::Expired | ApprovalState::Used => return Ok(refused(&pending(approval.id))),
+                ApprovalState::Denied => return self.refuse_held(&known, &approval, DENIED).await,
+                ApprovalState::Expired => return self.refuse_held(&known, &approval, EXPIRED).await,
+                // Another call of the same form took the grant, which was for one.
+                ApprovalState::Used => return Box::pin(self.ask_again(known)).await,
             }
             tokio::select! {
                 _ = held.changed() => {}
@@ -234,7 +269,7 @@ impl SafetyWrapper {
         let used = self
             .store
             .write(move |tx| {
-                let used = approvals::use_up(tx, id)?;
+                let used = approvals::use_up(tx, id, &shared.question.call_id)?;
                 if let Some(approval) = &used {
                     note(tx, &shared, Verdict::Granted, None, Some(approval), now_ms)?;
                 }
@@ -247,7 +282,7 @@ impl SafetyWrapper {
                 Ok(Answer { allow: true, reason: None })
             }
             // Another call of the same form was faster; the grant was for one.
-            None => Ok(refused(&pending(id))),
+            None => Box::pin(self.ask_again(known.clone())).await,
         }
     }
 }
@@ -296,8 +331,15 @@ fn pending(id: wire::ApprovalId) -> String {
 fn details(params: &Value) -> Vec<Detail> {
     let Value::Object(map) = params else { return vec![Detail { name: "arguments".to_owned(), value: shortened(params.to_string()) }] };
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    map.iter().map(|(name, value)| Detail { name: name.clone(), value: shortened(text(value)) }).collect()
+    map.iter()
+        .take(DETAILS_MAX)
+        .map(|(name, value)| Detail { name: name.chars().take(DETAIL_NAME_CHARS_MAX).collect(), value: shortened(text(value)) })
+        .collect()
 }
+
+/// More arguments than any tool has; the digest covers them all.
+const DETAILS_MAX: usize = 32;
+const DETAIL_NAME_CHARS_MAX: usize = 64;
 
 fn shortened(mut text: String) -> String {
     if text.len() > DETAIL_BYTES_MAX {

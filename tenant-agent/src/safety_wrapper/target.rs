@@ -2,6 +2,7 @@
 
 use policy::Rules;
 use serde_json::Value;
+use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 /// Each path argument of the call with the place that it leads to, `None` when that cannot be told.
@@ -9,8 +10,8 @@ pub(super) async fn resolve(rules: &Rules, tool: &str, params: &Value, workspace
     let mut resolved = Vec::new();
     for name in rules.path_arguments(tool) {
         let Some(path) = params.get(name) else { continue };
-        let place = match path.as_str().filter(|path| sound(path)) {
-            Some(path) => real(workspace.join(path)).await,
+        let place = match path.as_str().filter(|path| policy::path::is_plain(path)) {
+            Some(path) => real(workspace.join(path), rules.takes_paths_literally(tool)).await,
             None => None,
         };
         resolved.push((name.clone(), place.and_then(|place| place.to_str().map(str::to_owned))));
@@ -18,21 +19,15 @@ pub(super) async fn resolve(rules: &Rules, tool: &str, params: &Value, workspace
     resolved
 }
 
-/// A path that means the same to us and to the tool: no `~`, which only some expand, and nothing that a C string would cut.
-fn sound(path: &str) -> bool {
-    !path.is_empty() && path.len() <= PATH_BYTES_MAX && !path.starts_with('~') && !path.contains('\0')
-}
-
-const PATH_BYTES_MAX: usize = 4096;
-
 /// The real path: of the file itself, or of the nearest folder that exists with the rest behind it. A dangling link is
-/// nothing that can be told.
-async fn real(path: PathBuf) -> Option<PathBuf> {
+/// nothing that can be told, and neither is a file that is not there when the tool looks for similar names.
+async fn real(path: PathBuf, literal: bool) -> Option<PathBuf> {
     let mut there = path;
-    let mut missing = Vec::new();
+    let mut missing: Vec<OsString> = Vec::new();
     loop {
         if let Ok(real) = tokio::fs::canonicalize(&there).await {
-            return Some(missing.into_iter().rev().fold(real, |path, part| path.join(part)));
+            let plain = literal || missing.iter().all(|part| has_one_spelling(part));
+            return plain.then(|| missing.into_iter().rev().fold(real, |path, part| path.join(part)));
         }
         if tokio::fs::symlink_metadata(&there).await.is_ok() {
             return None;
@@ -44,6 +39,11 @@ async fn real(path: PathBuf) -> Option<PathBuf> {
         }
         there.pop();
     }
+}
+
+/// Whether no other file could be meant: OpenClaw tries other quotes, spaces and Unicode forms of a name that it does not find.
+fn has_one_spelling(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\''))
 }
 
 #[cfg(test)]
@@ -72,7 +72,17 @@ mod tests {
         assert_eq!(place(json!("no/such/../folder")).await, None);
         assert_eq!(place(json!("notes.md")).await, Some(folder.join("secret").to_str().unwrap().to_owned()));
         assert_eq!(place(json!("up/new")).await, Some(folder.join("new").to_str().unwrap().to_owned()));
-        for untold in [json!("dangling"), json!("dangling/x"), json!("~/x"), json!(""), json!("a\0b"), json!(7)] {
+        for untold in [
+            json!("dangling"),
+            json!("dangling/x"),
+            json!("~/x"),
+            json!(""),
+            json!("a\0b"),
+            json!(7),
+            json!("file:///etc/passwd"),
+            json!("@notes.md"),
+            json!("missing größe.md"),
+        ] {
             assert_eq!(place(untold.clone()).await, None, "{untold}");
         }
         std::fs::remove_dir_all(folder).unwrap();

@@ -36,6 +36,8 @@ export interface Approval {
   id: string;
   assistant: string;
   session: string;
+  /** The tool call it belongs to, as events and history name it; the newest when the call was proposed again. */
+  call_id: string;
   tool: string;
   class: Class;
   external: boolean;
@@ -49,6 +51,8 @@ export interface Approval {
   state: "pending" | "approved" | "denied" | "expired" | "used";
   decided_ms?: number | null;
   decided_by?: string | null;
+  /** How the allowed call ended; absent until it has come back. */
+  outcome?: "ok" | "failed" | null;
 }
 
 export interface Hello {
@@ -76,6 +80,7 @@ export interface ChatEvent {
   deltaText?: string;
   message?: { role?: string; content?: string | Part[] };
   errorMessage?: string;
+  errorCode?: string;
 }
 
 export interface ToolEvent {

@@ -4,7 +4,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Icon } from "../core/room.tsx";
 import { t } from "../core/text.ts";
-import { assistantName, items, person, running, send, stop } from "./conversation.ts";
+import { assistantName, busy as underWay, items, person, question, send, stop } from "./conversation.ts";
 import { mostBytes, mostItems } from "./outbox.ts";
 
 export function Composer() {
@@ -12,7 +12,8 @@ export function Composer() {
   const [note, setNote] = useState("");
   const field = useRef<HTMLTextAreaElement>(null);
   const own = person.value?.id ?? null;
-  const busy = running.value !== null;
+  const busy = underWay.value;
+  const asked = question.value !== null;
 
   // A draft belongs to the person who wrote it, so it can only be read once the server has said who that is.
   useEffect(() => {
@@ -28,6 +29,7 @@ export function Composer() {
   };
   const submit = () => {
     if (text.trim() === "") return;
+    if (asked) return; // the line below says why; the draft stays
     if (busy) return setNote(t("composer.busy"));
     if (new TextEncoder().encode(JSON.stringify(text)).length > mostBytes || items.value.length >= mostItems) return setNote(t("composer.too_long"));
     send(text.trim());
@@ -58,7 +60,7 @@ export function Composer() {
         )}
       </div>
       {!touch() && <p id="composer-hint" class="hint">{t("composer.hint")}</p>}
-      <p class="note" role="status">{note}</p>
+      <p class="note" role="status">{asked ? t("composer.question") : note}</p>
     </form>
   );
 }

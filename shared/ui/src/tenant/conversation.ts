@@ -16,6 +16,7 @@ const opened_ms = Date.now();
 const historyLimit = 200;
 const rereadMs = 400;
 const flushAgainMs = 3_000;
+const freshMs = 3_000; // what was heard so lately may not be in what the session says about itself
 const quietMs = 45_000; // a run that says nothing for so long may have ended while nobody listened
 
 export const person = signal<Person | null>(null);
@@ -32,6 +33,12 @@ export const now = signal(Date.now());
 
 export const running = computed(() => thread.activeRun(conversation.value));
 export const lines = computed(() => approvalList.woven(conversation.value.turns, approvals.value, opened_ms));
+/** The call of this conversation that waits for a person; until then the gateway would drop whatever is sent. */
+export const question = computed(() => approvalList.held(conversation.value.turns, approvals.value, now.value)?.id ?? null);
+/** The session says that it works, in a run that this page knows nothing of. */
+const working = signal(false);
+/** Something is under way, whoever started it. */
+export const busy = computed(() => running.value !== null || working.value || question.value !== null || thread.awaitsCall(conversation.value));
 export const pending = computed(() => approvalList.pending(approvals.value));
 export const mayDecide = computed(() => person.value?.role === "owner" || person.value?.role === "approver");
 
@@ -57,7 +64,7 @@ export function assistantName(): string {
 export function startConversation(): void {
   setInterval(() => {
     now.value = Date.now();
-    if (running.value === null || now.value - heard_ms < quietMs || link.value.state !== "open") return;
+    if (!busy.value || now.value - heard_ms < quietMs || link.value.state !== "open") return;
     heard_ms = now.value;
     void readHistory();
   }, 1_000);
@@ -89,10 +96,12 @@ export function discard(key: string): void {
 
 export async function stop(): Promise<void> {
   const runId = running.value;
-  if (runId === null) return;
+  if (!busy.value) return;
   try {
-    await socket.request("chat.abort", { sessionKey, runId });
+    await socket.request("chat.abort", runId === null ? { sessionKey } : { sessionKey, runId });
+    working.value = false;
     setThread(thread.stop(live, runId, Date.now()));
+    if (runId === null) reread();
   } catch {
     return; // the run goes on and the button stays
   }
@@ -146,7 +155,7 @@ let heard_ms = 0;
 function hear(event: string, payload: unknown): void {
   heard_ms = Date.now();
   if (event === "chat") hearChat(payload as ChatEvent);
-  else if (event === "agent") setThread(thread.hearTool(live, payload as ToolEvent, Date.now()));
+  else if (event === "agent") hearTool(payload as ToolEvent);
   else if (event === "approval") approvals.value = approvalList.merged(approvals.value, [payload as Approval]);
   else if (event === "usage") usage.value = payload as Usage;
   else if (event === "gateway") {
@@ -156,18 +165,32 @@ function hear(event: string, payload: unknown): void {
   }
 }
 
+// Another person, another tab or a grant that came late: only the history knows what was said.
+function isOurs(runId: string): boolean {
+  return items.value.some((item) => item.key === runId) || live.turns.some((turn) => (turn.kind === "user" || turn.kind === "note") && turn.runId === runId);
+}
+
+function hearTool(event: ToolEvent): void {
+  const ours = isOurs(event.runId);
+  setThread(thread.hearTool(live, event, Date.now()));
+  if (!ours) reread();
+}
+
 function hearChat(event: ChatEvent): void {
-  const own = items.value.some((item) => item.key === event.runId) || live.turns.some((turn) => turn.kind === "user" && turn.runId === event.runId);
+  const own = isOurs(event.runId);
   const ended = event.state === "final" || event.state === "error" || event.state === "aborted";
   setThread(thread.hearChat(live, event, Date.now()));
   if (ended) setItems(items.value.filter((item) => item.key !== event.runId || item.state === "failed"));
-  if (!own) reread(); // another person or another tab asked; only the history knows what
+  if (ended) working.value = false;
+  if (!own || (ended && thread.activeRun(live) !== null)) reread();
 }
 
 function setGateway(next: Gateway): void {
   if (gateway.value?.state !== next.state) gatewaySince.value = Date.now();
   gateway.value = next;
-  if (next.state !== "ready" && next.state !== "ungated") setThread(thread.interrupt(live, Date.now()));
+  if (next.state === "ready" || next.state === "ungated") return;
+  working.value = false;
+  setThread(thread.interrupt(live, Date.now()));
 }
 
 let rereadTimer: ReturnType<typeof setTimeout> | undefined;
@@ -188,12 +211,15 @@ async function readHistory(): Promise<void> {
     const messages = told.messages ?? [];
     const status = told.sessionInfo?.status;
     const settled = status !== undefined && ["done", "failed", "killed", "timeout", "error", "idle"].includes(status);
+    const doubtful = items.value.some((item) => item.state === "sent") || Date.now() - heard_ms < freshMs || approvalList.justAsked(approvals.value, Date.now());
     const shown = new Set(messages.flatMap((message) => (message.idempotencyKey === undefined ? [] : [message.idempotencyKey.replace(/:user$/, "")])));
     batch(() => {
-      setThread(thread.merge(live, messages, settled && !items.value.some((item) => item.state === "sent"), Date.now()));
+      setThread(thread.merge(live, messages, settled && !doubtful, Date.now()));
+      working.value = status === "running" && thread.activeRun(live) === null;
       setItems(box.reconciled(items.value, shown, running.value, Date.now()));
       historyRead.value = true;
     });
+    if (settled && doubtful && thread.activeRun(live) !== null) reread(freshMs);
     // Acknowledged but in no history and not being answered: look once more, when it is late enough to call it lost.
     if (running.value === null && items.value.some((item) => item.state === "sent")) reread(box.confirmMs);
   } catch {
@@ -224,7 +250,7 @@ async function flush(): Promise<void> {
         const answer = await socket.request<{ status?: string } | null>("chat.send", { sessionKey, message: text, idempotencyKey: key });
         setItems(box.acknowledged(items.value, key, Date.now()));
         if (answer?.status === "ok") reread(); // it had arrived before and has already been answered
-        else setThread(thread.begin(live, key));
+        else setThread(thread.begin(live, key, Date.now()));
       } catch (failure) {
         const code = failure instanceof RequestFailed ? failure.code : "unknown";
         setItems(box.refused(items.value, key, code));

@@ -23,6 +23,19 @@ export interface AnswerTurn {
   at_ms: number;
   state: "open" | "closed" | "stopped" | "failed";
   error: string | null;
+  /** Why, where the agent itself stopped the model call. */
+  code: string | null;
+}
+
+/** What the machinery told the assistant in the person's place. */
+export interface NoteTurn {
+  kind: "note";
+  id: string;
+  told: true;
+  runId: string | null;
+  about: "approved" | "restarted" | "internal";
+  text: string;
+  at_ms: number;
 }
 
 export interface ToolTurn {
@@ -38,10 +51,14 @@ export interface ToolTurn {
   ended_ms: number | null;
 }
 
-export type Turn = UserTurn | AnswerTurn | ToolTurn;
+export type Turn = UserTurn | AnswerTurn | NoteTurn | ToolTurn;
 
 interface Run {
   active: boolean;
+  /** Ended only because the session seemed to rest; whatever is heard of it shows that it goes on. */
+  doubtful?: boolean;
+  /** When it last got anywhere. */
+  moved_ms: number;
   seq: number;
   /** The cumulative text that stands before the last tool call, already shown above it. */
   frozen: string;
@@ -74,17 +91,34 @@ export function unsay(thread: Thread, key: string): Thread {
   return { ...thread, turns: thread.turns.filter((turn) => turn.kind !== "user" || turn.id !== key) };
 }
 
-export function begin(thread: Thread, runId: string): Thread {
-  return runId in thread.runs ? thread : withRun(thread, runId, { active: true, seq: 0, frozen: "", parts: 0 });
+export function begin(thread: Thread, runId: string, now_ms: number): Thread {
+  const known = thread.runs[runId];
+  if (known === undefined) return withRun(thread, runId, { active: true, moved_ms: now_ms, seq: 0, frozen: "", parts: 0 });
+  return known.doubtful === true ? withRun(thread, runId, { ...known, active: true, doubtful: false, moved_ms: now_ms }) : thread;
+}
+
+export function isOpen(turn: Turn): boolean {
+  return turn.kind === "tool" && (turn.state === "queued" || turn.state === "running");
+}
+
+/** A call that has not come back, whoever started its run. */
+export function awaitsCall(thread: Thread): boolean {
+  return thread.turns.some(isOpen);
+}
+
+/** Since when the run has got nowhere. */
+export function still(thread: Thread, runId: string): number | null {
+  return thread.runs[runId]?.moved_ms ?? null;
 }
 
 export function hearChat(before: Thread, event: ChatEvent, now_ms: number): Thread {
   const { runId } = event;
   const known = before.runs[runId];
   const seq = event.seq ?? 0;
-  if (known !== undefined && !known.active && (event.state === "status" || event.state === "delta")) return before;
+  if (known !== undefined && !known.active && known.doubtful !== true && (event.state === "status" || event.state === "delta")) return before;
   if (known !== undefined && event.state === "delta" && seq < known.seq) return before;
-  let thread = begin(before, runId);
+  let thread = begin(before, runId, now_ms);
+  if (event.state !== "status" || event.phase !== thread.phase) thread = withRun(thread, runId, { ...thread.runs[runId]!, moved_ms: now_ms });
   const run = thread.runs[runId]!;
   if (event.state === "status") return { ...thread, phase: event.phase ?? null };
   const whole = textOf(event.message?.content);
@@ -93,14 +127,15 @@ export function hearChat(before: Thread, event: ChatEvent, now_ms: number): Thre
     return { ...write(withRun(thread, runId, { ...run, seq }), runId, text, now_ms), phase: null };
   }
   if (whole !== "") thread = write(thread, runId, whole, now_ms);
-  if (event.state === "error") return end(fail(thread, runId, event.errorMessage ?? "", now_ms), runId, "failed", now_ms);
+  if (event.state === "error") return end(fail(thread, runId, event.errorMessage ?? "", event.errorCode ?? null, now_ms), runId, "failed", now_ms);
   return end(thread, runId, event.state === "aborted" ? "stopped" : "closed", now_ms);
 }
 
 export function hearTool(before: Thread, event: ToolEvent, now_ms: number): Thread {
   if (event.stream !== "tool") return before;
   const { runId, data } = event;
-  let thread = begin(before, runId);
+  let thread = begin(before, runId, now_ms);
+  thread = withRun(thread, runId, { ...thread.runs[runId]!, moved_ms: now_ms });
   const open = openAnswer(thread, runId);
   if (open !== null) {
     const run = thread.runs[runId]!;
@@ -120,11 +155,19 @@ export function hearTool(before: Thread, event: ToolEvent, now_ms: number): Thre
 
 /** When the gateway is gone, so is whatever was running in it. */
 export function interrupt(thread: Thread, now_ms: number): Thread {
-  return Object.keys(thread.runs).reduce((now, runId) => (now.runs[runId]!.active ? end(fail(now, runId, "", now_ms), runId, "failed", now_ms) : now), thread);
+  const ended = Object.keys(thread.runs).reduce((now, runId) => (now.runs[runId]!.active ? end(fail(now, runId, "", null, now_ms), runId, "failed", now_ms) : now), thread);
+  return withoutOpenCalls(ended, () => true, now_ms);
 }
 
-export function stop(thread: Thread, runId: string, now_ms: number): Thread {
+/** Without a run: whatever was under way in a run that this page never heard of. */
+export function stop(thread: Thread, runId: string | null, now_ms: number): Thread {
+  if (runId === null) return withoutOpenCalls(thread, () => true, now_ms);
   return runId in thread.runs ? end(thread, runId, "stopped", now_ms) : thread;
+}
+
+function withoutOpenCalls(thread: Thread, which: (index: number) => boolean, now_ms: number): Thread {
+  if (!thread.turns.some((turn, index) => isOpen(turn) && which(index))) return thread;
+  return { ...thread, turns: thread.turns.map((turn, index) => (turn.kind === "tool" && isOpen(turn) && which(index) ? { ...turn, state: "stopped", ended_ms: now_ms } : turn)) };
 }
 
 /**
@@ -136,9 +179,16 @@ export function merge(thread: Thread, messages: readonly HistoryMessage[], settl
   let merged: Thread = { ...thread, turns: told };
   for (const turn of thread.turns) merged = carry(merged, turn, finished);
   for (const [runId, run] of Object.entries(thread.runs)) {
-    if (run.active && (settled || finished.has(runId))) merged = end(merged, runId, "closed", now_ms);
+    if (!run.active || (!settled && !finished.has(runId))) continue;
+    merged = end(merged, runId, "closed", now_ms);
+    if (!finished.has(runId)) merged = withRun(merged, runId, { ...merged.runs[runId]!, doubtful: true });
   }
-  return merged;
+  // A call without a result is only under way while nothing came after its run.
+  const last = merged.turns.findLast((turn) => turn.told || turn.kind !== "user")?.runId;
+  return withoutOpenCalls(merged, (index) => {
+    const { runId } = merged.turns[index]!;
+    return runId === null || merged.runs[runId]?.active !== true ? settled || runId !== last : false;
+  }, now_ms);
 }
 
 function carry(merged: Thread, turn: Turn, finished: ReadonlySet<string>): Thread {
@@ -155,7 +205,7 @@ function carry(merged: Thread, turn: Turn, finished: ReadonlySet<string>): Threa
   if (turn.kind === "answer" && there.kind === "answer" && !turn.told) {
     const unfinished = turn.state === "open" && !finished.has(turn.runId ?? "");
     if (unfinished && turn.text.length >= there.text.length) return replace(merged, there.id, turn);
-    return replace(merged, there.id, { ...there, state: unfinished || turn.state === "open" ? "closed" : turn.state, error: turn.error });
+    return replace(merged, there.id, { ...there, state: unfinished || turn.state === "open" ? "closed" : turn.state, error: turn.error, code: turn.code });
   }
   return merged;
 }
@@ -183,10 +233,13 @@ function read(messages: readonly HistoryMessage[]): { turns: Turn[]; finished: S
     const common = { told: true, runId, at_ms } as const;
     if (message.role === "user") {
       asked = runOf(message);
-      turns.push({ ...common, kind: "user", id: asked ?? id, runId: asked, text: textOf(message.content) });
+      const text = textOf(message.content);
+      const about = aboutOf(text, asked);
+      if (about === null) turns.push({ ...common, kind: "user", id: asked ?? id, runId: asked, text });
+      else turns.push({ ...common, kind: "note", id, told: true, runId: asked, about, text });
     } else if (message.role === "assistant") {
       const text = textOf(message.content);
-      if (text.trim() !== "") turns.push({ ...common, kind: "answer", id, text, state: message.stopReason === "aborted" ? "stopped" : "closed", error: null });
+      if (text.trim() !== "") turns.push({ ...common, kind: "answer", id, text, state: message.stopReason === "aborted" ? "stopped" : "closed", error: null, code: null });
       for (const call of calls(message.content)) {
         tools.set(call.id ?? "", turns.length);
         turns.push({ ...common, kind: "tool", id: call.id ?? `${id}:tool`, name: call.name ?? "", args: call.arguments ?? null, result: null, state: "queued", ended_ms: null });
@@ -208,9 +261,26 @@ function runOf(message: HistoryMessage): string | null {
   return message.__openclaw?.runId ?? null;
 }
 
+// OpenClaw puts the time before what it passes on.
+const stamp = "^(?:\\[[^\\]\\n]{4,40}\\] )?";
+const approved = new RegExp(`${stamp}A person approved the call that was waiting \\(apr_`);
+const system = new RegExp(`${stamp}\\[System\\]`);
+
+/** Whether a message in the person's role comes from the machinery, and what it is about. */
+function aboutOf(text: string, key: string | null): NoteTurn["about"] | null {
+  if (approved.test(text) || key?.startsWith("nudge-")) return "approved";
+  if (system.test(text)) return "restarted";
+  return text.includes("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>") ? "internal" : null;
+}
+
+const refusal = /A person refused this call\.|Nobody answered the question about this call|This call waits for a person's approval|This call was refused\./;
+
 function outcome(isError: boolean, result: unknown): ToolTurn["state"] {
-  const status = (result as { details?: { status?: unknown } } | null | undefined)?.details?.status;
-  if (status === "blocked" || status === "denied") return "refused";
+  const { content, details } = (result ?? {}) as { content?: string | Part[]; details?: { status?: unknown } };
+  if (details?.status === "blocked" || details?.status === "denied") return "refused";
+  // What a call brought back may quote these words; a refusal begins with them or is an error.
+  const at = refusal.exec(typeof result === "string" ? result : textOf(content))?.index ?? -1;
+  if (at === 0 || (at > 0 && isError)) return "refused";
   return isError ? "failed" : "done";
 }
 
@@ -238,27 +308,27 @@ function write(thread: Thread, runId: string, whole: string, now_ms: number): Th
   if (last?.kind === "answer" && related(last.text, text)) {
     return last.text.length >= text.length ? thread : replace(thread, last.id, { ...last, text, state: "open" });
   }
-  const answer: AnswerTurn = { kind: "answer", id: `live:${runId}:${run.parts}`, told: false, runId, text, at_ms: now_ms, state: "open", error: null };
+  const answer: AnswerTurn = { kind: "answer", id: `live:${runId}:${run.parts}`, told: false, runId, text, at_ms: now_ms, state: "open", error: null, code: null };
   return insert(withRun(thread, runId, { ...run, parts: run.parts + 1 }), runId, answer);
 }
 
-function fail(thread: Thread, runId: string, error: string, now_ms: number): Thread {
+function fail(thread: Thread, runId: string, error: string, code: string | null, now_ms: number): Thread {
   const open = openAnswer(thread, runId);
-  if (open !== null) return replace(thread, open.id, { ...open, state: "failed", error });
+  if (open !== null) return replace(thread, open.id, { ...open, state: "failed", error, code });
   const run = thread.runs[runId]!;
-  const answer: AnswerTurn = { kind: "answer", id: `live:${runId}:${run.parts}`, told: false, runId, text: "", at_ms: now_ms, state: "failed", error };
+  const answer: AnswerTurn = { kind: "answer", id: `live:${runId}:${run.parts}`, told: false, runId, text: "", at_ms: now_ms, state: "failed", error, code };
   return insert(withRun(thread, runId, { ...run, parts: run.parts + 1 }), runId, answer);
 }
 
 function end(thread: Thread, runId: string, state: "closed" | "stopped" | "failed", now_ms: number): Thread {
-  const run = thread.runs[runId] ?? { active: true, seq: 0, frozen: "", parts: 0 };
+  const run = thread.runs[runId] ?? { active: true, moved_ms: now_ms, seq: 0, frozen: "", parts: 0 };
   const turns = thread.turns.map((turn): Turn => {
     if (turn.runId !== runId) return turn;
     if (turn.kind === "answer" && turn.state === "open") return { ...turn, state };
     if (turn.kind === "tool" && (turn.state === "running" || turn.state === "queued")) return { ...turn, state: "stopped", ended_ms: now_ms };
     return turn;
   });
-  return { turns, runs: { ...thread.runs, [runId]: { ...run, active: false } }, phase: null };
+  return { turns, runs: { ...thread.runs, [runId]: { ...run, active: false, doubtful: false } }, phase: null };
 }
 
 function withRun(thread: Thread, runId: string, run: Run): Thread {
