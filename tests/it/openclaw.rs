@@ -68,6 +68,15 @@ async fn chat_tools_approval_and_metering() {
     browser.decide(&question, "deny").await;
     browser.reply(&run).await;
     assert!(!tenant.workspace().join("never").exists());
+    // OpenClaw reads more into a path than its letters; we ask about each such spelling.
+    for odd in [r#"[[tool:read {"path":"file:///etc/hostname"}]]"#, r#"[[tool:read {"path":"@/etc/hostname"}]]"#, r#"[[tool:write {"path":"@AGENTS.md","content":"x"}]]"#] {
+        let run = browser.say(odd).await;
+        let question = browser.question().await;
+        assert_eq!(question["rule"], "unknown.path", "{odd}");
+        browser.decide(&question, "deny").await;
+        browser.reply(&run).await;
+    }
+    assert!(!tenant.workspace().join("AGENTS.md").exists());
 
     // What OpenClaw turns down by itself freezes nothing; ids that it respells are still known.
     for odd in [

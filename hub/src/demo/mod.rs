@@ -485,8 +485,7 @@ mod tests {
         let parent = std::env::temp_dir().join(format!("gatehouse-refused-{}", random::token()));
         let folder = parent.join("a/state");
         let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = taken.local_addr().unwrap().port().min(60_000);
-        let _also = std::net::TcpListener::bind(("127.0.0.1", port));
+        let port = taken.local_addr().unwrap().port();
         let line = |more: &str| flags(&format!("--agent /bin/true --state {} --port {port} {more}", folder.display()));
         assert_eq!(run(line("")).await.unwrap_err().code, EXIT_CONFIG);
         assert!(!parent.exists(), "what was made for the look is gone again");

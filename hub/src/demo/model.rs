@@ -49,7 +49,7 @@ const APPROVED: &str = "A person approved the call that was waiting";
 const HELD: &str = "waits for a person's approval";
 /// How what stands in the place of a result begins when the call never ran, or nobody knows what became of it. A tool that
 /// prints the same is told wrongly; it gives itself away, because the text is told too.
-const NOT_RUN: [&str; 13] = [
+const NOT_RUN: [&str; 15] = [
     "[openclaw] missing tool result",
     "No result provided",
     "Skipped to process an incoming message",
@@ -62,6 +62,8 @@ const NOT_RUN: [&str; 13] = [
     "This tool is not available to this assistant",
     "This call has already run. Propose it again",
     "Another call already used this id",
+    "Nobody answered the question about this call in time",
+    "Too many questions wait for a person already",
     "Validation failed for tool",
 ];
 /// What a person wants written is named in fewer words than this.

@@ -248,9 +248,10 @@ mod tests {
     #[test]
     fn what_is_waited_for_has_its_own_name() {
         use StepState::{Done, Running};
+        let id: wire::TenantId = service::random::id();
         let view = |state: &str, reason: Option<&str>| -> TenantView {
             serde_json::from_value(json!({
-                "id": service::random::id::<wire::TenantId>(), "name": "alice", "url": "", "state": "ready", "steps": [], "presence": "online",
+                "id": id, "name": "alice", "url": "", "state": "ready", "steps": [], "presence": "online",
                 "last_seen_ms": null, "agent_version": null, "gateway": { "state": state, "reason": reason },
                 "usage_today": { "day_ms": 0, "calls": 0, "partial": 0, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0 },
                 "approvals": [], "findings": []

@@ -1,12 +1,19 @@
 //! What must be there before anything large is begun. Each refusal names its remedy.
 
 use crate::progress::Trouble;
+use std::ffi::{CString, c_char, c_int};
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the pages' tools ask for. OpenClaw itself runs on the newer Node that comes with the parts.
 const NODE_MAJOR_MIN: u32 = 20;
+/// What the hub wants free for the demo's state.
+const STATE_MIB: u64 = 300;
+/// As the hub ends when its folder cannot be used: nobody should try again.
+const EXIT_CONFIG: u8 = 78;
+const WRITE_AND_ENTER: c_int = 2 | 1;
 const NODE_REMEDY: &str = "\
 Install Node 20 or newer with npm, for example:
     from https://nodejs.org/en/download (Debian 12's own package is Node 18, which is too old), or
@@ -74,6 +81,44 @@ pub fn space(needs: &[(&Path, u64)]) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// The hub's own check, before the minutes that a first build takes: the state's folder, or the one it will be made in, can
+/// be written and has room.
+pub fn state(folder: &Path) -> Result<(), Trouble> {
+    let refuse = |why: String| {
+        let said = format!(
+            "The demo cannot keep its state in `{}`: {why}.\nMake it writable or free some space there, or give the demo another folder with --state <folder>.",
+            folder.display()
+        );
+        Err(Trouble { said, code: EXIT_CONFIG })
+    };
+    let there = std::path::absolute(folder).ok().and_then(|folder| Some(folder.ancestors().find(|folder| folder.exists())?.to_owned()));
+    let Some(there) = there else { return Ok(()) };
+    if !there.is_dir() {
+        return refuse(format!("`{}` is no folder", there.display()));
+    }
+    if let Err(error) = writable(&there) {
+        return refuse(if error.kind() == ErrorKind::ReadOnlyFilesystem { "its file system is read-only".to_owned() } else { error.to_string() });
+    }
+    match disk(&there) {
+        Some(Disk { free_mib, .. }) if free_mib < STATE_MIB => refuse(format!("its file system has {free_mib} MiB free, and {STATE_MIB} MiB are needed")),
+        _ => Ok(()),
+    }
+}
+
+/// Asks the kernel, which knows of mount options and access lists.
+#[expect(unsafe_code, reason = "access of the C library; std does not ask")]
+fn writable(folder: &Path) -> std::io::Result<()> {
+    unsafe extern "C" {
+        fn access(path: *const c_char, mode: c_int) -> c_int;
+    }
+    let path = CString::new(folder.as_os_str().as_bytes())?;
+    // SAFETY: the path ends with a zero and lives on; the kernel only reads it.
+    match unsafe { access(path.as_ptr(), WRITE_AND_ENTER) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Disk {
     mount: String,
@@ -115,6 +160,20 @@ mod tests {
         check("/dev/vda 264212084 14307324 80978564 16% /", Some(("/", 79080)));
         check("host:/x 10 5 2048 16% /mnt/two words", Some(("/mnt/two words", 2)));
         check("", None);
+    }
+
+    #[test]
+    fn a_state_folder_is_looked_at_before_anything_is_built() {
+        let here = std::env::temp_dir();
+        assert!(state(&here.join("not/there/yet")).is_ok());
+        let file = here.join(format!("gatehouse-checks-{}", std::process::id()));
+        std::fs::write(&file, "").unwrap();
+        for (folder, why) in [(file.as_path(), "is no folder"), (Path::new("/proc/gatehouse"), "`/proc/gatehouse`")] {
+            let Trouble { said, code } = state(folder).unwrap_err();
+            assert!(code == EXIT_CONFIG && said.contains(why) && said.contains("--state"), "{said}");
+        }
+        std::fs::remove_file(file).unwrap();
+        assert!(writable(Path::new("/nowhere")).is_err() && !here.join("not").exists());
     }
 
     #[test]

@@ -4,6 +4,10 @@
 //! run `hub demo` and keep it running. Only std, so that this crate compiles in a second and says what is missing before
 //! anything large is downloaded. It writes to the cache folder, to `target` and to `shared/ui`; what the demo itself
 //! keeps is the hub's business. It asks for nothing and installs nothing system-wide.
+//!
+//! Killed with -9 it cannot end anybody, so the kernel tells each child (see [`signals::tie`]): the hub ends as at Ctrl-C,
+//! and with it the assistant; npm and cargo end too. What was half-fetched does not count as fetched. The next start goes
+//! on where it was.
 
 mod binaries;
 mod checks;
@@ -16,19 +20,20 @@ mod supervise;
 
 use flags::Wish;
 use progress::{Progress, Trouble};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     signals::watch();
-    let outcome = match flags::parse(std::env::args_os().skip(1)) {
+    let outcome = flags::parse(std::env::args_os().skip(1)).and_then(|wish| match wish {
         Wish::Help => {
             print!("{}", flags::HELP);
             Ok(0)
         }
         Wish::PartsOnly => parts_only(),
-        Wish::Demo(flags) => demo(flags),
-    };
+        Wish::Demo(wanted) => demo(wanted),
+    });
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(trouble) => {
@@ -38,13 +43,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo(flags: Vec<std::ffi::OsString>) -> Result<u8, Trouble> {
+fn demo(wanted: flags::Demo) -> Result<u8, Trouble> {
+    wanted.key(std::env::var_os(flags::KEY_VARIABLE), std::io::stdin().is_terminal())?;
     let root = repository();
     let place = binaries::place()?;
     let cache = parts::Cache::find(&root)?;
     let mut progress = Progress::new(5);
 
     progress.begin("Tools: node, npm and free disk space");
+    if let Some(folder) = wanted.state_folder() {
+        checks::state(&folder)?;
+    }
     checks::tools()?;
     checks::space(&[(cache.folder(), cache.missing_mib()), (&place.target, place.missing_mib())])?;
     progress.done();
@@ -58,7 +67,7 @@ fn demo(flags: Vec<std::ffi::OsString>) -> Result<u8, Trouble> {
     for (flag, value) in [("--agent", place.tenant_agent()), ("--node", parts.node), ("--openclaw", parts.openclaw)] {
         arguments.extend([flag.into(), value.into()]);
     }
-    arguments.extend(flags);
+    arguments.extend(wanted.flags);
     supervise::run(&place.hub(), arguments)
 }
 

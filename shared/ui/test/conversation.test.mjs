@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { backoffMs, longestMs } from "../src/core/backoff.ts";
-import { merged, woven } from "../src/tenant/approvals.ts";
+import { held, merged, woven } from "../src/tenant/approvals.ts";
 import * as box from "../src/tenant/outbox.ts";
 import * as thread from "../src/tenant/thread.ts";
 
@@ -55,7 +55,7 @@ test("errors keep what was said and say what went wrong", () => {
 });
 
 test("history and stream merge without doubles", () => {
-  const live = () => thread.begin(thread.say(thread.emptyThread, "r", "frage", 1), "r");
+  const live = () => thread.begin(thread.say(thread.emptyThread, "r", "frage", 1), "r", 0);
   const cases = [
     // [story, what the page had, what history says, expected]
     ["nothing told yet", thread.hearChat(live(), delta("r", 1, "ant"), 2), [], ["user frage", "open ant"]],
@@ -75,7 +75,7 @@ test("history and stream merge without doubles", () => {
 });
 
 test("a stream that comes back goes on in the same answer", () => {
-  let state = thread.hearChat(thread.begin(thread.say(thread.emptyThread, "r", "frage", 1), "r"), delta("r", 1, "eins"), 2);
+  let state = thread.hearChat(thread.begin(thread.say(thread.emptyThread, "r", "frage", 1), "r", 0), delta("r", 1, "eins"), 2);
   state = thread.merge(state, [user("r", "frage")], false, 3);
   state = thread.hearChat(state, delta("r", 9, "eins zwei drei"), 4);
   state = thread.hearChat(state, final("r", 10, "eins zwei drei"), 5);
@@ -83,7 +83,7 @@ test("a stream that comes back goes on in the same answer", () => {
 });
 
 test("the server saying that nothing runs ends what this page thought was running", () => {
-  const state = thread.merge(thread.begin(thread.emptyThread, "r"), [user("r", "frage")], true, 3);
+  const state = thread.merge(thread.begin(thread.emptyThread, "r", 0), [user("r", "frage")], true, 3);
   assert.equal(thread.activeRun(state), null);
 });
 
@@ -129,15 +129,102 @@ test("a decision is not undone by an older frame, and the pending come first", (
   assert.deepEqual(merged([one], [{ ...one, state: "approved" }, { ...one, state: "used" }, { ...one, state: "approved" }]).map(({ state }) => state), ["used"]);
 });
 
-test("an approval stands beside the call that waits for it", () => {
-  const turns = thread.merge(thread.emptyThread, [{ ...user("r", "frage"), timestamp: 100_000 }, { ...call("r"), timestamp: 110_000 }], false, 0).turns;
-  const ask = (given) => ({ id: "x", tool: "exec", state: "pending", created_ms: 111_000, ...given });
-  const shape = (approvals, since_ms = 200_000) => woven(turns, approvals, since_ms).map((line) => ("approval" in line ? line.approval.id : `${line.turn.kind}${line.waiting ? " waiting" : ""}`));
-  assert.deepEqual(shape([ask({})]), ["user", "tool waiting", "x"]);
-  assert.deepEqual(shape([ask({ tool: "message" })]), ["user", "tool", "x"]);
-  assert.deepEqual(shape([ask({ tool: "message", created_ms: 105_000 })]), ["user", "x", "tool"]);
-  assert.deepEqual(shape([ask({ state: "denied", tool: "message", created_ms: 5 })]), ["user", "tool"]);
-  assert.deepEqual(shape([ask({ state: "denied", tool: "message", created_ms: 5, decided_ms: 210_000 })]), ["x", "user", "tool"]);
+// A session with calls of the given ids, ten seconds apart from 110 s on, as the history tells it.
+const calling = (...ids) => thread.merge(thread.emptyThread, [{ ...user("r", "frage"), timestamp: 100_000 }, ...ids.map((id, index) => ({ role: "assistant", content: [{ type: "toolCall", id, name: "exec", arguments: { command: "ls" } }], timestamp: 110_000 + index * 10_000, stopReason: "toolUse", __openclaw: { id: `t-${id}`, runId: "r" } }))], false, 0);
+const ask = (given) => ({ id: "x", call_id: "c1", session: "agent:main:main", tool: "exec", state: "pending", created_ms: 111_000, ...given });
+const shape = (state, approvals, since_ms = 200_000) => woven(state.turns, approvals, since_ms).map((line) => ("approval" in line ? `${line.approval.id} ${line.approval.state}` : `${line.turn.id}${line.verdict === null ? "" : ` ${line.verdict}`}`));
+
+test("an approval stands beside the call that it names, and nowhere else", () => {
+  const state = calling("c1");
+  assert.deepEqual(shape(state, [ask({})]), ["r", "c1 pending", "x pending"]);
+  assert.deepEqual(shape(state, [ask({ tool: "message", created_ms: 1 })]), ["r", "c1 pending", "x pending"], "neither name nor time matters");
+  assert.deepEqual(shape(state, [ask({ call_id: "other" })]), ["r", "c1", "x pending"], "a call that is not in the log: at its own time");
+  assert.deepEqual(shape(state, [ask({ call_id: "other", created_ms: 105_000 })]), ["r", "x pending", "c1"]);
+  assert.deepEqual(shape(state, [ask({ state: "denied", call_id: "other", created_ms: 5 })]), ["r", "c1"], "long decided: only in the panel");
+  assert.deepEqual(shape(state, [ask({ state: "denied", call_id: "other", created_ms: 5, decided_ms: 210_000 })]), ["x denied", "r", "c1"], "but not under the eyes of somebody");
+});
+
+test("the same command denied and then allowed within seconds: each card keeps its own outcome", () => {
+  const approvals = [ask({ id: "a", call_id: "c1", state: "denied", created_ms: 111_000 }), ask({ id: "b", call_id: "c2", state: "used", outcome: "ok", created_ms: 112_000 })];
+  const expected = ["r", "c1 denied", "a denied", "c2 used", "b used"];
+  assert.deepEqual(shape(calling("c1", "c2"), approvals), expected);
+  assert.deepEqual(shape(calling("c1", "c2"), [...approvals].reverse()), expected);
+});
+
+test("two different commands at once keep their own cards", () => {
+  const approvals = [ask({ id: "a", call_id: "c2", created_ms: 111_000 }), ask({ id: "b", call_id: "c1", state: "approved", created_ms: 111_500 })];
+  assert.deepEqual(shape(calling("c1", "c2"), approvals), ["r", "c1 approved", "b approved", "c2 pending", "a pending"]);
+});
+
+test("a late approval moves to the call that was proposed again", () => {
+  const late = ask({ id: "a", call_id: "c1", state: "approved" });
+  assert.deepEqual(shape(calling("c1"), [late]), ["r", "c1 approved", "a approved"]);
+  const [again] = merged([late], [{ ...late, call_id: "c2", state: "used" }]);
+  assert.deepEqual(shape(calling("c1", "c2"), [again]), ["r", "c1", "c2 used", "a used"]);
+  const ended = merged([again], [{ ...again, outcome: "failed" }, again]);
+  assert.deepEqual(ended.map(({ outcome }) => outcome), ["failed"], "an outcome is not undone by an older frame");
+});
+
+test("a question is held while its call has not come back, and only in this conversation", () => {
+  const open = calling("c1");
+  assert.equal(held(open.turns, [ask({})], 999_000)?.id, "x");
+  assert.equal(held(open.turns, [ask({ session: "agent:main:helper" })], 112_000), null);
+  assert.equal(held(open.turns, [ask({ state: "denied" })], 112_000), null);
+  assert.equal(held([], [ask({})], 120_000)?.id, "x", "asked a moment ago, its call not heard of yet");
+  assert.equal(held([], [ask({})], 999_000), null);
+  const back = thread.merge(open, [user("r", "frage"), call("r"), result({ status: "blocked" })], false, 0);
+  assert.equal(held(back.turns, [ask({})], 999_000), null, "the model has been told to wait; others may speak");
+});
+
+test("a call without a result is under way until the session rests or something else follows", () => {
+  const told = [user("r", "frage"), call("r")];
+  assert.equal(thread.awaitsCall(thread.merge(thread.emptyThread, told, false, 9)), true);
+  assert.equal(thread.awaitsCall(thread.merge(thread.emptyThread, told, true, 9)), false);
+  assert.equal(thread.awaitsCall(thread.merge(thread.emptyThread, [...told, user("s", "weiter")], false, 9)), false);
+  const refused = thread.say(thread.merge(thread.emptyThread, told, false, 9), "k", "nicht angenommen", 10);
+  assert.equal(thread.awaitsCall(thread.merge(refused, told, false, 11)), true, "a message that was never sent ends nothing");
+  assert.equal(thread.awaitsCall(thread.stop(refused, null, 12)), false);
+});
+
+test("what the machinery says in the person's place is a note, not a bubble", () => {
+  const nudge = "A person approved the call that was waiting (apr_0a). Propose exactly the same call again now.";
+  const about = (text, key = "k") => thread.merge(thread.emptyThread, [{ ...user(key, text) }], false, 0).turns.map((turn) => turn.about ?? turn.kind)[0];
+  assert.equal(about(nudge), "approved");
+  assert.equal(about(`[Thu 2026-11-20 10:00 UTC] ${nudge}`), "approved");
+  assert.equal(about("anything", "nudge-apr_0a-17"), "approved");
+  assert.equal(about("[System] Your previous turn was interrupted."), "restarted");
+  assert.equal(about("x <<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>> y"), "internal");
+  assert.equal(about("What does “A person approved the call that was waiting (apr_” mean?"), "user");
+});
+
+test("a run that this page did not start shows its calls while they happen", () => {
+  const run = "nudge-apr_0a-17";
+  let state = play({ runId: run, state: "status", phase: "starting_model" }, tool(run, "start", { args: { command: "ls" } }));
+  assert.deepEqual(brief(state), ["tool running"]);
+  state = thread.merge(state, [{ ...user(run, "x") }], true, 9); // the session's own word was old
+  state = thread.hearTool(state, tool(run, "result", { result: { content: [] } }), 10);
+  assert.deepEqual(brief(state).slice(-1), ["tool done"]);
+  assert.equal(thread.activeRun(state), run, "what is heard of a run shows that it goes on");
+  assert.deepEqual(brief(thread.hearChat(state, final(run, 3, "fertig"), 11)).slice(-1), ["closed fertig"]);
+});
+
+test("a refusal is a refusal by its words too", () => {
+  const words = "A person refused this call. Accept that; do not try another way.";
+  const back = (text, isError) => brief(play(tool("r", "start"), tool("r", "result", { isError, result: { content: [{ type: "text", text }] } })))[0];
+  assert.equal(back(words, false), "tool refused");
+  assert.equal(back(`Tool call blocked: ${words}`, true), "tool refused");
+  assert.equal(back(`notes.md says: ${words}`, false), "tool done");
+  assert.deepEqual(brief(thread.merge(thread.emptyThread, [user("r", "frage"), call("r"), { ...result(), content: words, isError: true }], true, 0)), ["user frage", "tool refused"]);
+});
+
+test("an error keeps the code that the agent gave it", () => {
+  assert.equal(play({ runId: "r", state: "error", errorMessage: "…", errorCode: "session_frozen" }).turns[0].code, "session_frozen");
+});
+
+test("a run is still when its phase does not change", () => {
+  const status = (phase) => ({ runId: "r", state: "status", phase });
+  assert.equal(thread.still(play(status("a"), status("a"), status("a")), "r"), 0);
+  assert.equal(thread.still(play(status("a"), status("a"), status("b")), "r"), 2);
 });
 
 test("the pause before the next attempt doubles, is drawn, and has a ceiling", () => {

@@ -74,10 +74,10 @@ export function flows({ room }) {
     story("flow: language and theme are kept, and nothing else", {}, async ({ page, origin }) => {
       await page.goto(origin);
       await page.click("button[lang=en]");
-      await page.waitForSelector("text=What shall Alba do?");
+      await page.waitForSelector("text=What would you like to do?");
       await page.click("[aria-label^=Appearance]");
       await page.reload();
-      await page.waitForSelector("text=What shall Alba do?");
+      await page.waitForSelector("text=What would you like to do?");
       assert.deepEqual(await page.evaluate(() => ({ ...localStorage })), { "gatehouse.lang": "en", "gatehouse.theme": "light" });
       assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "light");
     }),

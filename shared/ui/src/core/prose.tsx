@@ -97,11 +97,9 @@ function plain(nodes: Inline[]): string {
 
 function CodeBlock({ lang, text }: { lang: string; text: string }) {
   return (
-    <figure class="code">
-      <figcaption>
-        <span>{lang}</span>
-        <CopyButton text={text} label={t("app.copy_code")} />
-      </figcaption>
+    <figure class={lang === "" ? "code bare" : "code"}>
+      {lang !== "" && <figcaption>{lang}</figcaption>}
+      <CopyButton text={text} label={t("app.copy_code")} />
       <pre tabIndex={0}><code>{text}</code></pre>
     </figure>
   );

@@ -1,5 +1,5 @@
 // What the pages behind the gate have and those in front of it need not: views that follow signals, the set of icons,
-// and the menu in the header.
+// sentences with code in them, and the menu in the header.
 
 import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
@@ -63,6 +63,16 @@ const shapes = {
   check: "M5 12.5l4.5 4.5L19 7.5",
   warn: "M12 4l9 16H3zM12 10v4.5M12 17.2v.3",
 } as const;
+
+/** A sentence of the catalogue or of a rule; what stands between backticks is code. */
+export function Words({ text }: { text: string }) {
+  return <>{text.split("`").map((part, index) => (index % 2 === 1 ? <code>{part}</code> : part))}</>;
+}
+
+/** The same where there is no place for marks. */
+export function plain(text: string): string {
+  return text.replaceAll("`", "");
+}
 
 export type IconName = keyof typeof shapes;
 

@@ -4,7 +4,7 @@
 
 import { Component, type ComponentChildren } from "preact";
 import { post, type Answer } from "../core/door.ts";
-import { t } from "../core/text.ts";
+import { count, t } from "../core/text.ts";
 
 export type Refusal = Extract<Answer<unknown>, { ok: false }>;
 export type Values = (name: string) => string;
@@ -23,7 +23,7 @@ interface FormProps {
 export function reasonFor({ code, message, retry_secs }: Refusal): string {
   if (code === "network") return t("error.network");
   if (code === "timeout") return t("error.timeout");
-  if (code === "login_limited" && retry_secs !== null) return t("error.login_limited_secs", { secs: retry_secs });
+  if (code === "login_limited" && retry_secs !== null) return count("login.limited", Math.ceil(retry_secs / 60));
   return message !== "" ? message : t("error.unknown", { code });
 }
 

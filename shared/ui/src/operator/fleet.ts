@@ -9,7 +9,7 @@ export function urgency(tenant: Tenant): number {
   if (tenant.state === "ready" && (tenant.gateway.state === "ungated" || tenant.gateway.state === "down")) return 5;
   if (tenant.state === "ready" && tenant.presence === "offline") return 4;
   if (tenant.findings.length > 0) return 3;
-  if (tenant.state === "ready" && (tenant.presence === "late" || tenant.presence === "never")) return 2;
+  if (tenant.presence === "never" || (tenant.state === "ready" && tenant.presence === "late")) return 2;
   return tenant.state === "provisioning" ? 1 : 0;
 }
 

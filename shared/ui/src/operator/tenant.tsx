@@ -1,7 +1,7 @@
 // One tenant of the fleet: how it is, what it used, what waits for its people, and what an operator has to know.
 
 import { ClassBadge, GatewayChip } from "../core/badge.tsx";
-import { Icon } from "../core/room.tsx";
+import { Icon, Words } from "../core/room.tsx";
 import { amount, count, dateAndTime, relative, sentence, shortAmount, t } from "../core/text.ts";
 import type { Finding, Step, Tenant } from "../core/wire.ts";
 import { gravest, needsAttention } from "./fleet.ts";
@@ -103,7 +103,7 @@ function Steps({ tenant }: { tenant: Tenant }) {
         ))}
       </ol>
       {tenant.steps.filter((step) => step.error !== null).map((step) => (
-        <p class="alert">{t(`step.${step.name}`)}: {sentence("error.", step.error ?? "") ?? sentence("finding.", step.error ?? "") ?? t("error.step_failed", { code: step.error ?? "" })}</p>
+        <p class="alert">{t(`step.${step.name}`)}: <Words text={sentence("error.", step.error ?? "") ?? sentence("finding.", step.error ?? "") ?? t("error.step_failed", { code: step.error ?? "" })} /></p>
       ))}
     </div>
   );
@@ -122,7 +122,7 @@ function Found({ finding }: { finding: Finding }) {
     <li class={`finding finding-${finding.severity}`}>
       <Icon name="warn" />
       <div>
-        <p><strong>{t(`fleet.severity.${finding.severity}`)}:</strong> {sentence("finding.", finding.code) ?? t("finding.unknown", { code: finding.code })}</p>
+        <p><strong>{t(`fleet.severity.${finding.severity}`)}:</strong> <Words text={sentence("finding.", finding.code) ?? t("finding.unknown", { code: finding.code })} /></p>
         <p class="hint">
           <span title={dateAndTime(finding.since_ms)}>{t("fleet.finding.reported", { ago: relative(Math.min(finding.since_ms, now.value), now.value) })}</span>
           {finding.detail != null && finding.detail !== "" && <> · <code>{finding.detail}</code></>}

@@ -4,7 +4,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ClassBadge } from "../core/badge.tsx";
-import { Icon } from "../core/room.tsx";
+import { Icon, plain, Words } from "../core/room.tsx";
 import { hasHidden, revealed } from "../core/reveal.ts";
 import { dateAndTime, lang, relative, t } from "../core/text.ts";
 import type { Approval } from "../core/wire.ts";
@@ -25,8 +25,8 @@ export function ApprovalCard({ approval, inline = false }: { approval: Approval;
   // The buttons go with the decision; whoever pressed one should not be thrown to the top of the page.
   const stay = () => (card.current?.closest<HTMLElement>(".inbox") ?? card.current)?.focus({ preventScroll: true });
   return (
-    <article ref={card} tabIndex={-1} class={`approval approval-${approval.state} edge-${approval.class}`} aria-label={`${t("approval.title")}: ${approval.sentence[lang.value]}`} data-approval={inline ? approval.id : undefined}>
-      <p class="approval-sentence">{approval.sentence[lang.value]}</p>
+    <article ref={card} tabIndex={-1} class={`approval approval-${approval.state} edge-${approval.class}`} aria-label={`${t("approval.title")}: ${plain(approval.sentence[lang.value])}`} data-approval={inline ? approval.id : undefined}>
+      <p class="approval-sentence"><Words text={approval.sentence[lang.value]} /></p>
       <p class="approval-where">{assistantName()} · {toolTitle(approval.tool)} · {t("approval.session", { session: approval.session.replace(/^agent:[^:]+:/, "") })}</p>
       <details class="approval-details" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary><Icon name="chevron" />{t("approval.details")}</summary>
@@ -78,13 +78,19 @@ function Times({ approval }: { approval: Approval }) {
 function Outcome({ approval }: { approval: Approval }) {
   const by = approval.decided_by ?? null;
   const whose = by === null ? "" : by === person.value?.id ? t("approval.by_you") : t("approval.by_other");
-  const yes = approval.state === "approved" || approval.state === "used";
+  const yes = approval.state === "approved" || (approval.state === "used" && approval.outcome !== "failed");
   return (
-    <p class={yes ? "outcome yes" : "outcome no"}>
-      <Icon name={yes ? "check" : "close"} />
-      <span><strong>{t(`approval.state.${approval.state as Exclude<Approval["state"], "pending">}`)}</strong> {whose}</span>
+    <p class={yes ? "outcome yes" : approval.state === "used" ? "outcome bad" : "outcome no"}>
+      <Icon name={yes ? "check" : approval.state === "used" ? "warn" : "close"} />
+      <span><strong title={approval.state === "used" && approval.outcome == null ? t("approval.handed_over") : undefined}>{became(approval)}</strong>{whose !== "" && ` · ${whose}`}</span>
     </p>
   );
+}
+
+// A grant is handed to its call; only when that has come back is it known to have run.
+function became({ state, outcome }: Approval): string {
+  if (state === "used" && outcome != null) return t(`approval.outcome.${outcome}`);
+  return t(`approval.state.${state}`);
 }
 
 function Decision({ approval, onDecided }: { approval: Approval; onDecided: () => void }) {
@@ -112,7 +118,7 @@ function Decision({ approval, onDecided }: { approval: Approval; onDecided: () =
       {critical && <p class="approval-note">{t("approval.critical_note")}</p>}
       {!critical && red && <p class="approval-note">{confirming ? t("approval.confirm_hint") : t("approval.hold_hint")}</p>}
       {!connected && <p class="approval-note">{t("approval.offline_note")}</p>}
-      <div class="alert-place" role="alert">{error !== null && <p class="alert">{error}</p>}</div>
+      <div class="alert-place" role="alert">{error !== null && <p class="alert"><Words text={error} /></p>}</div>
       <div class={critical ? "verdict alone" : "verdict"}>
         <button type="button" class="secondary" aria-disabled={off} onClick={() => void choose("deny")}>{t("approval.deny")}</button>
         {critical ? null : !red ? (

@@ -1,8 +1,8 @@
 // Lines under the header that say what stands in the way: a lost connection, or an assistant that is not ready.
 
 import { computed } from "@preact/signals";
-import { Icon } from "../core/room.tsx";
-import { sentence, t } from "../core/text.ts";
+import { Icon, Words } from "../core/room.tsx";
+import { relative, sentence, t } from "../core/text.ts";
 import { gateway, gatewaySince, link, now, retryNow } from "./conversation.ts";
 
 const patienceMs = 2_000; // shorter breaks mend themselves before a person could read about them
@@ -35,17 +35,24 @@ function LostBanner() {
 function GatewayBanner() {
   const state = gateway.value;
   if (state === null || state.state === "ready") return null;
-  const secs = Math.floor((now.value - gatewaySince.value) / 1_000);
-  const long = state.state === "starting" && secs * 1_000 >= longStartMs;
-  const words = long ? t("gateway.banner.starting_long", { secs: secs - (secs % 5) }) : t(`gateway.banner.${state.state}`);
-  const told = state.reason !== null && !implied.has(state.reason) ? sentence("finding.", state.reason) : null;
+  const since_ms = now.value - gatewaySince.value;
+  const long = state.state === "starting" && since_ms >= longStartMs;
+  // In steps of five seconds: it is read aloud each time it changes.
+  const words = long ? t("gateway.banner.starting_long", { since: relative(0, since_ms - (since_ms % 5_000)) }) : state.state === "ungated" ? ungated(state.reason) : t(`gateway.banner.${state.state}`);
+  const told = state.state !== "ungated" && state.reason !== null && !implied.has(state.reason) ? sentence("finding.", state.reason) : null;
   return (
     <div class={state.state === "ungated" || state.state === "down" ? "banner bad" : "banner"} role="status">
       {state.state === "starting" ? <span class="spinner" aria-hidden="true" /> : <Icon name="warn" />}
-      <p>{words}{told !== null && ` ${told}`}</p>
+      <p><Words text={told === null ? words : `${words} ${told}`} /></p>
     </div>
   );
 }
 
 // Reasons that the banner's own words already say.
-const implied = new Set(["gateway_starting", "gateway_down", "plugin_not_loaded"]);
+const implied = new Set(["gateway_starting", "gateway_down"]);
+
+function ungated(reason: string | null): string {
+  if (reason === "plugin_not_loaded") return t("gateway.banner.plugin_not_loaded");
+  if (reason === "plugin_changed") return t("gateway.banner.plugin_changed");
+  return t("gateway.banner.ungated");
+}

@@ -3,7 +3,7 @@
 
 import { effect, signal } from "@preact/signals";
 import { SkipLink } from "../core/frame.tsx";
-import { startRoom } from "../core/room.tsx";
+import { plain, startRoom } from "../core/room.tsx";
 import { lang, t, count } from "../core/text.ts";
 import { Banners } from "./banner.tsx";
 import { Composer } from "./composer.tsx";
@@ -16,7 +16,6 @@ import type { AnswerTurn } from "./thread.ts";
 const spoken = signal("");
 const alarm = signal("");
 const longestSpoken = 600; // a whole page read aloud unasked helps nobody; the text itself is in the log
-
 
 startRoom(function Chat() {
   return (
@@ -66,7 +65,7 @@ effect(() => {
   const newest = fresh[0];
   if (newest === undefined) return;
   const more = fresh.length - 1;
-  alarm.value = t("approval.arrived", { sentence: newest.sentence[lang.value] }) + (more > 0 ? ` ${count("approval.arrived_count", more)}` : "");
+  alarm.value = t("approval.arrived", { sentence: plain(newest.sentence[lang.value]) }) + (more > 0 ? ` ${count("approval.arrived_count", more)}` : "");
 });
 
 effect(() => {

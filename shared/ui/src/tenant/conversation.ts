@@ -64,8 +64,8 @@ export function assistantName(): string {
 export function startConversation(): void {
   setInterval(() => {
     now.value = Date.now();
-    if (!busy.value || now.value - heard_ms < quietMs || link.value.state !== "open") return;
-    heard_ms = now.value;
+    if (!busy.value || now.value - Math.max(heard_ms, asked_ms) < quietMs || link.value.state !== "open") return;
+    asked_ms = now.value;
     void readHistory();
   }, 1_000);
   socket.start();
@@ -151,6 +151,7 @@ function welcome(hello: Hello): void {
 }
 
 let heard_ms = 0;
+let asked_ms = 0;
 
 function hear(event: string, payload: unknown): void {
   heard_ms = Date.now();

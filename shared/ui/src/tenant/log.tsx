@@ -3,16 +3,17 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Mark } from "../core/frame.tsx";
-import { Icon, type IconName } from "../core/room.tsx";
+import { Icon, Words, type IconName } from "../core/room.tsx";
 import { CopyButton, Prose } from "../core/prose.tsx";
 import { revealed } from "../core/reveal.ts";
 import { explain, sentence, t, timeOfDay, dateAndTime, type Key } from "../core/text.ts";
 import { ApprovalCard } from "./approval.tsx";
-import { assistantName, conversation, discard, gateway, historyRead, items, lines, retry, running, send } from "./conversation.ts";
-import type { AnswerTurn, UserTurn } from "./thread.ts";
+import { assistantName, busy, conversation, discard, gateway, historyRead, items, lines, now, question, retry, running, send } from "./conversation.ts";
+import { isOpen, still, type AnswerTurn, type NoteTurn, type UserTurn } from "./thread.ts";
 import { ToolCard } from "./tool.tsx";
 
 const nearPx = 80;
+const patienceMs = 20_000;
 
 export function Log() {
   const scroller = useRef<HTMLDivElement>(null);
@@ -53,12 +54,13 @@ export function Log() {
       <div class="log" ref={scroller} onScroll={scrolled} tabIndex={0} role="region" aria-label={t("chat.log")}>
         <div class="log-inner">
           {shown.length === 0 ? <Nothing /> : (
-            <ol class="turns" aria-busy={running.value !== null}>
+            <ol class="turns" aria-busy={busy.value}>
               {shown.map((line) => {
                 if ("approval" in line) return <li key={line.approval.id} class="turn"><ApprovalCard approval={line.approval} inline /></li>;
                 const { turn } = line;
                 if (turn.kind === "user") return <li key={`u:${turn.id}`} class="turn user"><Said turn={turn} /></li>;
-                if (turn.kind === "tool") return <li key={`t:${turn.id}`} class="turn"><ToolCard turn={turn} waiting={line.waiting} /></li>;
+                if (turn.kind === "note") return <li key={`n:${turn.id}`} class="turn"><Note turn={turn} /></li>;
+                if (turn.kind === "tool") return <li key={`t:${turn.id}`} class="turn"><ToolCard turn={turn} verdict={line.verdict} /></li>;
                 return <li key={`a:${turn.id}`} class="turn answer"><Answer turn={turn} /></li>;
               })}
               <Working />
@@ -83,7 +85,7 @@ function Nothing() {
   return (
     <div class="empty">
       <Mark />
-      <h2>{t("chat.empty.title", { assistant: assistantName() })}</h2>
+      <h2>{t("chat.empty.title")}</h2>
       <p>{t("chat.empty.text")}</p>
       {(state === "ready" || state === "starting") && (
         <ul class="starters" aria-label={t("chat.empty.starters")}>
@@ -114,7 +116,7 @@ function Said({ turn }: { turn: UserTurn }) {
       </p>
       {item?.state === "failed" && (
         <div class="failed" role="alert">
-          <p>{explain(item.error ?? "unknown")}</p>
+          <p><Words text={explain(item.error ?? "unknown")} /></p>
           <button type="button" class="secondary" onClick={() => retry(turn.id)}>{t("app.retry")}</button>
           <button type="button" class="quiet" onClick={() => discard(turn.id)}>{t("chat.discard")}</button>
         </div>
@@ -123,12 +125,21 @@ function Said({ turn }: { turn: UserTurn }) {
   );
 }
 
+function Note({ turn }: { turn: NoteTurn }) {
+  return (
+    <details class="note-turn">
+      <summary><Icon name="chevron" /><span>{t(`chat.note.${turn.about}`)}</span></summary>
+      <pre>{revealed(turn.text, "exact")}</pre>
+    </details>
+  );
+}
+
 function Answer({ turn }: { turn: AnswerTurn }) {
   const open = turn.state === "open";
   return (
     <article aria-label={assistantName()} aria-busy={open}>
       {turn.text !== "" && <Prose text={turn.text} open={open} />}
-      {turn.state === "failed" && <Failure error={turn.error ?? ""} />}
+      {turn.state === "failed" && <Failure error={turn.error ?? ""} code={turn.code} />}
       {!open && (
         <p class="under">
           <time dateTime={new Date(turn.at_ms).toISOString()} title={dateAndTime(turn.at_ms)}>{timeOfDay(turn.at_ms)}</time>
@@ -143,12 +154,14 @@ function Answer({ turn }: { turn: AnswerTurn }) {
 // Refusals of the gate carry their code inside the foreign sentence; the person should read ours.
 const ours = /\b(session_frozen|plugin_not_loaded|provider_key_missing|provider_unreachable|trace_unannounced|provider_unknown|route_unknown|proxy_token_wrong|encoding_unsupported|body_too_large)\b/;
 
-function Failure({ error }: { error: string }) {
-  const code = ours.exec(error)?.[1];
+function Failure({ error, code: named }: { error: string; code: string | null }) {
+  const code = named ?? ours.exec(error)?.[1];
+  const known = code === undefined ? null : sentence("error.", code);
+  const own = known ?? (named !== null ? error : "");
   return (
     <div class="failed">
-      <p><strong>{t("chat.answer_failed")}</strong> {code !== undefined && sentence("error.", code)}</p>
-      {error !== "" && (
+      <p><strong>{t("chat.answer_failed")}</strong> <Words text={own} /></p>
+      {error !== "" && named === null && (
         <details>
           <summary><Icon name="chevron" />{t("chat.answer_failed.details")}</summary>
           <pre>{revealed(error, "exact")}</pre>
@@ -159,16 +172,20 @@ function Failure({ error }: { error: string }) {
 }
 
 function Working() {
+  if (!busy.value || question.value !== null) return null;
   const run = running.value;
-  if (run === null) return null;
-  const last = conversation.value.turns.findLast((turn) => turn.runId === run);
-  if (last?.kind === "answer" && last.state === "open") return null;
-  if (last?.kind === "tool" && last.ended_ms === null) return null;
-  const phase = conversation.value.phase;
+  const { turns, phase } = conversation.value;
+  const last = run === null ? turns.at(-1) : turns.findLast((turn) => turn.runId === run);
+  if (last !== undefined && (last.kind === "answer" ? last.state === "open" : isOpen(last))) return null;
+  const since_ms = run === null ? null : still(conversation.value, run);
+  const silent = since_ms !== null && now.value - since_ms >= patienceMs;
   return (
     <li class="turn working">
       <span class="pulse" aria-hidden="true" />
-      <span>{(phase !== null ? sentence("chat.phase.", phase) : null) ?? t("chat.thinking")}</span>
+      <span>
+        {(phase !== null ? sentence("chat.phase.", phase) : null) ?? t("chat.thinking")}
+        {silent && <small>{t("chat.silent")}</small>}
+      </span>
     </li>
   );
 }

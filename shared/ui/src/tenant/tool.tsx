@@ -7,17 +7,27 @@ import { sentence, t } from "../core/text.ts";
 import { Exact } from "./exact.tsx";
 import { now } from "./conversation.ts";
 import { textOf, type ToolTurn } from "./thread.ts";
-import type { Part } from "../core/wire.ts";
+import type { Approval, Part } from "../core/wire.ts";
 import { revealed } from "../core/reveal.ts";
 
 const icons: Record<string, IconName> = { exec: "terminal", process: "terminal", read: "file", write: "file", edit: "file", apply_patch: "file", web_search: "globe", web_fetch: "globe", browser: "globe" };
 
-export function ToolCard({ turn, waiting }: { turn: ToolTurn; waiting: boolean }) {
+type State = ToolTurn["state"] | "waiting";
+
+// What a person decided stands above how the call came back: a refused one is no failure and was not stopped.
+function stateOf(turn: ToolTurn, verdict: Approval["state"] | null): State {
+  if (verdict === "pending") return "waiting";
+  if (verdict === "denied" || verdict === "expired") return "refused";
+  if (verdict === "approved" && turn.ended_ms !== null) return "queued"; // it came back before the yes and is tried again
+  return turn.state;
+}
+
+export function ToolCard({ turn, verdict }: { turn: ToolTurn; verdict: Approval["state"] | null }) {
   const [open, setOpen] = useState(false);
   const bare = bareName(turn.name);
-  const state = waiting ? "waiting" : turn.state;
+  const state = stateOf(turn, verdict);
   const took = turn.ended_ms === null ? null : turn.ended_ms - turn.at_ms;
-  const longRunning = turn.state === "running" && !waiting && now.value - turn.at_ms > 3_000 ? now.value - turn.at_ms : null;
+  const longRunning = state === "running" && now.value - turn.at_ms > 3_000 ? now.value - turn.at_ms : null;
   return (
     <article class={`tool tool-${state}`} aria-label={toolTitle(turn.name)}>
       <button type="button" class="tool-head" aria-expanded={open} onClick={() => setOpen(!open)}>
@@ -46,7 +56,7 @@ export function ToolCard({ turn, waiting }: { turn: ToolTurn; waiting: boolean }
   );
 }
 
-function StateMark({ state }: { state: string }) {
+function StateMark({ state }: { state: State }) {
   if (state === "running") return <span class="spinner" aria-hidden="true" />;
   if (state === "done") return <Icon name="check" />;
   if (state === "failed" || state === "refused") return <Icon name="close" />;
