@@ -707,7 +707,7 @@ fn told_one(result: &Returned, language: Language) -> String {
 }
 
 fn opening(result: &Returned, language: Language) -> &'static str {
-    let is_refused = ["refused", "not run"].iter().any(|word| result.text.contains(word));
+    let is_refused = is_refused(&result.text);
     match (language, result.tool.as_str()) {
         (Language::De, _) if result.text.contains(HELD) => {
             "Das wartet auf Ihre Freigabe. Sie finden sie oben; sobald Sie zustimmen, versuche ich es noch einmal."
@@ -726,6 +726,12 @@ fn opening(result: &Returned, language: Language) -> &'static str {
         (Language::De, _) => "Das kam zurück:",
         (Language::En, _) => "This is what came back:",
     }
+}
+
+/// Every refusal speaks of the call; a command that found a connection refused does not.
+fn is_refused(text: &str) -> bool {
+    let says = |words: [&str; 2]| words.iter().any(|word| text.contains(word));
+    says(["this call", "This call"]) && says(["refused", "not run"])
 }
 
 fn did_not_run(text: &str) -> bool {
@@ -1125,7 +1131,12 @@ mod tests {
                 This call waits for a person's approval (q1). It was not run.\n```"
                     .to_owned(),
             ),
-            ("Run the command: id", "refused", "That was refused and did not run. I will not try another way.\n\n```\nrefused\n```".to_owned()),
+            (
+                "Run the command: id",
+                "This call was refused.",
+                "That was refused and did not run. I will not try another way.\n\n```\nThis call was refused.\n```".to_owned(),
+            ),
+            ("Run the command: id", "connection refused", "The command ran. This is what it printed:\n\n```\nconnection refused\n```".to_owned()),
         ] {
             for body in [openai_turn(question, &[("c1", "id", result)]), anthropic_turn(question, &[("c1", "id", result)])] {
                 assert_eq!(answered(&body).text, expected, "{body}");

@@ -188,12 +188,7 @@ fn room(folder: &Path) -> Option<Room> {
         }
         about.assume_init()
     };
-    // The widths of these fields differ between machines.
-    #[allow(clippy::unnecessary_cast)]
-    let (blocks, block_bytes, flags) = (about.f_bavail as u64, about.f_frsize as u64, about.f_flag as u64);
-    #[allow(clippy::unnecessary_cast)]
-    let read_only = libc::ST_RDONLY as u64;
-    Some(Room { free_mib: blocks.saturating_mul(block_bytes) / MIB, is_read_only: flags & read_only != 0 })
+    Some(Room { free_mib: about.f_bavail.saturating_mul(about.f_frsize) / MIB, is_read_only: about.f_flag & libc::ST_RDONLY != 0 })
 }
 
 /// The folders on the way to this one that are not there yet, the outermost first.

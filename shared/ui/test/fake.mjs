@@ -17,8 +17,8 @@ export const password = "correct horse battery";
 export const token = "f1rst-t0ken-of-the-owner";
 
 /** `kind` is "tenant" or "operator"; `role` is the person's. */
-export async function fake({ kind = "tenant", role = "owner", loggedIn = true, gateway = { state: "ready", reason: null }, approvals = [], history = [], fleet = emptyFleet() } = {}) {
-  const world = new World({ kind, role, loggedIn, gateway, approvals, history, fleet });
+export async function fake({ kind = "tenant", role = "owner", loggedIn = true, gateway = { state: "ready", reason: null }, approvals = [], history = [], busy = null, fleet = emptyFleet() } = {}) {
+  const world = new World({ kind, role, loggedIn, gateway, approvals, history, busy, fleet });
   await new Promise((resolve) => world.server.listen(0, "127.0.0.1", resolve));
   world.origin = `http://localhost:${world.server.address().port}`;
   return world;
@@ -98,6 +98,9 @@ class World {
     if (path === "/auth/first") {
       if (this.firstSpent || given.token !== token) return refuse(request, response, 410, "first_link_spent");
       this.firstSpent = true;
+    } else if (this.limited_secs !== undefined) {
+      response.setHeader("retry-after", String(this.limited_secs));
+      return refuse(request, response, 429, "login_limited");
     } else if (path !== "/auth/login" || given.password !== password || this.passwordUsed) {
       return refuse(request, response, 401, "login_wrong");
     }
@@ -150,10 +153,12 @@ class World {
     if (method === "chat.history") return answer({ messages: this.history, sessionInfo: { status: this.busy ? "running" : "done", lastRunId: this.busy ?? undefined } });
     if (method === "chat.abort") {
       this.aborted = true;
+      this.onDecision?.(this.holding, "deny");
       return answer({ aborted: true });
     }
     if (method !== "chat.send") return fail("method_unknown");
     if (this.unwilling) return fail(this.unwilling);
+    if (this.holding !== undefined) return fail("approval_waiting");
     const { message, idempotencyKey: runId } = params;
     const again = this.received.some((other) => other.runId === runId);
     this.received.push({ runId, message });
@@ -176,6 +181,11 @@ class World {
       this.busy = null;
       return this.tell("chat", { runId, seq: seq(), state: "error", errorMessage: "503 gatehouse: provider_key_missing" });
     }
+    if (message.startsWith("frozen:")) {
+      this.busy = null;
+      return this.tell("chat", { runId, seq: seq(), state: "error", errorCode: "session_frozen", errorMessage: text.en["error.session_frozen"] });
+    }
+    if (message.startsWith("silent:")) return;
     const script = scriptFor(message);
     if (script.tool !== undefined) await this.callTool(runId, script, seq);
     const words = script.text.split(/(?<= )/);
@@ -203,16 +213,21 @@ class World {
     this.tell("agent", { runId, stream: "tool", data: { phase: "start", name: tool, toolCallId, args } });
     let allowed = true;
     if (made !== undefined) {
-      const ask = approval({ ...made, tool, details: Object.entries(args).map(([name, value]) => ({ name, value })) });
+      const ask = approval({ ...made, tool, call_id: toolCallId, details: Object.entries(args).map(([name, value]) => ({ name, value })) });
       this.approvals = [ask, ...this.approvals];
       this.tell("approval", ask);
+      this.holding = ask.id;
       allowed = await new Promise((resolve) => (this.onDecision = (id, decision) => id === ask.id && resolve(decision === "approve")));
+      this.holding = undefined;
+      if (allowed) this.change(ask.id, { state: "used" });
+      await pause(this.pace_ms);
     } else {
       await pause(this.pace_ms * 4);
     }
     const outcome = allowed ? { content: [{ type: "text", text: result }], details: { status: "completed" } } : { content: [{ type: "text", text: "denied" }], details: { status: "blocked" } };
     this.history.push({ role: "toolResult", toolCallId, toolName: tool, ...outcome, isError: !allowed, timestamp: Date.now() });
     this.tell("agent", { runId, stream: "tool", data: { phase: "result", name: tool, toolCallId, isError: !allowed, result: outcome } });
+    if (made !== undefined && allowed) this.change(this.approvals[0].id, { outcome: "ok" });
     seq();
   }
 
@@ -227,22 +242,49 @@ class World {
   }
 
   settle(id, decision, by) {
-    const found = this.approvals.find((approval) => approval.id === id);
-    const settled = { ...found, state: decision === "approve" ? "approved" : "denied", decided_ms: Date.now(), decided_by: by };
-    this.approvals = this.approvals.map((approval) => (approval.id === id ? settled : approval));
+    const settled = this.change(id, { state: decision === "approve" ? "approved" : "denied", decided_ms: Date.now(), decided_by: by });
     this.decisions.push({ id, decision });
-    this.tell("approval", settled);
     this.onDecision?.(id, decision);
     return settled;
+  }
+
+  change(id, to) {
+    this.approvals = this.approvals.map((approval) => (approval.id === id ? { ...approval, ...to } : approval));
+    const changed = this.approvals.find((approval) => approval.id === id);
+    this.tell("approval", changed);
+    return changed;
+  }
+
+  /** The agent tells the session of a grant that came late; OpenClaw proposes the same call again. */
+  async nudge(id) {
+    const runId = `nudge-${id}-${Date.now()}`;
+    const { tool, details } = this.approvals.find((approval) => approval.id === id);
+    this.busy = runId;
+    this.history.push({ role: "user", content: nudgeWords(id), timestamp: Date.now(), idempotencyKey: `${runId}:user`, __openclaw: { id: `u-${runId}` } });
+    this.tell("chat", { runId, seq: 1, state: "status", phase: "starting_model" });
+    const toolCallId = `call-${runId}`;
+    const args = Object.fromEntries(details.map(({ name, value }) => [name, value]));
+    this.tell("agent", { runId, stream: "tool", data: { phase: "start", name: tool, toolCallId, args } });
+    this.change(id, { state: "used", call_id: toolCallId });
+    await new Promise((resolve) => (this.goOn = resolve));
+    this.history.push({ role: "assistant", content: [{ type: "toolCall", id: toolCallId, name: tool, arguments: args }], timestamp: Date.now(), stopReason: "toolUse", __openclaw: { id: `t-${runId}`, runId } });
+    const outcome = { content: [{ type: "text", text: "exit 1" }], details: { status: "completed" } };
+    this.history.push({ role: "toolResult", toolCallId, toolName: tool, ...outcome, isError: true, timestamp: Date.now() });
+    this.tell("agent", { runId, stream: "tool", data: { phase: "result", name: tool, toolCallId, isError: true, result: outcome } });
+    this.change(id, { outcome: "failed" });
+    this.busy = null;
+    this.tell("chat", { runId, seq: 9, state: "final", message: said("Es hat nicht geklappt.") });
   }
 }
 
 let made = 0;
 
+export const nudgeWords = (id) => `A person approved the call that was waiting (${id}). Propose exactly the same call again now.`;
+
 export function approval(given = {}) {
   made += 1;
   return {
-    id: `apr_${String(made).padStart(32, "0")}`, assistant: "ast_0000000000000000000000000000000b", session: "agent:main:main", tool: "exec", class: "yellow", external: false, unknown: false, rule: "shell.reads_system",
+    id: `apr_${String(made).padStart(32, "0")}`, assistant: "ast_0000000000000000000000000000000b", session: "agent:main:main", call_id: `call-elsewhere-${made}`, tool: "exec", class: "yellow", external: false, unknown: false, rule: "shell.reads_system",
     sentence: { de: "Führt einen Befehl auf dem Rechner des Assistenten aus.", en: "Runs a command on the assistant's machine." },
     details: [{ name: "command", value: "uname -a" }], digest: "5f".repeat(32), created_ms: Date.now(), expires_ms: Date.now() + 86_400_000, state: "pending", ...given,
   };

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { approval, fake, password, token } from "./fake.mjs";
-import { conversation, fleet, tenant } from "./scenes.mjs";
+import { conversation, decisions, fleet, tenant } from "./scenes.mjs";
 
 export function flows({ room }) {
   const story = (name, world, play, look = {}) => [name, async () => {
@@ -180,7 +180,122 @@ export function flows({ room }) {
       await page.waitForSelector("text=Der Befehl lief");
       assert.deepEqual(server.decisions.map(({ decision }) => decision), ["approve"]);
       await page.waitForSelector(".tool-done");
-      await page.waitForSelector(".outcome >> text=Erlaubt");
+      await page.waitForSelector(".outcome >> text=Erlaubt und ausgeführt");
+    }),
+
+    story("flow: while a call is held, nothing is sent, in no tab", {}, async ({ page, context, server, origin }) => {
+      await page.goto(origin);
+      await page.click(".starter >> nth=2");
+      await page.waitForSelector(".verdict");
+      const other = await context.newPage();
+      await other.goto(origin);
+      for (const one of [page, other]) {
+        await one.waitForSelector(".send.stop");
+        await one.waitForSelector(".note >> text=Erst über die Freigabe entscheiden");
+        await say(one, "and another thing");
+        assert.equal(await one.inputValue("#message"), "and another thing");
+        assert.equal(await one.locator(".user").count(), 1);
+      }
+      assert.equal(server.received.length, 1);
+      await other.click(".verdict button >> nth=1");
+      for (const one of [page, other]) {
+        await one.waitForSelector("text=Der Befehl lief");
+        await idle(one);
+        assert.match((await texts(one, ".tool-state")).join(), /^Fertig[^,]*$/);
+      }
+      await page.press("#message", "Enter");
+      await page.waitForFunction(() => document.querySelectorAll(".user").length === 2);
+    }),
+
+    story("flow: a fresh page stops a call that another one asked for", {}, async ({ page, context, server, origin }) => {
+      const first = await context.newPage();
+      await first.goto(origin);
+      await first.click(".starter >> nth=2");
+      await first.waitForSelector(".verdict");
+      await page.goto(origin);
+      await page.click(".send.stop");
+      await idle(page);
+      await idle(first);
+      assert.ok(server.aborted);
+    }),
+
+    story("flow: a message that the agent did not take stays, and says why", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".starters");
+      server.unwilling = "approval_waiting";
+      await say(page, "hello");
+      await page.waitForSelector(".user .failed >> text=Entscheiden Sie erst darüber");
+      server.unwilling = null;
+      await page.click("text=Erneut versuchen");
+      await page.waitForSelector(".answer .under");
+      assert.equal(await page.locator(".user").count(), 1);
+    }),
+
+    story("flow: the same command denied, then allowed", {}, async ({ page, origin }) => {
+      await page.goto(origin);
+      await page.click(".starter >> nth=2");
+      await page.click(".verdict button >> nth=0");
+      await page.waitForSelector(".tool-refused");
+      await idle(page);
+      await say(page, "Führe den Befehl aus: uname -a");
+      await page.click(".verdict button >> nth=1");
+      await page.waitForSelector(".tool-done");
+      await idle(page);
+      const outcomes = async () => (await texts(page, ".log .tool-state, .log .outcome strong")).map((words) => words.replace(/ · \d+ s$/, ""));
+      const expected = ["Verweigert", "Abgelehnt", "Fertig", "Erlaubt und ausgeführt"];
+      assert.deepEqual(await outcomes(), expected);
+      await page.reload();
+      await page.waitForFunction(() => document.querySelectorAll(".outcome").length === 2);
+      assert.deepEqual(await outcomes(), expected);
+    }),
+
+    story("flow: a late yes runs in every tab, and is no bubble", decisions, async ({ page, context, server, origin }) => {
+      const other = await context.newPage();
+      for (const one of [page, other]) {
+        await one.goto(origin);
+        await one.waitForSelector(".outcome >> text=Erlaubt, wird beim nächsten Versuch ausgeführt");
+        assert.equal(await one.locator(".note-turn").count(), 2);
+        assert.equal(await one.locator(".bubble").count(), 3);
+      }
+      void server.nudge(server.approvals[0].id);
+      for (const one of [page, other]) {
+        await one.waitForSelector(".tool-running");
+        await one.waitForSelector(".send.stop");
+        await one.waitForFunction(() => document.querySelectorAll(".note-turn").length === 3);
+      }
+      server.goOn();
+      for (const one of [page, other]) {
+        await one.waitForSelector("text=Es hat nicht geklappt.");
+        await idle(one);
+        assert.equal(await one.locator(".outcome >> text=Erlaubt, aber fehlgeschlagen").count(), 2);
+        assert.equal(await one.locator(".bubble").count(), 3);
+      }
+    }),
+
+    story("flow: the agent's own reason, in the page's language", {}, async ({ page, origin }) => {
+      await page.goto(origin);
+      await say(page, "frozen: please");
+      await page.waitForSelector(".answer .failed >> text=Dieses Gespräch ist eingefroren");
+      assert.equal(await page.locator(".answer .failed details").count(), 0);
+    }),
+
+    story("flow: the page never grows beyond the window", () => ({ ...decisions(), approvals: [...conversation().approvals, ...decisions().approvals, ...conversation().approvals] }), async ({ page, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".approval");
+      await page.click("#inbox-button");
+      for (const [width, height] of [[1280, 500], [1280, 860], [320, 640]]) {
+        await page.setViewportSize({ width, height });
+        assert.equal(await page.evaluate(() => document.documentElement.scrollHeight <= innerHeight), true, `${width} × ${height}`);
+      }
+    }),
+
+    story("flow: too many attempts say how many minutes are left", { loggedIn: false }, async ({ page, server, origin }) => {
+      await page.goto(`${origin}/login`);
+      server.limited_secs = 900;
+      await page.fill("#name", "Nutzerin");
+      await page.fill("#password", "wrong");
+      await page.press("#password", "Enter");
+      await page.waitForSelector(".alert >> text=Noch 15 Minuten");
     }),
 
     story("flow: deny a command in the panel", {}, async ({ page, server, origin }) => {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { fake } from "./fake.mjs";
-import { conversation, fleet } from "./scenes.mjs";
+import { conversation, decisions, fleet } from "./scenes.mjs";
 
 const scenes = {
   login: { path: "/login", world: { loggedIn: false }, ready: "form" },
@@ -15,6 +15,10 @@ const scenes = {
   "tenant-read": { path: "/", world: conversation, ready: ".verdict", act: readFromTop },
   "tenant-menu": { path: "/", world: conversation, ready: ".verdict", act: (page) => page.locator(".menu-button:visible").click({ timeout: 500 }).catch(() => {}) },
   "tenant-trouble": { path: "/", world: {}, ready: ".starters", act: trouble },
+  "tenant-decided": { path: "/", world: decisions, ready: ".outcome" },
+  "tenant-decided-before": { path: "/", world: decisions, ready: ".outcome", act: (page) => page.click(".note-turn summary >> nth=0").then(() => page.evaluate(() => document.querySelector(".code").scrollIntoView())) },
+  "tenant-silent": { path: "/", world: {}, ready: ".starters", act: silent },
+  "tenant-changed": { path: "/", world: { gateway: { state: "ungated", reason: "plugin_changed" } }, ready: ".banner" },
   "tenant-ungated": { path: "/", world: { gateway: { state: "ungated", reason: "plugin_not_loaded" } }, ready: ".banner" },
   operator: { path: "/", world: () => ({ kind: "operator", fleet: fleet() }), ready: ".tenant", act: (page) => page.click(".waiting summary") },
   "operator-empty": { path: "/", world: { kind: "operator" }, ready: ".empty" },
@@ -25,6 +29,15 @@ const pages = new Set(["login", "first", "operator-login", "tenant-empty", "tena
 async function readFromTop(page) {
   await page.click(".tool-head >> nth=0");
   await page.evaluate(() => document.querySelector(".log").scrollTo(0, 0));
+}
+
+async function silent(page) {
+  await page.clock.install();
+  await page.fill("#message", "silent: please");
+  await page.click(".send");
+  await page.waitForSelector(".working");
+  await page.clock.fastForward(21_000);
+  await page.waitForSelector(".working small");
 }
 
 async function trouble(page, server) {

@@ -1,7 +1,7 @@
 // Full states of the pages for the look-and-feel part of the suite: a conversation with everything in it, and a fleet
 // with every kind of trouble. Made at each call, so that ages read as they would on a real day.
 
-import { approval } from "./fake.mjs";
+import { approval, nudgeWords } from "./fake.mjs";
 
 export function conversation() {
   const now = Date.now();
@@ -18,11 +18,49 @@ export function conversation() {
     { role: "assistant", content: [{ type: "toolCall", id: "c3", name: "exec", arguments: { command: "rm -rf /srv/workspace/tmp" } }], timestamp: at(1), stopReason: "toolUse", __openclaw: run("two") },
   ];
   const approvals = [
-    approval({ class: "red", rule: "shell.deletes_recursively", sentence: { de: "Löscht einen Ordner mit allem, was darin ist.", en: "Deletes a folder and everything in it." }, details: [{ name: "command", value: "rm -rf /srv/workspace/tmp" }, { name: "workdir", value: "/srv/workspace" }], created_ms: at(0.9), expires_ms: now + 23 * 3_600_000 }),
+    approval({ call_id: "c3", class: "red", rule: "shell.deletes_recursively", sentence: { de: "Löscht einen Ordner mit allem, was darin ist.", en: "Deletes a folder and everything in it." }, details: [{ name: "command", value: "rm -rf /srv/workspace/tmp" }, { name: "workdir", value: "/srv/workspace" }], created_ms: at(0.9), expires_ms: now + 23 * 3_600_000 }),
     approval({ tool: "message", class: "yellow", external: true, rule: "message.leaves_the_house", sentence: { de: "Sendet eine Nachricht an jemanden außerhalb.", en: "Sends a message to someone outside." }, details: [{ name: "to", value: "buchhaltung@example.org" }, { name: "text", value: "Guten Tag,\n\nRechnung 114 ist noch offen.\u202E\n\nFreundliche Grüße" }], created_ms: at(0.5), expires_ms: now + 3_600_000 }),
     approval({ class: "critical_red", unknown: true, rule: "unknown.call", sentence: { de: "Schreibt auf einen Datenträger am Dateisystem vorbei.", en: "Writes to a disk, bypassing the file system." }, details: [{ name: "command", value: "dd if=/dev/zero of=/dev/vdb bs=1M" }], created_ms: at(0.2), expires_ms: now + 600_000 }),
-    approval({ class: "green", rule: "shell.reads_system", state: "used", decided_ms: at(2.6), decided_by: "per_0000000000000000000000000000000a", details: [{ name: "command", value: "df -h /srv" }], created_ms: at(2.7) }),
+    approval({ call_id: "c2", class: "green", rule: "shell.reads_system", state: "used", outcome: "ok", decided_ms: at(2.6), decided_by: "per_0000000000000000000000000000000a", details: [{ name: "command", value: "df -h /srv" }], created_ms: at(2.7) }),
     approval({ class: "red", rule: "shell.installs", state: "denied", decided_ms: at(600), decided_by: "per_ffffffffffffffffffffffffffffffff", sentence: { de: "Installiert ein Paket.", en: "Installs a package." }, details: [{ name: "command", value: "apt-get install -y nmap" }], created_ms: at(602) }),
+  ];
+  return { history, approvals, busy: "two" };
+}
+
+/** What became of calls that were asked about: denied, denied and allowed again, late, failed; and the machinery's own words. */
+export function decisions() {
+  const now = Date.now();
+  const at = (minutes) => now - minutes * 60_000;
+  const call = (id, minutes, command, run) => ({ role: "assistant", content: [{ type: "toolCall", id, name: "exec", arguments: { command } }], timestamp: at(minutes), stopReason: "toolUse", __openclaw: { id: `t-${id}`, runId: run } });
+  const back = (id, minutes, text, isError = true) => ({ role: "toolResult", toolCallId: id, toolName: "exec", content: [{ type: "text", text }], timestamp: at(minutes), isError });
+  const said = (text, minutes, run) => ({ role: "assistant", content: [{ type: "text", text }], timestamp: at(minutes), stopReason: "stop", __openclaw: { id: `a-${run}-${minutes}`, runId: run } });
+  const user = (content, minutes, key) => ({ role: "user", content, timestamp: at(minutes), idempotencyKey: `${key}:user`, __openclaw: { id: `u-${key}` } });
+  const decided = (id, minutes, state, given = {}) => approval({ call_id: id, unknown: true, state, decided_ms: at(minutes), decided_by: "per_0000000000000000000000000000000a", created_ms: at(minutes + 0.1), details: [{ name: "command", value: "systemctl restart printer" }], ...given });
+  const late = `apr_${"e".repeat(32)}`;
+  const history = [
+    user("Starte den Druckdienst neu.", 20, "one"),
+    call("d1", 19, "systemctl restart printer", "one"),
+    back("d1", 18.9, "A person refused this call. Accept that; do not try another way."),
+    said("Gut, ich lasse es.", 18.8, "one"),
+    user("Doch, bitte jetzt.", 18.6, "two"),
+    call("d2", 18.5, "systemctl restart printer", "two"),
+    back("d2", 18.4, "restarted", false),
+    said("Der Dienst läuft wieder:\n\n```\nprinter.service: active\n```", 18.3, "two"),
+    user("[System] Your previous turn was interrupted by a restart. Continue.", 12, "sys"),
+    user(nudgeWords(late), 8, `nudge-${late}-1`),
+    call("d3", 7.9, "apt-get upgrade", "nudge"),
+    back("d3", 7.8, "exit 100"),
+    said("Die Aktualisierung ist fehlgeschlagen.", 7.7, "nudge"),
+    user("Und leere den Papierkorb.", 3, "three"),
+    call("d4", 2.9, "trash-empty", "three"),
+    back("d4", 1.9, `This call waits for a person's approval (apr_${"f".repeat(32)}). It was not run.`),
+    said("Das wartet auf Ihre Freigabe.", 1.8, "three"),
+  ];
+  const approvals = [
+    decided("d4", 0.4, "approved", { created_ms: at(2.9), details: [{ name: "command", value: "trash-empty" }] }),
+    decided("d3", 7.9, "used", { id: late, outcome: "failed", details: [{ name: "command", value: "apt-get upgrade" }] }),
+    decided("d2", 18.4, "used", { outcome: "ok" }),
+    decided("d1", 18.9, "denied"),
   ];
   return { history, approvals };
 }
@@ -44,7 +82,7 @@ export function fleet() {
     revision: 7, now_ms: now,
     tenants: [
       tenant(1),
-      tenant(2, { name: "Kanzlei am Markt", gateway: { state: "ungated", reason: "plugin_not_loaded" }, findings: [{ code: "plugin_not_loaded", severity: "fail", since_ms: now - 340_000, detail: "guard" }, { code: "provider_key_missing", severity: "warn", since_ms: now - 7_400_000, detail: "anthropic" }] }),
+      tenant(2, { name: "Kanzlei am Markt", gateway: { state: "ungated", reason: "plugin_changed" }, findings: [{ code: "plugin_changed", severity: "fail", since_ms: now - 340_000, detail: "guard" }, { code: "provider_key_missing", severity: "warn", since_ms: now - 7_400_000, detail: "anthropic" }] }),
       tenant(3, { name: "Praxis Nord", approvals: [{ id: `apr_${"3".repeat(32)}`, class: "yellow", external: true, created_ms: now - 700_000 }, { id: `apr_${"4".repeat(32)}`, class: "critical_red", external: false, created_ms: now - 60_000 }] }),
       tenant(4, { name: "Gärtnerei", state: "provisioning", steps: steps("done", "done", "running", "waiting"), presence: "never", last_seen_ms: null, agent_version: null, gateway: { state: "absent", reason: null }, usage_today: none }),
       tenant(5, { name: "Büro mit einem ausgesprochen langen Namen, der umbrechen muss", state: "needs_operator", steps: steps("done", "done", "failed", "waiting"), presence: "never", last_seen_ms: null, agent_version: null, gateway: { state: "absent", reason: null }, usage_today: none }),

@@ -4,12 +4,12 @@ import { ClassBadge, GatewayChip } from "../core/badge.tsx";
 import { Icon, Words } from "../core/room.tsx";
 import { amount, count, dateAndTime, relative, sentence, shortAmount, t } from "../core/text.ts";
 import type { Finding, Step, Tenant } from "../core/wire.ts";
-import { gravest, needsAttention } from "./fleet.ts";
+import { gravest, needsAttention, urgency } from "./fleet.ts";
 import { now } from "./live.ts";
 
 export function TenantCard({ tenant }: { tenant: Tenant }) {
   return (
-    <article class={needsAttention(tenant) ? "tenant attention" : "tenant"} aria-labelledby={tenant.id}>
+    <article class={!needsAttention(tenant) ? "tenant" : urgency(tenant) === 2 ? "tenant attention mild" : "tenant attention"} aria-labelledby={tenant.id}>
       <div class="tenant-row">
         <div class="tenant-name">
           <h2 id={tenant.id}>{tenant.name}</h2>

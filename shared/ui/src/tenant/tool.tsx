@@ -26,7 +26,7 @@ export function ToolCard({ turn, verdict }: { turn: ToolTurn; verdict: Approval[
   const [open, setOpen] = useState(false);
   const bare = bareName(turn.name);
   const state = stateOf(turn, verdict);
-  const took = turn.ended_ms === null ? null : turn.ended_ms - turn.at_ms;
+  const took = turn.ended_ms === null || (state !== "done" && state !== "failed") ? null : turn.ended_ms - turn.at_ms;
   const longRunning = state === "running" && now.value - turn.at_ms > 3_000 ? now.value - turn.at_ms : null;
   return (
     <article class={`tool tool-${state}`} aria-label={toolTitle(turn.name)}>
