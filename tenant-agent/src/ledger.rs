@@ -115,11 +115,20 @@ pub struct Run {
     pub session: String,
 }
 
+/// Whose model call it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The session that announced exactly this request, else every session that runs under its trace; empty when nobody did.
+    pub runs: Vec<Run>,
+    pub exact: bool,
+}
+
 /// What the plugin announced. A trace may be shared: a sub-assistant runs under the trace of the one that called it.
 #[derive(Default)]
 struct Announced {
     runs: HashMap<String, Vec<Run>>,
-    spans: HashMap<String, Run>,
+    /// With the time of the announcement.
+    spans: HashMap<String, (Run, u64)>,
     order: VecDeque<Key>,
 }
 
@@ -132,6 +141,8 @@ enum Key {
 const ANNOUNCED_MAX: usize = 8192;
 /// Sessions under one trace.
 const RUNS_MAX: usize = 32;
+/// A request follows its announcement at once; a client that tries again does so within minutes.
+const SPAN_LIFE_MS: u64 = 600_000;
 /// How long a request waits for its announcement, which OpenClaw sends at the same time and not before.
 const ANNOUNCE_WAIT_MS: u64 = 1_500;
 /// Hex digits of a minted call id.
@@ -171,7 +182,7 @@ pub fn earlier(connection: &Connection, session: &str, call_id: &str) -> rusqlit
 }
 
 impl Announced {
-    fn add(&mut self, trace_id: &str, span_id: &str, run: Run) {
+    fn add(&mut self, trace_id: &str, span_id: &str, run: Run, now_ms: u64) {
         if span_id.is_empty() {
             let runs = self.runs.entry(trace_id.to_owned()).or_default();
             if runs.is_empty() {
@@ -182,7 +193,7 @@ impl Announced {
             }
         } else {
             let key = span_key(trace_id, span_id);
-            if self.spans.insert(key.clone(), run).is_none() {
+            if self.spans.insert(key.clone(), (run, now_ms)).is_none() {
                 self.order.push_back(Key::Span(key));
             }
         }
@@ -230,25 +241,28 @@ impl Ledger {
 
     /// Notes a run (`span_id` empty) or one request of it.
     pub fn announce(&self, trace_id: &str, span_id: &str, run: Run) {
-        self.lock().add(trace_id, span_id, run);
+        let now_ms = self.clock.now().mono_ms;
+        self.lock().add(trace_id, span_id, run, now_ms);
         self.heard.notify_waiters();
     }
 
-    /// Whose request this is: the session whose plugin announced exactly it, else every session that runs under its
-    /// trace; empty when nobody announced anything. Waits a moment for the exact answer.
-    pub async fn origin(&self, trace_id: &str, span_id: &str) -> Vec<Run> {
+    /// Whose request this is. Waits a moment for the exact answer.
+    pub async fn origin(&self, trace_id: &str, span_id: &str) -> Origin {
         let late = self.clock.sleep(ANNOUNCE_WAIT_MS);
         tokio::pin!(late);
         loop {
             let heard = self.heard.notified();
             tokio::pin!(heard);
             heard.as_mut().enable();
-            if let Some(run) = self.lock().spans.get(&span_key(trace_id, span_id)) {
-                return vec![run.clone()];
+            let now_ms = self.clock.now().mono_ms;
+            if let Some((run, at_ms)) = self.lock().spans.get(&span_key(trace_id, span_id))
+                && now_ms.saturating_sub(*at_ms) <= SPAN_LIFE_MS
+            {
+                return Origin { runs: vec![run.clone()], exact: true };
             }
             tokio::select! {
                 () = heard => {}
-                () = &mut late => return self.lock().runs.get(trace_id).cloned().unwrap_or_default(),
+                () = &mut late => return Origin { runs: self.lock().runs.get(trace_id).cloned().unwrap_or_default(), exact: false },
             }
         }
     }

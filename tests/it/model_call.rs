@@ -97,6 +97,29 @@ async fn who_was_not_announced_gets_no_model() {
     .await;
     assert_eq!(answer.code(), "trace_unannounced");
     assert_eq!(world.model.requests().len(), 0, "nothing of it reached the provider");
+
+    let session = "agent:main:main".to_owned();
+    assert_eq!(tenant.console(&Verb::Unfreeze { session }).await["ok"], true, "the result without an id had frozen it");
+    // A trace that was announced is enough for the last words of a turn, and for nothing that could call a tool.
+    assert_eq!(tenant.gateway.announce("run", "11111111111111111111111111111111", "").await.status, 200);
+    let of_the_run = "00-11111111111111111111111111111111-2222222222222222-01";
+    let headers = [token, ("traceparent", of_the_run)];
+    for (tools, status) in [(json!([]), 200), (json!([{ "type": "function", "function": { "name": "read" } }]), 400)] {
+        let mut body = question("hi");
+        body["tools"] = tools;
+        let late = call(egress, path, &headers, &body);
+        tokio::pin!(late);
+        let answer = soon(async {
+            loop {
+                tokio::select! {
+                    answer = &mut late => return answer,
+                    () = tokio::task::yield_now() => world.clock.advance(100),
+                }
+            }
+        })
+        .await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
     tenant.end().await;
     world.end().await;
 }

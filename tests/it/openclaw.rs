@@ -69,7 +69,11 @@ async fn chat_tools_approval_and_metering() {
     browser.reply(&run).await;
     assert!(!tenant.workspace().join("never").exists());
     // OpenClaw reads more into a path than its letters; we ask about each such spelling.
-    for odd in [r#"[[tool:read {"path":"file:///etc/hostname"}]]"#, r#"[[tool:read {"path":"@/etc/hostname"}]]"#, r#"[[tool:write {"path":"@AGENTS.md","content":"x"}]]"#] {
+    for odd in [
+        r#"[[tool:read {"path":"file:///etc/hostname"}]]"#,
+        r#"[[tool:read {"path":"@/etc/hostname"}]]"#,
+        r#"[[tool:write {"path":"@AGENTS.md","content":"x"}]]"#,
+    ] {
         let run = browser.say(odd).await;
         let question = browser.question().await;
         assert_eq!(question["rule"], "unknown.path", "{odd}");

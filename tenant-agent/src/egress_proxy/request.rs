@@ -140,6 +140,10 @@ impl Model {
 const MODEL_CHARS_MAX: usize = 128;
 
 impl Tools {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Why a proposed call cannot run, if it surely cannot: OpenClaw bends arguments of a wrong kind into shape, but it
     /// cannot make up one that is missing.
     pub fn fault(&self, call_id: &str, tool: &str, arguments: &str) -> Option<FaultyCall> {
