@@ -83,18 +83,8 @@ async fn who_was_not_announced_gets_no_model() {
     let foreign = "00-ffffffffffffffffffffffffffffffff-ffffffffffffffff-01";
     let headers = [token, ("traceparent", foreign)];
     let body = question("hi");
-    let late = call(egress, path, &headers, &body);
-    tokio::pin!(late);
-    let answer = soon(async {
-        loop {
-            tokio::select! {
-                answer = &mut late => return answer,
-                // The proxy waits a moment for an announcement that is still on its way.
-                () = tokio::task::yield_now() => world.clock.advance(100),
-            }
-        }
-    })
-    .await;
+    // The proxy waits a moment for an announcement that is still on its way.
+    let answer = world.as_time_passes(100, call(egress, path, &headers, &body)).await;
     assert_eq!(answer.code(), "trace_unannounced");
     assert_eq!(world.model.requests().len(), 0, "nothing of it reached the provider");
 
@@ -107,17 +97,7 @@ async fn who_was_not_announced_gets_no_model() {
     for (tools, status) in [(json!([]), 200), (json!([{ "type": "function", "function": { "name": "read" } }]), 400)] {
         let mut body = question("hi");
         body["tools"] = tools;
-        let late = call(egress, path, &headers, &body);
-        tokio::pin!(late);
-        let answer = soon(async {
-            loop {
-                tokio::select! {
-                    answer = &mut late => return answer,
-                    () = tokio::task::yield_now() => world.clock.advance(100),
-                }
-            }
-        })
-        .await;
+        let answer = world.as_time_passes(100, call(egress, path, &headers, &body)).await;
         assert_eq!(answer.status, status, "{}", answer.text());
     }
     tenant.end().await;

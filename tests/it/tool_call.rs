@@ -8,13 +8,12 @@ const HOLD_MS: u64 = 60_000;
 
 /// Moves the clock until the held call has been answered: the hold begins at some moment after the question is seen.
 async fn let_the_hold_end(world: &World, tenant: &Tenant, refused: usize) {
-    soon(async {
+    let answered = async {
         while tenant.gateway.refused().len() < refused {
-            world.clock.advance(HOLD_MS);
             tokio::task::yield_now().await;
         }
-    })
-    .await;
+    };
+    world.as_time_passes(HOLD_MS, answered).await;
 }
 
 #[tokio::test]
@@ -269,24 +268,15 @@ async fn a_grant_that_nothing_came_of_is_told_again() {
     tenant.gateway.behave(Manners { announces: false, ..Default::default() });
     browser.decide(&question, "approve").await;
     let nudged = |chat: &Value| chat["runId"].as_str().is_some_and(|run| run.starts_with("nudge-"));
-    soon(async {
-        loop {
-            tokio::select! {
-                _ = browser.event("chat", |chat| nudged(chat) && chat["state"] == "error") => break,
-                () = tokio::task::yield_now() => world.clock.advance(100),
-            }
-        }
-    })
-    .await;
+    world.as_time_passes(100, browser.event("chat", |chat| nudged(chat) && chat["state"] == "error")).await;
     assert_eq!(tenant.gateway.executed(), [""; 0]);
     tenant.gateway.behave(Default::default());
-    soon(async {
+    let ran = async {
         while tenant.gateway.executed().is_empty() {
-            world.clock.advance(1_000);
             tokio::task::yield_now().await;
         }
-    })
-    .await;
+    };
+    world.as_time_passes(1_000, ran).await;
     assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"uname"}"#]);
     tenant.end().await;
     world.end().await;
@@ -299,17 +289,7 @@ async fn odd_spellings_of_a_path_are_asked_about() {
     let decide = async |n: usize, tool: &str, path: &str| {
         let params = if tool == "write" { json!({ "path": path, "content": "x" }) } else { json!({ "path": path }) };
         let body = json!({ "agent_id": "main", "session_key": "agent:main:other", "session_id": "s", "run_id": "r", "trace_id": "t", "call_id": format!("call_{n}{tool}"), "tool": tool, "params": params });
-        let asked = tenant.gateway.plugin("/decide", &body);
-        tokio::pin!(asked);
-        soon(async {
-            loop {
-                tokio::select! {
-                    answer = &mut asked => return answer.json()["allow"].clone(),
-                    () = tokio::task::yield_now() => world.clock.advance(1_000),
-                }
-            }
-        })
-        .await
+        world.as_time_passes(1_000, tenant.gateway.plugin("/decide", &body)).await.json()["allow"].clone()
     };
     let outside = tenant.settings.state_folder.join("vault.key");
     for (n, path) in [

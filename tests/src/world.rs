@@ -147,6 +147,20 @@ impl World {
         Tenant::run(id, settings, gateway, gateway_stop, self.clock.clone()).await
     }
 
+    /// What comes when time passes: moves the clock by `step_ms` again and again until it has come.
+    pub async fn as_time_passes<F: Future>(&self, step_ms: u64, work: F) -> F::Output {
+        tokio::pin!(work);
+        soon(async {
+            loop {
+                tokio::select! {
+                    outcome = &mut work => return outcome,
+                    () = tokio::task::yield_now() => self.clock.advance(step_ms),
+                }
+            }
+        })
+        .await
+    }
+
     pub async fn end(self) {
         self.stop.now();
         soon(self.hub.stopped()).await;
