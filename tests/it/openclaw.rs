@@ -111,6 +111,29 @@ async fn chat_tools_approval_and_metering() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs OpenClaw and root; takes over a minute"]
+async fn a_late_yes_runs_the_same_call() {
+    if !inside("openclaw::a_late_yes_runs_the_same_call") {
+        return;
+    }
+    let (world, tenant) = world_with_openclaw().await;
+    let mut browser = tenant.chat().await;
+    let run = browser.say("Run the command: echo late-$((6*7))").await;
+    let question = browser.question().await;
+    // The hold ends by itself after a minute, and the model hears that the question stands.
+    browser.reply(&run).await;
+    assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]), "the refusal came back in its own words");
+    assert_eq!(browser.decide(&question, "approve").await["ok"], true);
+    let came_back = browser.event("approval", |approval| approval["outcome"].is_string()).await;
+    assert_eq!((&came_back["id"], came_back["outcome"].as_str()), (&question["id"], Some("ok")));
+    let nudge = browser.event("chat", |chat| chat["runId"].as_str().is_some_and(|run| run.starts_with("nudge-")) && chat["state"] == "final").await;
+    assert!(nudge.to_string().contains("late-42"), "{nudge}");
+    assert_eq!(browser.ask("[[text:and on]]").await, "and on");
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs OpenClaw and root"]
 async fn a_broken_plugin_means_no_model_and_a_killed_gateway_comes_back() {
     if !inside("openclaw::a_broken_plugin_means_no_model_and_a_killed_gateway_comes_back") {
