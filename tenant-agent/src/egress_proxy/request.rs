@@ -116,9 +116,10 @@ impl Model {
             Dialect::AnthropicMessages => request.messages.iter().flat_map(anthropic_results).collect(),
         };
         let wants_usage = dialect == Dialect::OpenaiCompletions && request.stream && request.stream_options.is_none();
-        let tools = request.tools.into_iter().filter_map(|tool| match tool {
-            Tool { function: Some(function), .. } => Some((function.name, function.parameters)),
-            Tool { name, input_schema, .. } => Some((name?, input_schema)),
+        let tools = request.tools.into_iter().map(|tool| match tool {
+            Tool { function: Some(function), .. } => (function.name, function.parameters),
+            // One that the provider runs itself has a name or not; it is a tool all the same.
+            Tool { name, input_schema, .. } => (name.unwrap_or_default(), input_schema),
         });
         let name = request.model.chars().filter(|c| !c.is_control()).take(MODEL_CHARS_MAX).collect();
         Some(Model { name, results, tools: Tools(tools.collect()), wants_usage })
