@@ -20,6 +20,8 @@ pub struct Approvals {
     store: Store,
     clock: Clock,
     changes: broadcast::Sender<Approval>,
+    /// Sessions, or calls of them, that wait for nobody any more.
+    released: broadcast::Sender<(String, Option<String>)>,
     /// The calls that are held now: for each question its session and how many wait.
     held: Arc<Mutex<HashMap<ApprovalId, (String, usize)>>>,
 }
@@ -103,17 +105,35 @@ pub fn note_outcome(tx: &Tx, session: &str, call_id: &str, outcome: Outcome) -> 
 pub struct Held {
     id: ApprovalId,
     held: Arc<Mutex<HashMap<ApprovalId, (String, usize)>>>,
+    session: String,
+    call_id: String,
     changes: broadcast::Receiver<Approval>,
+    released: broadcast::Receiver<(String, Option<String>)>,
+}
+
+/// Why a held call should look again.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stir {
+    /// Something was answered; the store knows what.
+    Answer,
+    /// OpenClaw has ended the call.
+    Release,
 }
 
 impl Held {
-    /// The approval as it is after the next change. A lagging listener reads the list, so `None` says: look again.
-    pub async fn changed(&mut self) -> Option<Approval> {
+    pub async fn stirred(&mut self) -> Stir {
         loop {
-            match self.changes.recv().await {
-                Ok(approval) if approval.id == self.id => return Some(approval),
-                Ok(_) => {}
-                Err(_) => return None,
+            tokio::select! {
+                released = self.released.recv() => match released {
+                    Ok((session, call_id)) if session == self.session && call_id.as_ref().is_none_or(|id| *id == self.call_id) => return Stir::Release,
+                    Ok(_) => {}
+                    Err(_) => return Stir::Answer,
+                },
+                changed = self.changes.recv() => match changed {
+                    Ok(approval) if approval.id != self.id => {}
+                    // Also when so much changed that ours may have been among it.
+                    _ => return Stir::Answer,
+                },
             }
         }
     }
@@ -133,15 +153,21 @@ impl Drop for Held {
 
 impl Approvals {
     pub fn new(store: Store, clock: Clock) -> Approvals {
-        Approvals { store, clock, changes: broadcast::channel(CHANGES_BUFFER).0, held: Arc::default() }
+        Approvals { store, clock, changes: broadcast::channel(CHANGES_BUFFER).0, released: broadcast::channel(CHANGES_BUFFER).0, held: Arc::default() }
     }
 
     /// Registers a waiting call. Called before the question is looked at, so that no answer falls between.
-    pub fn hold(&self, approval: &Approval) -> Held {
-        let changes = self.changes.subscribe();
+    pub fn hold(&self, approval: &Approval, call_id: &str) -> Held {
+        let (changes, released) = (self.changes.subscribe(), self.released.subscribe());
         let mut held = self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         held.entry(approval.id).or_insert_with(|| (approval.session.clone(), 0)).1 += 1;
-        Held { id: approval.id, held: self.held.clone(), changes }
+        Held { id: approval.id, held: self.held.clone(), session: approval.session.clone(), call_id: call_id.to_owned(), changes, released }
+    }
+
+    /// OpenClaw has ended this call, or every call of the session: nobody waits for an answer any more. The question stands.
+    pub fn release(&self, session: &str, call_id: Option<&str>) {
+        // Nobody waiting is fine.
+        let _ = self.released.send((session.to_owned(), call_id.map(str::to_owned)));
     }
 
     /// Whether a call of this session is held. OpenClaw drops such a call when anybody speaks to the session.

@@ -6,7 +6,6 @@
 use crate::audit::{self, Deed};
 use policy::{Class, Digest};
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::Deserialize;
 use service::store::StoreError;
 use service::{Clock, Store, Tx};
 use std::collections::{HashMap, VecDeque};
@@ -81,31 +80,23 @@ pub enum Known {
     Nothing,
 }
 
-/// Why a proposed call could not run at all. OpenClaw turns such calls down by itself and asks nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fault {
-    UnknownTool,
-    ArgumentsInvalid,
-}
-
-impl Fault {
-    fn name(self) -> &'static str {
-        match self {
-            Fault::UnknownTool => "unknown_tool",
-            Fault::ArgumentsInvalid => "arguments_invalid",
-        }
-    }
-}
-
-/// A proposed call that cannot run, as the egress proxy saw it in the model's answer.
+/// A call that a model proposed, as the egress proxy saw it in the answer. OpenClaw turns some down by itself and asks
+/// nobody; what it then writes is compared with this.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FaultyCall {
+pub struct Proposal {
     pub call_id: String,
+    /// As OpenClaw will name it: plain where it knows the tool, else as the model wrote it.
     pub tool: String,
-    /// As the model wrote them.
-    pub arguments: String,
-    pub fault: Fault,
+    /// The tool is among those of the request.
+    pub is_known: bool,
+    /// Of the arguments in their canonical form; empty when they are no JSON.
+    pub arguments_digest: String,
+}
+
+/// What stands for arguments: the same for every spelling of the same values.
+pub fn arguments_digest(arguments: &str) -> String {
+    let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
+    serde_json::from_str(arguments).map_or_else(|_| String::new(), |value| service::random::token_hash(&policy::canonical_json(&value)))
 }
 
 /// A run that the plugin announced: whose model calls it is.
@@ -170,6 +161,12 @@ pub fn note_end(tx: &Tx, session: &str, call_id: &str, now_ms: i64) -> rusqlite:
     let sql = "UPDATE call SET ended_ms = ?3 WHERE session = ?1 AND call_id = ?2 AND ended_ms IS NULL";
     tx.prepare_cached(sql)?.execute(params![session, call_id, now_ms])?;
     Ok(())
+}
+
+/// Whether the call is over: it came back, or its result went to a provider.
+pub fn is_over(connection: &Connection, session: &str, call_id: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM call WHERE session = ?1 AND call_id = ?2 AND (ended_ms IS NOT NULL OR seen_ms IS NOT NULL))";
+    connection.query_row(sql, [session, call_id], |row| row.get(0))
 }
 
 pub fn earlier(connection: &Connection, session: &str, call_id: &str) -> rusqlite::Result<Option<Earlier>> {
@@ -318,35 +315,42 @@ impl Ledger {
             .await
     }
 
-    /// Notes calls that cannot run, before the answer that proposes them reaches OpenClaw.
-    pub async fn note_faulty(&self, session: &str, calls: Vec<FaultyCall>) -> service::store::Result<()> {
-        if calls.is_empty() {
+    /// Notes what a model proposed, before the end of its answer reaches OpenClaw.
+    pub async fn note_proposals(&self, session: &str, proposals: Vec<Proposal>) -> service::store::Result<()> {
+        if proposals.is_empty() {
             return Ok(());
         }
         let session = session.to_owned();
+        let sql = "INSERT INTO proposal (session, call_id, tool, is_known, arguments_digest) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
         self.store
             .write(move |tx| {
-                let mut insert =
-                    tx.prepare_cached("INSERT INTO faulty_call (session, call_id, tool, arguments, fault) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")?;
-                for call in &calls {
-                    insert.execute(params![session, canonical_call_id(&call.call_id), call.tool, call.arguments, call.fault.name()])?;
+                let mut insert = tx.prepare_cached(sql)?;
+                for proposal in &proposals {
+                    insert.execute(params![session, canonical_call_id(&proposal.call_id), proposal.tool, proposal.is_known, proposal.arguments_digest])?;
                 }
                 Ok(())
             })
             .await
     }
 
-    pub async fn faulty(&self, session: &str, call_id: &str) -> service::store::Result<Option<FaultyCall>> {
+    pub async fn proposal(&self, session: &str, call_id: &str) -> service::store::Result<Option<Proposal>> {
         let (session, call_id) = (session.to_owned(), call_id.to_owned());
-        let sql = "SELECT tool, arguments, fault FROM faulty_call WHERE session = ?1 AND call_id = ?2";
+        let sql = "SELECT tool, is_known, arguments_digest FROM proposal WHERE session = ?1 AND call_id = ?2";
         let found = self.store.read(move |c| {
-            let row = c.query_row(sql, [&session, &call_id], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?))).optional()?;
-            Ok(row.map(|(tool, arguments, fault)| {
-                let fault = if fault == Fault::UnknownTool.name() { Fault::UnknownTool } else { Fault::ArgumentsInvalid };
-                FaultyCall { call_id, tool, arguments, fault }
-            }))
+            c.query_row(sql, [&session, &call_id], |row| {
+                Ok(Proposal { call_id: call_id.clone(), tool: row.get(0)?, is_known: row.get(1)?, arguments_digest: row.get(2)? })
+            })
+            .optional()
         });
         found.await
+    }
+
+    /// Whether this result went out in any session: one session may begin with a copy of another's history.
+    pub async fn is_seen(&self, call_id: &str) -> service::store::Result<bool> {
+        let call_id = call_id.to_owned();
+        self.store
+            .read(move |c| c.query_row("SELECT EXISTS (SELECT 1 FROM call WHERE call_id = ?1 AND seen_ms IS NOT NULL)", [call_id], |row| row.get(0)))
+            .await
     }
 
     pub async fn is_frozen(&self, session: &str) -> service::store::Result<bool> {

@@ -83,9 +83,20 @@ async fn chat_tools_approval_and_metering() {
     assert!(!tenant.workspace().join("AGENTS.md").exists());
 
     // What OpenClaw turns down by itself freezes nothing; ids that it respells are still known.
+    let long = format!(r#"[[tool:write {{"content":"{}"}}]]"#, "long ".repeat(5_000));
     for odd in [
         r#"[[tool:nosuch {"a":1}]]"#,
+        r#"[[tool:functions.nosuch {"a":1}]]"#,
         r#"[[tool:exec {"cmd":1}]]"#,
+        r#"[[tool:exec {"command":["ls","-la"]}]]"#,
+        r#"[[tool:read {"path":{}}]]"#,
+        r#"[[tool:read {"path":"notes.md","limit":"abc"}]]"#,
+        r#"[[tool:read {"path":"notes.md"}]] [[tool:read {"file":"notes.md","n":1.0}]]"#,
+        r#"[[tool:Read {}]]"#,
+        r#"[[tool:functions.read {"file":"größe 😀"}]]"#,
+        r#"[[tool:edit {"path":"notes.md","edits":[{"old":"a"}]}]]"#,
+        r#"[[tool:sessions_spawn {"task":"x","runtime":"bogus"}]]"#,
+        &long,
         r#"[[id:call_X-1]] [[tool:read {"path":"notes.md"}]]"#,
         r#"[[id:functions.exec:0]] [[tool:read {"path":"notes.md"}]]"#,
         r#"[[id:call_X-1]] [[tool:read {"path":"notes.md"}]] [[tool:read {"path":"notes.md","limit":1}]]"#,
@@ -94,6 +105,15 @@ async fn chat_tools_approval_and_metering() {
     }
     assert_eq!(browser.ask("[[text:still here]]").await, "still here");
     assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]));
+
+    // Stop ends the held call at once; the question stands, and a yes to it is still worth something.
+    browser.say("Run the command: echo stopped-$((6*7))").await;
+    let question = browser.question().await;
+    browser.call("chat.abort", json!({ "sessionKey": "main" })).await;
+    assert_eq!(browser.ask("[[text:after the stop]]").await, "after the stop");
+    assert_eq!(browser.decide(&question, "approve").await["ok"], true);
+    let came_back = browser.event("approval", |approval| approval["outcome"].is_string()).await;
+    assert_eq!((&came_back["id"], came_back["outcome"].as_str()), (&question["id"], Some("ok")));
 
     let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
     let counted = world.model.counted();

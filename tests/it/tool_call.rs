@@ -312,3 +312,21 @@ async fn odd_spellings_of_a_path_are_asked_about() {
     tenant.end().await;
     world.end().await;
 }
+
+#[tokio::test]
+async fn stop_lets_a_held_call_go_and_keeps_the_question() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    let run = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let question = browser.question().await;
+    assert_eq!(browser.call("chat.abort", json!({ "sessionKey": "main" })).await["ok"], true);
+    browser.reply(&run).await;
+    assert_eq!(tenant.gateway.executed(), [""; 0]);
+    assert_eq!(browser.ask("[[text:on we go]]").await, "on we go", "nothing is locked");
+    assert_eq!(browser.decide(&question, "approve").await["ok"], true);
+    browser.event("approval", |approval| approval["outcome"] == "ok").await;
+    assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"uname"}"#], "and the yes was worth something");
+    tenant.end().await;
+    world.end().await;
+}

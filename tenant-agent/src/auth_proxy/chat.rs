@@ -282,7 +282,10 @@ impl Chat {
                     if let Some(run) = run {
                         params["runId"] = json!(run);
                     }
-                    call(caller, "chat.abort", params).await
+                    let aborted = call(caller, "chat.abort", params).await;
+                    // The held call has ended with its run; its question stands.
+                    proxy.approvals.release(SESSION, None);
+                    aborted
                 }
             };
             match outcome {

@@ -4,7 +4,7 @@ use super::calls::Calls;
 use super::request::Tools;
 use super::usage::{self, Counter};
 use crate::gateway::openclaw::Dialect;
-use crate::ledger::FaultyCall;
+use crate::ledger::Proposal;
 use crate::metering::Tokens;
 use axum::body::Bytes;
 
@@ -49,6 +49,8 @@ impl Answer {
         self.whole = usage::of_answer(self.dialect, &bytes);
         let json = std::str::from_utf8(&bytes).ok().filter(|json| serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok());
         match json {
+            // A refusal proposes nothing, whatever words it uses.
+            Some(_) if !is_success => Some(bytes),
             Some(json) => self.calls.read(json).ok().map(|renamed| renamed.map_or_else(|| bytes.clone(), Bytes::from)),
             None => (!is_success).then_some(bytes),
         }
@@ -68,9 +70,9 @@ impl Answer {
         self.whole.unwrap_or_else(|| self.counter.tokens())
     }
 
-    /// The proposed calls that cannot run.
-    pub fn faulty(&self, tools: &Tools) -> Vec<FaultyCall> {
-        self.calls.proposed.iter().filter_map(|call| tools.fault(&call.call_id, &call.tool, &call.arguments)).collect()
+    /// The calls that it proposed.
+    pub fn proposals(&self, tools: &Tools) -> Vec<Proposal> {
+        self.calls.proposed.iter().map(|call| tools.proposal(&call.call_id, &call.tool, &call.arguments)).collect()
     }
 
     fn read(&mut self, line: Vec<u8>) -> Option<Vec<u8>> {
@@ -119,7 +121,7 @@ mod tests {
                     "cut at {cut}"
                 );
                 assert_eq!(String::from_utf8(out).unwrap(), text.replace("call_A1", &minted()), "cut at {cut}");
-                assert_eq!(answer.faulty(&Tools::default()).len(), 1);
+                assert_eq!(answer.proposals(&Tools::default()).len(), 1);
             }
         }
     }

@@ -104,11 +104,16 @@ impl Calls {
 
     /// Reads one JSON text of the answer, and returns it with our ids in the place of theirs if it holds any.
     pub fn read(&mut self, json: &str) -> Result<Option<String>, Unreadable> {
-        // Most pieces are text; only those that may matter are parsed.
-        if !["tool_calls", "tool_use", "partial_json"].iter().any(|word| json.contains(word)) {
+        // Most pieces are text; only those that may matter are parsed, and those that may hide a word behind an escape.
+        let matters = ["tool_calls", "tool_use", "partial_json"].iter().any(|word| json.contains(word));
+        if !matters && !json.contains("\\u00") {
             return Ok(None);
         }
-        let said: Said = serde_json::from_str(json).map_err(|_| Unreadable)?;
+        let said: Said = match serde_json::from_str(json) {
+            Ok(said) => said,
+            Err(_) if matters => return Err(Unreadable),
+            Err(_) => return Ok(None),
+        };
         let renamed = match self.dialect {
             Dialect::OpenaiCompletions => self.openai(said),
             Dialect::AnthropicMessages => self.anthropic(said),
@@ -145,7 +150,9 @@ impl Calls {
         let started = said.content_block.map(|block| (said.index, block, false));
         let whole = said.content.into_iter().enumerate().map(|(position, block)| (position as u64, block, true));
         for (index, block, whole) in started.into_iter().chain(whole).filter(|(_, block, _)| block.kind == "tool_use") {
-            let input = if whole { Some(block.input.to_string()) } else { None };
+            // Streamed, it comes in pieces behind an empty beginning; some send it whole all the same.
+            let empty = block.input.as_object().is_none_or(serde_json::Map::is_empty);
+            let input = (whole || !empty).then(|| block.input.to_string());
             renamed.extend(self.add((0, index), block.id, block.name, input)?);
         }
         if let Some(more) = said.delta.and_then(|delta| delta.partial_json) {

@@ -214,6 +214,7 @@ async fn second_gate(proxy: &EgressProxy, dialect: Dialect, runs: &[Run], model:
                 }
                 Known::Refused(_) => unexplained.push(call_id),
                 Known::Nothing if turned_down(proxy, dialect, run, model, &call_id).await? => fresh.push(call_id),
+                Known::Nothing if last && proxy.ledger.is_seen(&call_id).await.map_err(unwritten)? => fresh.push(call_id),
                 Known::Nothing if last => unexplained.push(call_id),
                 // Of the sessions under one trace it is another's.
                 Known::Nothing => elsewhere.push(call_id),
@@ -239,8 +240,8 @@ fn results<'a>(model: &'a Model, call_id: &'a str) -> impl Iterator<Item = &'a s
 
 /// Whether every result under this id is one that OpenClaw writes by itself for a call that never ran.
 async fn turned_down(proxy: &EgressProxy, dialect: Dialect, run: &Run, model: &Model, call_id: &str) -> Result<bool, Stopped> {
-    let faulty = proxy.ledger.faulty(&run.session, call_id).await.map_err(unwritten)?;
-    let by_itself = |text: &str| proxy.observed.is_made_up(dialect, text) || faulty.as_ref().is_some_and(|call| proxy.observed.is_turned_down(call, text));
+    let proposal = proxy.ledger.proposal(&run.session, call_id).await.map_err(unwritten)?;
+    let by_itself = |text: &str| proxy.observed.is_made_up(dialect, text) || proposal.as_ref().is_some_and(|call| proxy.observed.is_turned_down(call, text));
     Ok(!call_id.is_empty() && results(model, call_id).all(by_itself))
 }
 
@@ -298,7 +299,7 @@ impl Books {
     }
 
     async fn close(self, answer: &Answer, complete: bool) -> service::store::Result<()> {
-        self.ledger.note_faulty(&self.session, answer.faulty(&self.tools)).await?;
+        self.ledger.note_proposals(&self.session, answer.proposals(&self.tools)).await?;
         self.metering.settle(self.call, answer.tokens(), complete).await
     }
 }

@@ -1,7 +1,7 @@
 //! What OpenClaw was seen to do without asking the plugin: data, recorded against the real gateway.
 
 use crate::gateway::openclaw::Dialect;
-use crate::ledger::{Fault, FaultyCall};
+use crate::ledger::{self, Proposal};
 use anyhow::Context;
 use serde::Deserialize;
 
@@ -23,13 +23,16 @@ struct MadeUp {
 
 #[derive(Debug, Deserialize)]
 struct TurnedDown {
-    fault: Fault,
+    /// Whether the tool is one that the request offered.
+    is_known: bool,
     #[serde(default)]
     text: Option<String>,
     #[serde(default)]
     begins: Option<String>,
     #[serde(default)]
     each_line: String,
+    #[serde(default)]
+    faults: Vec<String>,
     #[serde(default)]
     then_arguments: String,
 }
@@ -44,37 +47,42 @@ impl Observed {
         self.made_up.iter().any(|made_up| made_up.dialect.as_deref().is_none_or(|name| name == dialect.name()) && made_up.text == text)
     }
 
-    /// Whether the text is OpenClaw's answer to a call that we saw cannot run.
-    pub fn is_turned_down(&self, call: &FaultyCall, text: &str) -> bool {
-        self.turned_down.iter().filter(|turned_down| turned_down.fault == call.fault).any(|turned_down| turned_down.is(call, text))
+    /// Whether the text is what OpenClaw writes when it turns this call down by itself.
+    pub fn is_turned_down(&self, call: &Proposal, text: &str) -> bool {
+        self.turned_down.iter().filter(|turned_down| turned_down.is_known == call.is_known).any(|turned_down| turned_down.is(call, text))
     }
 }
 
 impl TurnedDown {
-    fn is(&self, call: &FaultyCall, text: &str) -> bool {
+    fn is(&self, call: &Proposal, text: &str) -> bool {
         let filled = |pattern: &str| pattern.replace("{tool}", &call.tool);
         match (&self.text, &self.begins) {
             (Some(whole), _) => filled(whole) == text,
             (None, Some(begins)) => {
                 let Some((faults, arguments)) = text.strip_prefix(&filled(begins)).and_then(|rest| rest.split_once(&self.then_arguments)) else { return false };
                 // Everything must be what OpenClaw writes: a tool's output could begin in the same way.
-                let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-                faults.lines().all(|line| line.strip_prefix(&self.each_line).is_some_and(is_fault))
-                    && parsed(arguments).is_some()
-                    && parsed(arguments) == parsed(&call.arguments)
+                let same_arguments = !call.arguments_digest.is_empty() && ledger::arguments_digest(arguments) == call.arguments_digest;
+                let faults: Vec<&str> = faults.lines().collect();
+                same_arguments
+                    && faults.len() <= FAULTS_MAX
+                    && faults.iter().all(|line| line.strip_prefix(&self.each_line).is_some_and(|line| self.is_fault(line)))
             }
             (None, None) => false,
         }
     }
+
+    /// A line such as `edits.0.oldText: must be string`.
+    fn is_fault(&self, line: &str) -> bool {
+        let Some((place, words)) = line.split_once(": ") else { return line == "Unknown validation error" };
+        let plain_place = place.chars().all(|c| c.is_ascii_alphanumeric() || "_.-/[]$".contains(c));
+        let plain_words = words.chars().all(|c| c.is_ascii_graphic() || c == ' ');
+        line.len() <= FAULT_BYTES_MAX && plain_place && plain_words && self.faults.iter().any(|begin| words.starts_with(begin))
+    }
 }
 
-/// A line such as `command: must have required properties command`.
-fn is_fault(line: &str) -> bool {
-    line.len() <= FAULT_BYTES_MAX && line.contains(": must ") && line.chars().all(|c| c.is_ascii_alphanumeric() || " _.,:/-".contains(c))
-}
-
-/// Longer than any fault that was recorded.
-const FAULT_BYTES_MAX: usize = 160;
+/// Longer than any fault that was recorded, and too short to carry much else.
+const FAULT_BYTES_MAX: usize = 120;
+const FAULTS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -89,21 +97,37 @@ mod tests {
         let plugin = include_str!("../../../packaging/openclaw-plugin/index.js");
         let refused = plugin.split("const REFUSED = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
         assert!(observed.is_made_up(Dialect::OpenaiCompletions, refused), "the plugin's own refusal is one of them");
-        let unknown = FaultyCall { call_id: "c".into(), tool: "nosuch".into(), arguments: r#"{"cmd":1}"#.into(), fault: Fault::UnknownTool };
+        let proposal = |tool: &str, is_known, arguments: &str| Proposal {
+            call_id: "c".into(),
+            tool: tool.into(),
+            is_known,
+            arguments_digest: ledger::arguments_digest(arguments),
+        };
+        let unknown = proposal("nosuch", false, "{}");
         assert!(observed.is_turned_down(&unknown, "Tool nosuch not found"));
         for text in ["Tool other not found", "Tool nosuch not found, but here is /etc/shadow", "Validation failed for tool \"nosuch\": x", ""] {
             assert!(!observed.is_turned_down(&unknown, text), "{text}");
         }
-        let invalid = FaultyCall { fault: Fault::ArgumentsInvalid, ..unknown };
-        let said = "Validation failed for tool \"nosuch\":\n  - command: must have required properties command\n\nReceived arguments:\n{\n  \"cmd\": 1\n}";
-        assert!(observed.is_turned_down(&invalid, said));
-        for text in [
-            said.replace("  - command", "root:x:0:0\n  - command"),
-            said.replace("\"cmd\": 1", "\"cmd\": \"root:x\""),
-            said.replace("required", "$6$salt"),
-            format!("{said}\nroot:x:0:0"),
+        assert!(!observed.is_turned_down(&proposal("nosuch", true, "{}"), "Tool nosuch not found"), "a tool that is there");
+        let invalid = proposal("exec", true, r#"{"cmd":1.0}"#);
+        let said = |fault: &str| format!("Validation failed for tool \"exec\":\n  - {fault}\n\nReceived arguments:\n{{\n  \"cmd\": 1\n}}");
+        for fault in [
+            "command: must have required properties command",
+            "command: must be string",
+            "limit: must be >= 1",
+            "edits.0.oldText: must be string",
+            "runtime: must be equal to one of the allowed values",
+            "name: must match pattern \"^x$\"",
         ] {
+            assert!(observed.is_turned_down(&invalid, &said(fault)), "{fault}");
+        }
+        for fault in ["root:x:0:0", "a: root:x:0:0", "command: must be string\nroot:x:0:0", "pass word: must be string"] {
+            assert!(!observed.is_turned_down(&invalid, &said(fault)), "{fault}");
+        }
+        let sound = said("command: must be string");
+        for text in [sound.replace("1\n}", "\"root:x\"\n}"), format!("{sound}\nroot:x:0:0"), sound.replace("exec", "read")] {
             assert!(!observed.is_turned_down(&invalid, &text), "{text}");
         }
+        assert!(!observed.is_turned_down(&proposal("exec", true, "{\"cut"), &sound), "arguments that nobody could read");
     }
 }

@@ -1,10 +1,9 @@
 //! A model request, read as far as the second gate needs it; the bytes go on as they came.
 
 use crate::gateway::openclaw::Dialect;
-use crate::ledger::{Fault, FaultyCall};
+use crate::ledger::{self, Proposal};
 use axum::body::Bytes;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 #[derive(Debug)]
@@ -24,9 +23,9 @@ pub(super) struct ToolResult {
     pub text: String,
 }
 
-/// The tools of a request with the form of their arguments.
+/// The names of a request's tools.
 #[derive(Debug, Default)]
-pub(super) struct Tools(Vec<(String, Value)>);
+pub(super) struct Tools(Vec<String>);
 
 /// The trace that OpenClaw gives each model request.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,15 +93,11 @@ struct Tool {
     function: Option<Function>,
     #[serde(default)]
     name: Option<String>,
-    #[serde(default)]
-    input_schema: Value,
 }
 
 #[derive(Deserialize)]
 struct Function {
     name: String,
-    #[serde(default)]
-    parameters: Value,
 }
 
 impl Model {
@@ -116,11 +111,8 @@ impl Model {
             Dialect::AnthropicMessages => request.messages.iter().flat_map(anthropic_results).collect(),
         };
         let wants_usage = dialect == Dialect::OpenaiCompletions && request.stream && request.stream_options.is_none();
-        let tools = request.tools.into_iter().map(|tool| match tool {
-            Tool { function: Some(function), .. } => (function.name, function.parameters),
-            // One that the provider runs itself has a name or not; it is a tool all the same.
-            Tool { name, input_schema, .. } => (name.unwrap_or_default(), input_schema),
-        });
+        // One that the provider runs itself has a name or not; it is a tool all the same.
+        let tools = request.tools.into_iter().map(|tool| tool.function.map_or(tool.name, |function| Some(function.name)).unwrap_or_default());
         let name = request.model.chars().filter(|c| !c.is_control()).take(MODEL_CHARS_MAX).collect();
         Some(Model { name, results, tools: Tools(tools.collect()), wants_usage })
     }
@@ -145,25 +137,17 @@ impl Tools {
         self.0.is_empty()
     }
 
-    /// Why a proposed call cannot run, if it surely cannot: OpenClaw bends arguments of a wrong kind into shape, but it
-    /// cannot make up one that is missing.
-    pub fn fault(&self, call_id: &str, tool: &str, arguments: &str) -> Option<FaultyCall> {
-        let fault = match self.0.iter().find(|(name, _)| name == plain_name(tool).as_str()) {
-            None => Fault::UnknownTool,
-            Some((_, form)) => {
-                let Ok(Value::Object(given)) = serde_json::from_str(arguments) else { return None };
-                let mut required = form.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-                required.any(|name| !given.contains_key(name)).then_some(Fault::ArgumentsInvalid)?
-            }
-        };
-        let short = tool.len() <= TOOL_BYTES_MAX && arguments.len() <= ARGUMENTS_BYTES_MAX;
-        short.then(|| FaultyCall { call_id: call_id.to_owned(), tool: tool.to_owned(), arguments: arguments.to_owned(), fault })
+    /// A proposed call as the ledger keeps it.
+    pub fn proposal(&self, call_id: &str, tool: &str, arguments: &str) -> Proposal {
+        let plain = plain_name(tool);
+        let is_known = self.0.contains(&plain);
+        let named = if is_known { plain } else { tool.chars().take(TOOL_CHARS_MAX).collect() };
+        Proposal { call_id: call_id.to_owned(), tool: named, is_known, arguments_digest: ledger::arguments_digest(arguments) }
     }
 }
 
-/// What is kept of a call that cannot run, to compare OpenClaw's answer with; a longer one is not excused.
-const TOOL_BYTES_MAX: usize = 128;
-const ARGUMENTS_BYTES_MAX: usize = 16 * 1024;
+/// A longer name is none that OpenClaw would repeat to the model in full.
+const TOOL_CHARS_MAX: usize = 128;
 
 /// A tool's name as OpenClaw understands it: it runs ` EXEC `, `functions.exec` and `exec<|channel|>x` as `exec`.
 fn plain_name(name: &str) -> String {
@@ -198,7 +182,7 @@ fn text(content: &Content) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn parse(dialect: Dialect, request: Value) -> Option<Model> {
         Model::parse(dialect, request.to_string().as_bytes())
@@ -278,29 +262,26 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_only_what_surely_cannot_run() {
-        let form = json!({ "type": "object", "required": ["command"], "properties": { "command": { "type": "string" } } });
+    fn a_proposal_has_the_name_that_openclaw_will_use() {
         let request =
-            json!({ "model": "m", "messages": [], "tools": [{ "type": "function", "function": { "name": "exec", "parameters": form } }, { "name": "read" }] });
+            json!({ "model": "m", "messages": [], "tools": [{ "type": "function", "function": { "name": "exec", "parameters": {} } }, { "name": "read" }] });
         let tools = parse(Dialect::OpenaiCompletions, request).unwrap().tools;
-        let fault = |tool: &str, arguments: &str| tools.fault("c", tool, arguments).map(|faulty| faulty.fault);
-        for (tool, arguments, expected) in [
-            ("exec", r#"{"command":"ls"}"#, None),
-            (" EXEC ", r#"{"command":"ls"}"#, None),
-            ("functions.exec", r#"{"command":"ls"}"#, None),
-            ("exec<|channel|>commentary", r#"{"command":"ls"}"#, None),
-            ("read", "", None),
-            ("exec", "{}", Some(Fault::ArgumentsInvalid)),
-            ("exec", r#"{"cmd":"ls"}"#, Some(Fault::ArgumentsInvalid)),
-            // These OpenClaw bends into shape and runs, or answers with nothing at all.
-            ("exec", r#"{"command":7}"#, None),
-            ("exec", r#"{"command":null,"background":"false"}"#, None),
-            ("exec", "", None),
-            ("exec", r#"{"command":"#, None),
-            ("nosuch", r#"{"command":"ls"}"#, Some(Fault::UnknownTool)),
+        for (tool, named, is_known) in [
+            ("exec", "exec", true),
+            (" EXEC ", "exec", true),
+            ("functions.read", "read", true),
+            ("exec<|channel|>commentary", "exec", true),
+            ("nosuch", "nosuch", false),
+            ("functions.nosuch", "functions.nosuch", false),
         ] {
-            assert_eq!(fault(tool, arguments), expected, "{tool} {arguments}");
+            let proposal = tools.proposal("c", tool, "{}");
+            assert_eq!((proposal.tool.as_str(), proposal.is_known), (named, is_known), "{tool}");
         }
+        let digest = |arguments: &str| tools.proposal("c", "exec", arguments).arguments_digest;
+        assert_eq!(digest(""), digest("{}"));
+        assert_eq!(digest(r#"{"n":1.0,"a":"b"}"#), digest(r#"{ "a": "b", "n": 1 }"#));
+        assert_ne!(digest(r#"{"n":1}"#), digest(r#"{"n":2}"#));
+        assert_eq!(digest("{\"cut"), "");
     }
 
     #[test]

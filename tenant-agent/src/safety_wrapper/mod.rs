@@ -4,7 +4,7 @@
 
 mod target;
 
-use crate::approvals::{self, Approvals, Asked, Question};
+use crate::approvals::{self, Approvals, Asked, Question, Stir};
 use crate::audit::{self, Deed};
 use crate::bundle::Bundle;
 use crate::gateway::Gateway;
@@ -101,6 +101,7 @@ async fn decide(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Deci
 
 async fn result(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Outcome>) -> Result<Json<Value>, Refusal> {
     let Outcome { session_key, call_id, is_error, .. } = body.0;
+    let (session, ended) = (session_key.clone(), call_id.clone());
     let (now_ms, outcome) = (wrapper.clock.wall_ms(), if is_error { approval::Outcome::Failed } else { approval::Outcome::Ok });
     let granted = wrapper
         .store
@@ -110,6 +111,7 @@ async fn result(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Outc
         })
         .await?;
     granted.into_iter().for_each(|approval| wrapper.approvals.announce(approval));
+    wrapper.approvals.release(&session, Some(&ended));
     Ok(Json(json!({ "ok": true })))
 }
 
@@ -137,12 +139,12 @@ impl SafetyWrapper {
         if let Some(earlier) = self.store.read(move |c| ledger::earlier(c, &session, &id)).await? {
             return Ok(if earlier.digest != digest.to_string() {
                 refused("Another call already used this id. Propose the call again.")
+            } else if !earlier.runs {
+                refused(earlier.reason.as_deref().unwrap_or("This call was refused."))
             } else if earlier.ended {
                 refused("This call has already run. Propose it again if it is needed again.")
-            } else if earlier.runs {
-                Answer { allow: true, reason: None }
             } else {
-                refused(earlier.reason.as_deref().unwrap_or("This call was refused."))
+                Answer { allow: true, reason: None }
             });
         }
         if !self.bundle.rules.manifest(&ask.tool) {
@@ -198,11 +200,12 @@ impl SafetyWrapper {
     }
 
     async fn ask(&self, known: Known) -> Result<Answer, StoreError> {
-        self.ask_again(Arc::new(known)).await
+        let until_ms = self.clock.now().mono_ms + HOLD_MS;
+        self.ask_again(Arc::new(known), until_ms).await
     }
 
     /// Looks for a grant, asks when there is none, and holds the call for a while.
-    async fn ask_again(&self, known: Arc<Known>) -> Result<Answer, StoreError> {
+    async fn ask_again(&self, known: Arc<Known>, until_ms: u64) -> Result<Answer, StoreError> {
         let asked = self.ask_or_use(&known).await?;
         let (approval, fresh) = match asked {
             Asked::Granted(approval) => {
@@ -212,7 +215,7 @@ impl SafetyWrapper {
             Asked::TooMany => return Ok(refused(TOO_MANY)),
             Asked::Waiting { approval, fresh } => (approval, fresh),
         };
-        let mut held = self.approvals.hold(&approval);
+        let mut held = self.approvals.hold(&approval, &known.question.call_id);
         if !fresh {
             // It belongs to this call now.
             self.approvals.announce(approval.clone());
@@ -220,21 +223,23 @@ impl SafetyWrapper {
             tracing::info!(approval.id = %approval.id, class = approval.class.name(), rule = approval.rule, "a call waits for a person");
             self.approvals.announce(approval.clone());
         }
-        let hold = self.clock.sleep(HOLD_MS);
+        let hold = self.clock.sleep(until_ms.saturating_sub(self.clock.now().mono_ms));
         tokio::pin!(hold);
         loop {
             // The answer may have come before we listened, or be one that we missed: the store knows.
             let state = self.approvals.get(approval.id).await?.map_or(ApprovalState::Expired, |now| now.state);
             match state {
                 ApprovalState::Pending => {}
-                ApprovalState::Approved => return self.use_grant(&known, &approval).await,
+                ApprovalState::Approved => return self.use_grant(&known, &approval, until_ms).await,
                 ApprovalState::Denied => return self.refuse_held(&known, &approval, DENIED).await,
                 ApprovalState::Expired => return self.refuse_held(&known, &approval, EXPIRED).await,
                 // Another call of the same form took the grant, which was for one.
-                ApprovalState::Used => return Box::pin(self.ask_again(known)).await,
+                ApprovalState::Used => return Box::pin(self.ask_again(known, until_ms)).await,
             }
             tokio::select! {
-                _ = held.changed() => {}
+                stir = held.stirred() => if stir == Stir::Release {
+                    return Ok(refused(&pending(approval.id)));
+                },
                 () = &mut hold => return Ok(refused(&pending(approval.id))),
             }
         }
@@ -264,25 +269,30 @@ impl SafetyWrapper {
             .await
     }
 
-    async fn use_grant(&self, known: &Arc<Known>, approval: &Approval) -> Result<Answer, StoreError> {
+    async fn use_grant(&self, known: &Arc<Known>, approval: &Approval, until_ms: u64) -> Result<Answer, StoreError> {
         let (shared, id, now_ms) = (known.clone(), approval.id, self.clock.wall_ms());
         let used = self
             .store
             .write(move |tx| {
+                // A call that OpenClaw has ended meanwhile must not take the grant with it.
+                if ledger::is_over(tx, &shared.question.session, &shared.call_id)? {
+                    return Ok(Err(()));
+                }
                 let used = approvals::use_up(tx, id, &shared.question.call_id)?;
                 if let Some(approval) = &used {
                     note(tx, &shared, Verdict::Granted, None, Some(approval), now_ms)?;
                 }
-                Ok::<_, StoreError>(used)
+                Ok::<_, StoreError>(Ok(used))
             })
             .await?;
         match used {
-            Some(approval) => {
+            Err(()) => Ok(refused(&pending(id))),
+            Ok(Some(approval)) => {
                 self.approvals.announce(approval);
                 Ok(Answer { allow: true, reason: None })
             }
             // Another call of the same form was faster; the grant was for one.
-            None => Box::pin(self.ask_again(known.clone())).await,
+            Ok(None) => Box::pin(self.ask_again(known.clone(), until_ms)).await,
         }
     }
 }
