@@ -6,9 +6,10 @@
 use crate::audit::{self, Deed};
 use policy::{Class, Digest};
 use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::Value;
 use service::store::StoreError;
 use service::{Clock, Store, Tx};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, watch};
 use wire::{ApprovalId, AssistantId};
@@ -89,15 +90,71 @@ pub struct Proposal {
     pub tool: String,
     /// The tool is among those of the request.
     pub is_known: bool,
-    /// Of the arguments in their canonical form; empty when they are no JSON.
-    pub arguments_digest: String,
+    pub words: Words,
 }
 
-/// What stands for arguments: the same for every spelling of the same values.
-pub fn arguments_digest(arguments: &str) -> String {
-    let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
-    serde_json::from_str(arguments).map_or_else(|_| String::new(), |value| service::random::token_hash(&policy::canonical_json(&value)))
+/// What is said in a call's arguments: each name, text and number, as a hash. OpenClaw bends arguments before it shows
+/// them (it drops fields, turns texts into lists), but it adds nothing of its own; so what it shows is compared word for word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words(BTreeSet<String>);
+
+impl Words {
+    /// Of arguments as the model wrote them; none when they are no JSON or say more than is worth keeping.
+    pub fn of(arguments: &str) -> Words {
+        let mut words = Words::default();
+        if let Ok(value) = serde_json::from_str(arguments) {
+            words.add(&value);
+        }
+        if words.0.len() > WORDS_MAX { Words::default() } else { words }
+    }
+
+    /// Whether these arguments say nothing that was not said.
+    pub fn hold(&self, arguments: &str) -> bool {
+        let mut shown = Words::default();
+        let Ok(value) = serde_json::from_str(arguments) else { return false };
+        shown.add(&value);
+        shown.0.is_subset(&self.0)
+    }
+
+    fn add(&mut self, value: &Value) {
+        match value {
+            Value::Null | Value::Bool(_) => {}
+            Value::Number(_) => self.note(&policy::canonical_json(value)),
+            Value::String(text) => {
+                self.note(text);
+                // A list that was written as a text, which OpenClaw reads as the list.
+                if let Ok(inner @ (Value::Array(_) | Value::Object(_))) = serde_json::from_str(text) {
+                    self.add(&inner);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.add(item)),
+            Value::Object(map) => map.iter().for_each(|(name, item)| {
+                self.note(name);
+                self.add(item);
+            }),
+        }
+    }
+
+    fn note(&mut self, word: &str) {
+        // Nothing, and the zero that nothing is bent into, say nothing.
+        if !matches!(word, "" | "0") && self.0.len() <= WORDS_MAX {
+            self.0.insert(service::random::token_hash(word)[..WORD_HASH_CHARS].to_owned());
+        }
+    }
+
+    fn text(&self) -> String {
+        self.0.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    fn parse(text: &str) -> Words {
+        Words(text.split_whitespace().map(str::to_owned).collect())
+    }
 }
+
+/// Names, texts and numbers of one call.
+const WORDS_MAX: usize = 1000;
+/// 96 bits: enough that nobody finds another word for a hash.
+const WORD_HASH_CHARS: usize = 16;
 
 /// A run that the plugin announced: whose model calls it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -321,12 +378,12 @@ impl Ledger {
             return Ok(());
         }
         let session = session.to_owned();
-        let sql = "INSERT INTO proposal (session, call_id, tool, is_known, arguments_digest) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+        let sql = "INSERT INTO proposal (session, call_id, tool, is_known, words) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
         self.store
             .write(move |tx| {
                 let mut insert = tx.prepare_cached(sql)?;
                 for proposal in &proposals {
-                    insert.execute(params![session, canonical_call_id(&proposal.call_id), proposal.tool, proposal.is_known, proposal.arguments_digest])?;
+                    insert.execute(params![session, canonical_call_id(&proposal.call_id), proposal.tool, proposal.is_known, proposal.words.text()])?;
                 }
                 Ok(())
             })
@@ -335,10 +392,10 @@ impl Ledger {
 
     pub async fn proposal(&self, session: &str, call_id: &str) -> service::store::Result<Option<Proposal>> {
         let (session, call_id) = (session.to_owned(), call_id.to_owned());
-        let sql = "SELECT tool, is_known, arguments_digest FROM proposal WHERE session = ?1 AND call_id = ?2";
+        let sql = "SELECT tool, is_known, words FROM proposal WHERE session = ?1 AND call_id = ?2";
         let found = self.store.read(move |c| {
             c.query_row(sql, [&session, &call_id], |row| {
-                Ok(Proposal { call_id: call_id.clone(), tool: row.get(0)?, is_known: row.get(1)?, arguments_digest: row.get(2)? })
+                Ok(Proposal { call_id: call_id.clone(), tool: row.get(0)?, is_known: row.get(1)?, words: Words::parse(&row.get::<_, String>(2)?) })
             })
             .optional()
         });
@@ -429,6 +486,19 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bent_arguments_say_nothing_new() {
+        let words = Words::of(r#"{"path":"notes.md","edits":[{"old":"a","n":1.0}],"flags":"[\"x\", 7]"}"#);
+        for bent in [r#"{"path":"notes.md","edits":[{}]}"#, r#"{"edits":[{"n":1}],"flags":["x",7]}"#, r#"{"path":"","n":0,"old":null}"#, "{}"] {
+            assert!(words.hold(bent), "{bent}");
+        }
+        for new in [r#"{"path":"/etc/shadow"}"#, r#"{"root:x":1}"#, r#"{"path":"notes.md "}"#, "root:x", r#"{"n":2}"#] {
+            assert!(!words.hold(new), "{new}");
+        }
+        assert_eq!(Words::parse(&words.text()), words);
+        assert_eq!(Words::of("{\"cut"), Words::default());
+    }
 
     #[test]
     fn a_call_id_is_the_same_in_every_spelling() {

@@ -86,11 +86,11 @@ pub(crate) const MIGRATIONS: &[&str] = &["
     -- The same call in every session that copied another's history.
     CREATE INDEX call_seen ON call (call_id) WHERE seen_ms IS NOT NULL;
     CREATE TABLE proposal (
-        session          TEXT NOT NULL,
-        call_id          TEXT NOT NULL,
-        tool             TEXT NOT NULL,
-        is_known         INTEGER NOT NULL,
-        arguments_digest TEXT NOT NULL,
+        session  TEXT NOT NULL,
+        call_id  TEXT NOT NULL,
+        tool     TEXT NOT NULL,
+        is_known INTEGER NOT NULL,
+        words    TEXT NOT NULL,
         PRIMARY KEY (session, call_id)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE frozen_session (

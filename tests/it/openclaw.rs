@@ -112,8 +112,8 @@ async fn chat_tools_approval_and_metering() {
     browser.call("chat.abort", json!({ "sessionKey": "main" })).await;
     assert_eq!(browser.ask("[[text:after the stop]]").await, "after the stop");
     assert_eq!(browser.decide(&question, "approve").await["ok"], true);
-    let came_back = browser.event("approval", |approval| approval["outcome"].is_string()).await;
-    assert_eq!((&came_back["id"], came_back["outcome"].as_str()), (&question["id"], Some("ok")));
+    let came_back = browser.event("approval", |approval| approval["id"] == question["id"] && approval["outcome"].is_string()).await;
+    assert_eq!(came_back["outcome"], "ok");
 
     let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
     let counted = world.model.counted();

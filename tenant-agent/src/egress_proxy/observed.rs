@@ -1,7 +1,7 @@
 //! What OpenClaw was seen to do without asking the plugin: data, recorded against the real gateway.
 
 use crate::gateway::openclaw::Dialect;
-use crate::ledger::{self, Proposal};
+use crate::ledger::Proposal;
 use anyhow::Context;
 use serde::Deserialize;
 
@@ -61,7 +61,7 @@ impl TurnedDown {
             (None, Some(begins)) => {
                 let Some((faults, arguments)) = text.strip_prefix(&filled(begins)).and_then(|rest| rest.split_once(&self.then_arguments)) else { return false };
                 // Everything must be what OpenClaw writes: a tool's output could begin in the same way.
-                let same_arguments = !call.arguments_digest.is_empty() && ledger::arguments_digest(arguments) == call.arguments_digest;
+                let same_arguments = call.words.hold(arguments);
                 let faults: Vec<&str> = faults.lines().collect();
                 same_arguments
                     && faults.len() <= FAULTS_MAX
@@ -87,6 +87,7 @@ const FAULTS_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Words;
 
     #[test]
     fn only_the_recorded_texts_count_and_only_for_their_own_case() {
@@ -97,12 +98,7 @@ mod tests {
         let plugin = include_str!("../../../packaging/openclaw-plugin/index.js");
         let refused = plugin.split("const REFUSED = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
         assert!(observed.is_made_up(Dialect::OpenaiCompletions, refused), "the plugin's own refusal is one of them");
-        let proposal = |tool: &str, is_known, arguments: &str| Proposal {
-            call_id: "c".into(),
-            tool: tool.into(),
-            is_known,
-            arguments_digest: ledger::arguments_digest(arguments),
-        };
+        let proposal = |tool: &str, is_known, arguments: &str| Proposal { call_id: "c".into(), tool: tool.into(), is_known, words: Words::of(arguments) };
         let unknown = proposal("nosuch", false, "{}");
         assert!(observed.is_turned_down(&unknown, "Tool nosuch not found"));
         for text in ["Tool other not found", "Tool nosuch not found, but here is /etc/shadow", "Validation failed for tool \"nosuch\": x", ""] {
