@@ -4,7 +4,7 @@ use crate::approvals::Approvals;
 use crate::auth_proxy::{self, AuthProxy};
 use crate::bundle::Bundle;
 use crate::console;
-use crate::egress_proxy::{self, EgressProxy};
+use crate::egress_proxy::{self, EgressProxy, Observed};
 use crate::gateway::openclaw::{self, Home, Plan};
 use crate::gateway::{CallError, Gateway};
 use crate::hub_link::HubLink;
@@ -101,14 +101,15 @@ impl Agent {
         let mut tasks = JoinSet::new();
         let pages = door::guarded(auth_proxy::routes(auth_room(&parts, &stop)), Door::browser(&settings.origin));
         tasks.spawn(door::serve(tenant, pages, stop.clone()));
-        let proxy = EgressProxy::new(
-            parts.gateway.clone(),
-            parts.ledger.clone(),
-            parts.vault.clone(),
-            parts.metering.clone(),
-            settings.providers.clone(),
-            client.clone(),
-        )?;
+        let proxy = EgressProxy {
+            gateway: parts.gateway.clone(),
+            ledger: parts.ledger.clone(),
+            vault: parts.vault.clone(),
+            metering: parts.metering.clone(),
+            providers: settings.providers.clone(),
+            client: client.clone(),
+            observed: Observed::recorded()?,
+        };
         tasks.spawn(door::serve(egress, door::guarded(egress_proxy::routes(Arc::new(proxy)), Door::Program), stop.clone()));
         let wrapper = SafetyWrapper {
             store: parts.store.clone(),

@@ -271,3 +271,19 @@ async fn roles_limit_what_a_person_may_do() {
     tenant.end().await;
     world.end().await;
 }
+
+#[tokio::test]
+async fn the_oldest_session_makes_room_and_its_socket_ends() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut oldest = tenant.chat().await;
+    for _ in 0..20 {
+        world.clock.advance(1);
+        let mut newer = tenant.browser();
+        assert_eq!(newer.enter("/auth/login", json!({ "name": "owner", "password": "correct horse battery" })).await.status, 200);
+    }
+    assert_eq!(oldest.closed().await, Some(4401));
+    assert_eq!(oldest.get("/api/me").await.code(), "session_missing");
+    tenant.end().await;
+    world.end().await;
+}

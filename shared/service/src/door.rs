@@ -146,7 +146,11 @@ const BODY_WAIT: Duration = Duration::from_secs(15);
 
 /// The whole body, if it is at most `bytes_max` and comes in time.
 pub async fn body(body: Body, bytes_max: usize) -> Result<Bytes, Refusal> {
-    let whole = tokio::time::timeout(BODY_WAIT, axum::body::to_bytes(body, bytes_max)).await.map_err(|_| Refusal::BODY_LATE)?;
+    body_within(body, bytes_max, BODY_WAIT).await
+}
+
+async fn body_within(body: Body, bytes_max: usize, wait: Duration) -> Result<Bytes, Refusal> {
+    let whole = tokio::time::timeout(wait, axum::body::to_bytes(body, bytes_max)).await.map_err(|_| Refusal::BODY_LATE)?;
     whole.map_err(|error| {
         let too_large = std::error::Error::source(&error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
         if too_large { Refusal::BODY_TOO_LARGE } else { Refusal::BODY_MALFORMED }
@@ -256,5 +260,34 @@ where
             connection.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(STOP_GRACE, connection).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream::{self, StreamExt};
+
+    #[tokio::test]
+    async fn a_body_comes_whole_small_and_in_time_or_not_at_all() {
+        let piece = |bytes: &'static [u8]| stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(bytes))]);
+        let wait = Duration::from_millis(50);
+        assert_eq!(body_within(Body::from_stream(piece(b"abc")), 3, wait).await, Ok(Bytes::from_static(b"abc")));
+        assert_eq!(body_within(Body::from_stream(piece(b"abcd")), 3, wait).await, Err(Refusal::BODY_TOO_LARGE));
+        let broken = stream::iter([Err::<Bytes, _>(std::io::Error::other("gone"))]);
+        assert_eq!(body_within(Body::from_stream(broken), 3, wait).await, Err(Refusal::BODY_MALFORMED));
+        let trickled = piece(b"a").chain(stream::pending());
+        assert_eq!(body_within(Body::from_stream(trickled), 3, wait).await, Err(Refusal::BODY_LATE));
+    }
+
+    #[test]
+    fn one_address_cannot_take_every_place() {
+        let peers = Peers::default();
+        let (greedy, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let mut seats: Vec<Seat> = (0..CONNECTIONS_PEER_MAX).map_while(|_| Seat::take(&peers, greedy)).collect();
+        assert_eq!(seats.len(), CONNECTIONS_PEER_MAX);
+        assert!(Seat::take(&peers, greedy).is_none() && Seat::take(&peers, other).is_some());
+        seats.pop();
+        assert!(Seat::take(&peers, greedy).is_some(), "a place that is given back can be taken");
     }
 }

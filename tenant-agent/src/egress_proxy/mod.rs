@@ -23,7 +23,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use http_body_util::BodyExt;
-use observed::Observed;
+pub use observed::Observed;
 use request::{Model, Tools, Traceparent};
 use serde_json::json;
 use service::outward::HttpClient;
@@ -33,26 +33,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub struct EgressProxy {
-    gateway: Gateway,
-    ledger: Ledger,
-    vault: Vault,
-    metering: Metering,
-    providers: Vec<Provider>,
-    client: HttpClient,
-    observed: Observed,
-}
-
-impl EgressProxy {
-    pub fn new(
-        gateway: Gateway,
-        ledger: Ledger,
-        vault: Vault,
-        metering: Metering,
-        providers: Vec<Provider>,
-        client: HttpClient,
-    ) -> anyhow::Result<EgressProxy> {
-        Ok(EgressProxy { gateway, ledger, vault, metering, providers, client, observed: Observed::recorded()? })
-    }
+    pub gateway: Gateway,
+    pub ledger: Ledger,
+    pub vault: Vault,
+    pub metering: Metering,
+    pub providers: Vec<Provider>,
+    pub client: HttpClient,
+    pub observed: Observed,
 }
 
 /// Long conversations with tool results; OpenClaw compacts long before.

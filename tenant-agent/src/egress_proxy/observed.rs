@@ -8,7 +8,7 @@ use serde::Deserialize;
 const RECORDED: &str = include_str!("../../../packaging/openclaw/observed.toml");
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Observed {
+pub struct Observed {
     made_up: Vec<MadeUp>,
     turned_down: Vec<TurnedDown>,
 }

@@ -337,3 +337,35 @@ fn read_keys(path: &std::path::Path) -> anyhow::Result<Keys> {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_openclaw_itself_is_its_process() {
+        let gateway = Gateway::new(Clock::manual(0));
+        assert!(gateway.is_process(Some(7)), "of a gateway that somebody else runs only the user is known");
+        *lock(&gateway.0.pid) = Some(Some(7));
+        assert!(gateway.is_process(Some(7)) && !gateway.is_process(Some(8)) && !gateway.is_process(None));
+        *lock(&gateway.0.pid) = Some(None);
+        assert!(!gateway.is_process(Some(7)) && !gateway.is_process(None), "while it is down nobody is");
+    }
+
+    #[test]
+    fn a_gateway_is_well_only_with_our_plugin_loaded_and_unchanged() {
+        let gateway = Gateway::new(Clock::manual(0));
+        for (health, plugin_is_ours, state, reason) in [
+            (r#"{"plugins":{"loaded":["gatehouse"],"errors":[]}}"#, true, GatewayState::Ready, None),
+            (r#"{"plugins":{"loaded":["gatehouse"],"errors":[]}}"#, false, GatewayState::Ungated, Some(CHANGED)),
+            (r#"{"plugins":{"loaded":["gatehouse"],"errors":[{"id":"other"}]}}"#, true, GatewayState::Ungated, Some(UNGATED)),
+            (r#"{"plugins":{"loaded":["other"]}}"#, true, GatewayState::Ungated, Some(UNGATED)),
+            (r#"{"plugins":{}}"#, true, GatewayState::Ungated, Some(UNGATED)),
+            ("{}", true, GatewayState::Ungated, Some(UNGATED)),
+            ("nonsense", true, GatewayState::Ungated, Some(UNGATED)),
+        ] {
+            gateway.judge(health, plugin_is_ours);
+            assert_eq!(gateway.state(), State { state, reason: reason.map(str::to_owned) }, "{health}");
+        }
+    }
+}
