@@ -210,8 +210,8 @@ async fn a_tool_that_runs_unasked_freezes_its_session() {
     tenant.ready().await;
     browser.open().await.unwrap();
     assert!(browser.ask("hello").await.contains("session_frozen"), "over a restart too");
-    let fleet = soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].findings.iter().any(|finding| finding.code == "session_frozen"))).await.unwrap();
-    assert_eq!(fleet.tenants[0].findings[0].detail, "agent:main:main", "the operator sees which");
+    let names_it = |fleet: &wire::Fleet| fleet.tenants[0].findings.iter().any(|finding| finding.code == "session_frozen" && finding.detail == "agent:main:main");
+    soon(world.hub.wait_fleet(names_it)).await.expect("the operator sees which session is frozen");
 
     let session = "agent:main:main".to_owned();
     assert_eq!(tenant.console(&Verb::Unfreeze { session: session.clone() }).await["ok"], true);
