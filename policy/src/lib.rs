@@ -11,6 +11,7 @@ pub mod call;
 pub mod class;
 pub mod classify;
 pub mod gate;
+pub mod judgement;
 pub mod path;
 pub mod rules;
 
@@ -19,4 +20,5 @@ pub use call::Call;
 pub use class::Class;
 pub use classify::Finding;
 pub use gate::{Gate, Level, Verdict, gate};
+pub use judgement::{Because, Deed, Effect, Judgement};
 pub use rules::{Rules, RulesError, Sentence};

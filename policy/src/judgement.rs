@@ -1,0 +1,98 @@
+//! What was found out about a call, put together from its parts: the class is the maximum, the flags stay once set.
+
+use crate::Class;
+use serde::Serialize;
+
+/// What a call does to the world, as far as it could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deed {
+    /// Runs a program.
+    Exec,
+    Read,
+    Write,
+    /// Changes in place: mode, owner, content.
+    Change,
+    Delete,
+    /// A file's content leaves to a host.
+    Upload,
+    /// Speaks to a host.
+    Net,
+    /// Something reaches other people.
+    Send,
+    Pay,
+    Privilege,
+    /// Stays behind and runs again by itself.
+    Persist,
+    Secret,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Effect {
+    pub deed: Deed,
+    /// The path, host, program or amount it concerns; empty when it could not be told.
+    pub target: String,
+}
+
+/// One reason, by the id of the rule that gave it. The sentence is looked up in the law.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Because {
+    pub rule: String,
+    pub class: Class,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    pub class: Class,
+    /// Something leaves to other people. A flag of its own: it survives the maximum.
+    pub external: bool,
+    /// Not understood: asks at every level.
+    pub unknown: bool,
+    pub because: Vec<Because>,
+    pub effects: Vec<Effect>,
+}
+
+impl Default for Judgement {
+    /// Nothing found yet. Whoever finds nothing at all must not return this as a proof of harmlessness.
+    fn default() -> Judgement {
+        Judgement { class: Class::Green, external: false, unknown: false, because: Vec::new(), effects: Vec::new() }
+    }
+}
+
+impl Judgement {
+    /// `rule` holds: the class is at least `class`. INVARIANT: nothing here ever lowers anything.
+    pub fn raise(&mut self, class: Class, rule: &str) {
+        self.class = self.class.max(class);
+        if self.because.len() < REASONS_MAX && !self.because.iter().any(|known| known.rule == rule) {
+            self.because.push(Because { rule: rule.to_owned(), class });
+        }
+    }
+
+    /// Nobody can read what this does.
+    pub fn unreadable(&mut self, rule: &str) {
+        self.unknown = true;
+        self.raise(Class::Red, rule);
+    }
+
+    pub fn effect(&mut self, deed: Deed, target: impl Into<String>) {
+        if self.effects.len() < EFFECTS_MAX {
+            self.effects.push(Effect { deed, target: target.into() });
+        }
+    }
+
+    pub fn join(&mut self, other: Judgement) {
+        self.external |= other.external;
+        self.unknown |= other.unknown;
+        for because in other.because {
+            self.raise(because.class, &because.rule);
+        }
+        self.class = self.class.max(other.class);
+        for Effect { deed, target } in other.effects {
+            self.effect(deed, target);
+        }
+    }
+}
+
+/// More reasons than a person reads, and more effects than a line can sensibly have. The class counts all of them.
+const REASONS_MAX: usize = 24;
+const EFFECTS_MAX: usize = 64;
