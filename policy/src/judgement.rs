@@ -80,6 +80,18 @@ impl Judgement {
         }
     }
 
+    /// Takes these reasons back, for a part that turns out not to happen by itself. False, and nothing is taken back,
+    /// when not every reason was kept.
+    pub(crate) fn forget(&mut self, rules: &[&str]) -> bool {
+        if self.because.len() >= REASONS_MAX {
+            return false;
+        }
+        self.because.retain(|because| !rules.contains(&because.rule.as_str()));
+        self.class = self.because.iter().map(|because| because.class).max().unwrap_or(Class::Green);
+        self.unknown = self.because.iter().any(|because| UNREADABLE.contains(&because.rule.as_str()));
+        true
+    }
+
     pub fn join(&mut self, other: Judgement) {
         self.external |= other.external;
         self.unknown |= other.unknown;
@@ -92,6 +104,9 @@ impl Judgement {
         }
     }
 }
+
+/// Faults that make a part unreadable however it is called.
+const UNREADABLE: &[&str] = &["shell.unreadable", "shell.too_long", "shell.too_deep"];
 
 /// More reasons than a person reads, and more effects than a line can sensibly have. The class counts all of them.
 const REASONS_MAX: usize = 24;

@@ -10,10 +10,14 @@ pub mod approval;
 pub mod call;
 pub mod class;
 pub mod classify;
+pub mod file;
 pub mod gate;
+pub mod http;
 pub mod judgement;
+pub mod law;
 pub mod path;
 pub mod rules;
+pub mod shell;
 
 pub use approval::{Digest, canonical_json, digest};
 pub use call::Call;

@@ -1,0 +1,64 @@
+//! Reads every text in the folder of rules, runs the examples, and says what does not hold. With a file of calls, one
+//! JSON object a line (`{"id","tool","params","cwd"}`), it also classifies them to standard output.
+
+use policy::law::{Law, Source};
+use std::io::Write;
+use std::path::Path;
+
+fn texts(folder: &Path, found: &mut Vec<(String, String)>) {
+    let mut entries: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            texts(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "toml")
+            && !["tools.toml", "http.toml", "paths.toml"].contains(&path.file_name().unwrap_or_default().to_str().unwrap_or_default())
+        {
+            found.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap_or_default()));
+        }
+    }
+}
+
+fn main() {
+    let mut found = Vec::new();
+    texts(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/rules")), &mut found);
+    let sources: Vec<Source<'_>> = found.iter().map(|(name, text)| Source { name, text }).collect();
+    let started = std::time::Instant::now();
+    let (law, faults) = Law::read(&sources);
+    eprintln!("{} texts, {} rules, read in {:?}", sources.len(), law.rules().len(), started.elapsed());
+    for fault in &faults {
+        eprintln!("{fault}");
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("--explain") => {
+            let (judgement, seen) = law.explain(&arguments[1], policy::law::EXAMPLE_WORKSPACE, policy::law::EXAMPLE_WORKSPACE);
+            for one in seen {
+                eprintln!("{}{:?} {} {:?}", "  ".repeat(one.depth), one.class, one.words.join(" "), one.rules);
+            }
+            eprintln!("{judgement:#?}");
+        }
+        Some(file) => {
+            let mut out = std::io::stdout().lock();
+            for line in std::fs::read_to_string(file).expect("a file of calls").lines() {
+                let call: serde_json::Value = serde_json::from_str(line).expect("a call");
+                let command = call["params"]["command"].as_str();
+                if call["tool"] != "exec" {
+                    continue;
+                }
+                let cwd = call["cwd"].as_str().unwrap_or(policy::law::EXAMPLE_WORKSPACE);
+                let judgement = law.shell(command.unwrap_or_default(), cwd, cwd);
+                let because: Vec<_> = judgement.because.iter().map(|because| because.rule.clone()).collect();
+                writeln!(out, "{}", serde_json::json!({ "id": call["id"], "class": judgement.class, "external": judgement.external, "because": because }))
+                    .expect("standard output");
+            }
+        }
+        None => {
+            let faults = law.check();
+            for fault in &faults {
+                eprintln!("{fault}");
+            }
+            eprintln!("{} examples do not hold", faults.len());
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The law: all texts of rules, read, checked and compiled together.
+//!
+//! A text may hold any of the tables below, and what several texts say is united. A law is either whole or refused: every
+//! fault is named at once, with its file, its line and its remedy.
+
+use crate::class::Class;
+use crate::judgement::Judgement;
+use crate::rules::Sentence;
+use crate::shell::lexicon::{Environment, Lexicon, Verbs};
+use crate::shell::program::Written;
+use crate::shell::{Seen, Walk};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// One text of rules, by its name.
+#[derive(Clone, Debug)]
+pub struct Source<'a> {
+    pub name: &'a str,
+    pub text: &'a str,
+}
+
+#[derive(Debug, Default)]
+pub struct Law {
+    lexicon: Lexicon,
+    rules: Vec<Rule>,
+    by_id: BTreeMap<String, usize>,
+    sentences: BTreeMap<String, Sentence>,
+}
+
+/// A rule on commands, as written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    pub id: String,
+    pub class: Class,
+    #[serde(default)]
+    pub external: bool,
+    #[serde(default)]
+    pub unknown: bool,
+    #[serde(default)]
+    pub runs_at_level_3: bool,
+    #[serde(default)]
+    pub commands: Vec<String>,
+    pub effect: Option<toml::Value>,
+    #[serde(default)]
+    pub paths: Vec<String>,
+    pub reason: Sentence,
+    #[serde(rename = "match")]
+    pub matching: Vec<String>,
+    #[serde(default)]
+    pub not_match: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    program: Vec<Written>,
+    #[serde(default)]
+    rule: Vec<Rule>,
+    #[serde(default)]
+    group: BTreeMap<String, Vec<String>>,
+    verbs: Option<Verbs>,
+    environment: Option<Environment>,
+    #[serde(default)]
+    sentence: BTreeMap<String, Sentence>,
+    // The lexicon of verbs may stand at the top of its own file.
+    #[serde(default)]
+    look: Vec<String>,
+    #[serde(default)]
+    change: Vec<String>,
+    #[serde(default)]
+    destroy: Vec<String>,
+    #[serde(default)]
+    send: Vec<String>,
+    #[serde(default)]
+    pay: Vec<String>,
+}
+
+/// The workspace that examples are written for.
+pub const EXAMPLE_WORKSPACE: &str = "/home/openclaw/.openclaw/workspace";
+
+impl Law {
+    /// Reads and compiles. Examples are not run: that is `check`, once for each law, off the hot path.
+    pub fn read(sources: &[Source<'_>]) -> (Law, Vec<String>) {
+        let mut law = Law::default();
+        let mut faults = Vec::new();
+        let mut files = Vec::new();
+        for source in sources {
+            match toml::from_str::<File>(source.text) {
+                Ok(file) => files.push((source, file)),
+                Err(error) => faults.push(format!("{}: {error}", source.name)),
+            }
+        }
+        let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (_, file) in &files {
+            for (name, programs) in &file.group {
+                groups.entry(name.clone()).or_default().extend(programs.iter().cloned());
+            }
+        }
+        for (source, file) in files {
+            for written in &file.program {
+                if let Err(more) = law.lexicon.learn(written) {
+                    faults.extend(more.into_iter().map(|fault| format!("{}: {fault}", source.name)));
+                }
+            }
+            for verbs in
+                [file.verbs, Some(Verbs { look: file.look, change: file.change, destroy: file.destroy, send: file.send, pay: file.pay })].into_iter().flatten()
+            {
+                law.lexicon.add_verbs(&verbs);
+            }
+            if let Some(environment) = file.environment {
+                law.lexicon.environment.commands.extend(environment.commands);
+                law.lexicon.environment.loading.extend(environment.loading);
+            }
+            law.sentences.extend(file.sentence);
+            for rule in file.rule {
+                let line = source.text.lines().position(|line| line.contains(&format!("\"{}\"", rule.id))).map_or(0, |line| line + 1);
+                let place = format!("{}:{line}: rule `{}`", source.name, rule.id);
+                if let Err(more) = law.lexicon.rule(&rule.id, rule.class, rule.external, rule.unknown, &rule.commands, &groups) {
+                    faults.extend(more.into_iter().map(|fault| format!("{place}: {fault}")));
+                }
+                if law.by_id.insert(rule.id.clone(), law.rules.len()).is_some() {
+                    faults.push(format!("{place} is written twice; give it an id of its own"));
+                }
+                law.sentences.insert(rule.id.clone(), rule.reason.clone());
+                law.rules.push(rule);
+            }
+        }
+        (law, faults)
+    }
+
+    /// Runs every example. What does not hold is told by rule.
+    pub fn check(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for rule in &self.rules {
+            let held = |line: &str| self.shell(line, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE).because.iter().any(|because| because.rule == rule.id);
+            faults.extend(rule.matching.iter().filter(|line| !held(line)).map(|line| format!("rule `{}` must match `{line}` and does not", rule.id)));
+            faults.extend(rule.not_match.iter().filter(|line| held(line)).map(|line| format!("rule `{}` must not match `{line}` and does", rule.id)));
+        }
+        faults
+    }
+
+    pub fn shell(&self, line: &str, folder: &str, workspace: &str) -> Judgement {
+        Walk::new(&self.lexicon, workspace, false).start(line, folder).0
+    }
+
+    pub fn explain(&self, line: &str, folder: &str, workspace: &str) -> (Judgement, Vec<Seen>) {
+        Walk::new(&self.lexicon, workspace, true).start(line, folder)
+    }
+
+    pub fn sentence(&self, rule: &str) -> Option<&Sentence> {
+        self.sentences.get(rule)
+    }
+
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+}

@@ -1,0 +1,1099 @@
+//! One command: what its words mean to its program, what that does, and which rules hold for it.
+
+use super::argv::{self, Reading};
+use super::flow::{self, Flow};
+use super::form::Places;
+use super::inline;
+use super::lexicon::Verb;
+use super::program::{Program, Role};
+use super::scope::{Scope, Value};
+use super::walk::{Seen, Walk, is_nowhere};
+use super::words::{TAME, Text, UNKNOWN};
+use crate::Class;
+use crate::judgement::{Deed, Judgement};
+
+/// Where the paths of one command are seen from.
+struct Here<'a> {
+    walk: &'a Walk<'a>,
+    folder: Option<&'a str>,
+}
+
+impl Places for Here<'_> {
+    fn lies_in(&self, operand: &Text, set: &str) -> Option<bool> {
+        let text = operand.as_str();
+        if set == "unknown" {
+            return Some(
+                text.starts_with(UNKNOWN)
+                    || (text.contains(UNKNOWN) && !self.walk.lexicon.paths.lies_in(&resolve(text, self.folder)?, "workspace", self.walk.workspace)),
+            );
+        }
+        if set == "relative" {
+            return Some(!text.starts_with(['/', '~', UNKNOWN]));
+        }
+        // A value like `of=/dev/sda` is a path behind its name.
+        let path = text.split_once('=').filter(|(name, _)| name.chars().all(|c| c.is_ascii_alphabetic())).map_or(text, |(_, path)| path);
+        if path.starts_with(UNKNOWN) {
+            return None;
+        }
+        let path = resolve(path, self.folder)?;
+        Some(self.walk.lexicon.paths.lies_in(&path, set, self.walk.workspace))
+    }
+}
+
+/// A path as it is seen from `folder`, without `.` and `..`. `None` when it depends on a folder that nobody knows.
+pub(super) fn resolve(path: &str, folder: Option<&str>) -> Option<String> {
+    let joined = match path {
+        _ if path.starts_with(['/', '~']) => path.to_owned(),
+        _ if path.starts_with(UNKNOWN) => return None,
+        _ => format!("{}/{path}", folder?),
+    };
+    let (root, rest) = joined.strip_prefix('~').map_or(("", joined.as_str()), |rest| match rest.find('/') {
+        // `~name` is another person's home.
+        Some(0) => ("~", rest),
+        Some(_) | None if rest.is_empty() => ("~", ""),
+        _ => ("/home", &joined[1..]),
+    });
+    let mut parts: Vec<&str> = Vec::new();
+    for part in rest.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| last.contains(UNKNOWN)) => return None,
+            ".." if parts.is_empty() && root == "~" => return Some(format!("/home/{}", parts.join("/"))),
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    Some(match (root, parts.is_empty()) {
+        ("~", true) => "~".to_owned(),
+        (root, _) => format!("{root}/{}", parts.join("/")),
+    })
+}
+
+/// Programs in these folders are what their names say.
+const PROGRAM_FOLDERS: &[&str] = &[
+    "/bin",
+    "/usr/bin",
+    "/usr/local/bin",
+    "/sbin",
+    "/usr/sbin",
+    "/usr/local/sbin",
+    "/opt/homebrew/bin",
+    "/snap/bin",
+    "/usr/games",
+    "/run/current-system/sw/bin",
+];
+
+impl Walk<'_> {
+    /// Judges one command; what it prints, as far as that is known.
+    pub(super) fn command(&mut self, words: &[Text], scope: &mut Scope, stdin: Flow) -> Flow {
+        const NESTED_MAX: usize = 32;
+        if self.depth >= NESTED_MAX {
+            self.judgement.unreadable("shell.too_deep");
+            return Flow::Opaque;
+        }
+        self.depth += 1;
+        let place = self.seen.as_mut().map(|seen| {
+            seen.push(Seen { depth: self.depth, words: words.iter().map(|word| word.as_str().to_owned()).collect(), class: Class::Green, rules: Vec::new() });
+            seen.len() - 1
+        });
+        let before = std::mem::take(&mut self.judgement);
+        let flow = self.judged(words, scope, stdin);
+        let own = std::mem::replace(&mut self.judgement, before);
+        if let (Some(place), Some(seen)) = (place, self.seen.as_mut()) {
+            seen[place].class = own.class;
+            seen[place].rules = own.because.iter().map(|because| because.rule.clone()).collect();
+        }
+        self.judgement.join(own);
+        self.depth -= 1;
+        flow
+    }
+
+    fn judged(&mut self, words: &[Text], scope: &mut Scope, stdin: Flow) -> Flow {
+        let Some(first) = words.first() else { return Flow::Nothing };
+        let typed = first.as_str();
+        if typed.is_empty() {
+            self.judgement.raise(Class::Yellow, "shell.unknown_program");
+            return Flow::Opaque;
+        }
+        let hidden = typed.contains([UNKNOWN, TAME]) || (typed.contains(['*', '?', '[']) && !matches!(typed, "[" | "[["));
+        if hidden {
+            self.judgement.unreadable("shell.hidden_program");
+            self.as_wrapper(words, scope);
+            return Flow::Opaque;
+        }
+        if let Some(function) = scope.functions.get(typed).cloned() {
+            return self.call(typed, &function, &words[1..], scope, stdin);
+        }
+        let (folder, name) = typed.rsplit_once('/').map_or((None, typed), |(folder, name)| (Some(folder), name));
+        let own_file = folder.is_some_and(|folder| !PROGRAM_FOLDERS.contains(&folder));
+        if own_file {
+            self.run_file(first, scope);
+        }
+        let (name, program) = match self.lexicon.program(name) {
+            // A file system that does not tell large from small letters finds `RM` too.
+            (name, None) if !self.lexicon.has_rules(name) => match self.lexicon.programs.get(&name.to_ascii_lowercase()) {
+                Some(program) => (name.to_ascii_lowercase(), Some(program)),
+                None => (name.to_owned(), None),
+            },
+            (name, program) => (name.to_owned(), program),
+        };
+        let name = name.as_str();
+        if let Some(flow) = self.builtin(name, &words[1..], scope, &stdin) {
+            return flow;
+        }
+        let reading = argv::read(program, &words[1..]);
+        self.rules(name, &reading, scope);
+        if !own_file {
+            self.judgement.effect(Deed::Exec, name);
+        }
+        let looks = self.base(name, program, &reading, words, own_file);
+        let program_or_sub = reading.program;
+        if looks {
+            // `--help` and the like: nothing else happens.
+            return Flow::Opaque;
+        }
+        self.roles(name, &reading, program_or_sub, scope, &stdin);
+        if let Some(from) = reading.inner {
+            return self.inner(name, program, &reading, &words[1..], from, scope, stdin);
+        }
+        if program.is_none() {
+            self.as_wrapper(words, scope);
+        }
+        self.printed(name, &reading, stdin)
+    }
+
+    fn call(&mut self, name: &str, function: &super::scope::Function, arguments: &[Text], scope: &mut Scope, stdin: Flow) -> Flow {
+        // A function that calls itself is seen once.
+        if scope.calls.iter().any(|call| call == name) {
+            return Flow::Opaque;
+        }
+        let texts: Vec<String> = arguments.iter().map(|text| text.as_str().to_owned()).collect();
+        let mut own = scope.clone();
+        own.arguments(&texts);
+        own.calls.push(name.to_owned());
+        let body = function.body.clone();
+        let source = function.source.clone();
+        let flow = self.statements(
+            &shuck_ast::StmtSeq { leading_comments: Vec::new(), stmts: vec![(*body).clone()], trailing_comments: Vec::new(), span: body.span },
+            &source,
+            &mut own,
+            stdin,
+        );
+        own.calls.pop();
+        // What it set stays set, except its arguments.
+        scope.folder = own.folder.clone();
+        scope.fetched = own.fetched;
+        scope.functions = own.functions;
+        flow
+    }
+
+    /// A program that is named by where it lies: it is as trustworthy as the place.
+    fn run_file(&mut self, path: &Text, scope: &Scope) {
+        self.judgement.effect(Deed::Exec, path.as_str());
+        if path.has_unknown() {
+            self.judgement.unreadable("shell.hidden_program");
+        } else if scope.fetched.iter().any(|fetched| same_file(fetched, path.as_str())) {
+            self.judgement.raise(Class::Red, "shell.net_to_shell");
+        } else {
+            self.judgement.raise(Class::Yellow, "shell.runs_file");
+        }
+    }
+
+    /// Rules whose forms fit.
+    fn rules(&mut self, name: &str, reading: &Reading<'_>, scope: &Scope) {
+        let lexicon = self.lexicon;
+        let mut held = Vec::new();
+        {
+            let here = Here { walk: self, folder: scope.folder.as_deref() };
+            for rule in lexicon.rules_for(name) {
+                if rule.fits(name, reading, &here) {
+                    held.push(rule);
+                }
+            }
+        }
+        for rule in held {
+            self.judgement.raise(rule.class, &rule.id);
+            self.judgement.external |= rule.external;
+            self.judgement.unknown |= rule.unknown;
+        }
+    }
+
+    /// The class that the command has by itself. True when it only shows its help or version.
+    fn base(&mut self, name: &str, program: Option<&Program>, reading: &Reading<'_>, words: &[Text], own_file: bool) -> bool {
+        let plain = |text: &Text| !text.as_str().is_empty() && text.as_str().chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':' | '.'));
+        let runs_code = program.is_some_and(|program| program.language.is_some());
+        let help = |text: &str| matches!(text, "--help" | "--version" | "-help" | "-version" | "--usage");
+        let asks = match &words[1..] {
+            [only] => help(only.as_str()) || (matches!(only.as_str(), "-h" | "-V" | "-?" | "-v" | "help" | "version") && (!runs_code || only.as_str() != "-h")),
+            [first, rest @ ..] if !rest.is_empty() && rest.len() <= 3 && !runs_code => {
+                let last = &rest[rest.len() - 1];
+                let words = std::iter::once(first).chain(&rest[..rest.len() - 1]);
+                (help(last.as_str()) && words.clone().all(|word| plain(word) && !word.as_str().starts_with('-')))
+                    || (first.as_str() == "help" && rest.iter().all(|word| plain(word) && !word.as_str().starts_with('-')))
+            }
+            _ => false,
+        };
+        // A wrapper passes `--help` on to what it wraps, and an own file does with it what it likes.
+        if asks && !own_file && reading.inner.is_none() {
+            let dangerous = self.judgement.class;
+            self.judgement = Judgement::default();
+            if dangerous == Class::CriticalRed && program.is_none() {
+                self.judgement.raise(Class::Yellow, "shell.unknown_program");
+            } else {
+                self.judgement.raise(Class::Green, "shell.looks");
+            }
+            return true;
+        }
+        let lexicon = self.lexicon;
+        let mut green = false;
+        let mut class = Class::Green;
+        match program {
+            Some(outer) => {
+                let sub = reading.program.unwrap_or(outer);
+                let is_sub = !std::ptr::eq(sub, outer);
+                let here = Here { walk: self, folder: None };
+                let base = if is_sub { sub.base } else { outer.base };
+                let fits = |forms: &[super::form::Form]| forms.iter().any(|form| form.surely_fits(reading, &here));
+                // A sub-command's own forms are written without its words; those of the whole program with them.
+                let wraps = reading.inner.is_some();
+                green = base == Some(Class::Green)
+                    || fits(&outer.green)
+                    || (is_sub && sub.green.iter().any(|form| form.surely_fits_from(reading, reading.own, &here)));
+                if !green && base.is_none() && (outer.verbs || sub.verbs) {
+                    green = self.verbs(reading);
+                }
+                if !green && reading.each_option().any(|option| option.sure && option.known.is_some_and(|known| known.role == Role::Green)) {
+                    green = true;
+                }
+                if green
+                    && (outer.yellow.iter().any(|form| form.fits(reading, &here))
+                        || (is_sub && sub.yellow.iter().any(|form| form.fits_from(reading, reading.own, &here))))
+                {
+                    green = false;
+                }
+                class = match (green, base) {
+                    (true, _) => Class::Green,
+                    // What a wrapper runs decides; without anything to run it does little.
+                    (false, None) if wraps => Class::Green,
+                    (false, base) => base.unwrap_or(Class::Yellow).max(Class::Yellow),
+                };
+                if outer.remote || sub.remote {
+                    class = class.max(Class::Yellow);
+                    self.judgement.raise(Class::Yellow, "shell.remote");
+                }
+            }
+            None => {
+                let known_rules = lexicon.has_rules(name);
+                if !own_file && !known_rules && self.verbs(reading) {
+                    green = true;
+                } else {
+                    class = Class::Yellow;
+                }
+            }
+        }
+        let rule = match class {
+            Class::Green => "shell.looks",
+            _ if program.is_none() && !own_file => "shell.unknown_program",
+            _ => "shell.changes",
+        };
+        if !(class == Class::Green && reading.inner.is_some() && !green) {
+            self.judgement.raise(class, rule);
+        }
+        false
+    }
+
+    /// Whether the first words say that the command only looks.
+    fn verbs(&self, reading: &Reading<'_>) -> bool {
+        const VERBS_WITHIN: usize = 5;
+        let mut looks = false;
+        for operand in reading.operands.iter().take(VERBS_WITHIN) {
+            match self.lexicon.verb(operand.as_str()) {
+                Some(Verb::Look) => looks = true,
+                Some(_) if !looks || self.lexicon.verbs.contains_key(operand.as_str()) => return false,
+                _ => {}
+            }
+            if operand.has_unknown() && !looks {
+                return false;
+            }
+        }
+        let mut options_look = !reading.options.is_empty() && reading.operands.is_empty();
+        for option in reading.each_option() {
+            let words = option.name.trim_start_matches('-');
+            let verb = if words.len() > 2 { self.lexicon.verb(words) } else { None };
+            match verb {
+                Some(Verb::Look) => {}
+                Some(_) => return false,
+                None => options_look = false,
+            }
+            if ["output", "out", "write", "exec", "command", "force", "save", "edit", "in-place", "yes", "fix"]
+                .iter()
+                .any(|bad| words == *bad || words.starts_with(&format!("{bad}-")))
+            {
+                // `--output json` says how it looks.
+                let shape = option.value.as_ref().is_some_and(|value| matches!(value.as_str(), "json" | "yaml" | "table" | "text" | "csv" | "wide" | "tsv"));
+                if !(shape || words == "output") || words == "out" {
+                    return false;
+                }
+            }
+        }
+        looks || options_look
+    }
+
+    /// What each operand and option means for files, hosts and code.
+    fn roles(&mut self, name: &str, reading: &Reading<'_>, program: Option<&Program>, scope: &mut Scope, stdin: &Flow) {
+        let mut has_code = false;
+        let language = self.lexicon.programs.get(name).and_then(|known| known.language.clone());
+        let mut writes_to: Vec<String> = Vec::new();
+        let fetches = matches!(name, "curl" | "wget" | "aria2c" | "fetch" | "http" | "https" | "scp" | "rsync" | "sftp" | "ftp" | "lftp" | "axel");
+        for option in reading.options.iter() {
+            let Some(known) = option.known else { continue };
+            let value = option.value.clone().unwrap_or_default();
+            match known.role {
+                Role::Raise(class) => self.judgement.raise(class, "shell.risky_option"),
+                Role::Code if option.value.is_some() => {
+                    has_code = true;
+                    if name == "find" || name == "git" {
+                        continue;
+                    }
+                    self.code(language.as_deref().unwrap_or("unknown"), &value, scope);
+                }
+                Role::Exec if option.value.is_some() => {
+                    self.wrapped += 1;
+                    self.spliced(value.as_str(), scope, Flow::Nothing);
+                    self.wrapped -= 1;
+                    self.judgement.raise(Class::Yellow, "shell.changes");
+                }
+                Role::Script if option.value.is_some() => self.script(&value, scope, stdin, language.as_deref()),
+                Role::Argv | Role::Green | Role::Data | Role::Shell => {}
+                role if option.value.is_some() => {
+                    if role == Role::Write && fetches {
+                        writes_to.push(value.as_str().to_owned());
+                    }
+                    self.role(role, &value, scope, stdin);
+                }
+                _ => {}
+            }
+        }
+        let own = program.or_else(|| self.lexicon.programs.get(name));
+        let last = reading.operands.len().saturating_sub(1);
+        let target_option = reading.each_option().any(|option| matches!(option.name.as_str(), "-t" | "--target-directory") && option.value.is_some());
+        let mut script_given = false;
+        // The operands in front of a sub-command's own have no role of their own.
+        for (index, operand) in reading.operands.iter().enumerate() {
+            let role = reading.roles.get(index).copied().unwrap_or(Role::Data);
+            match role {
+                Role::Data | Role::Argv | Role::Shell | Role::Green => {}
+                Role::Raise(class) => self.judgement.raise(class, "shell.risky_option"),
+                Role::Code if has_code => {}
+                Role::Code => {
+                    script_given = true;
+                    self.code(language.as_deref().unwrap_or("unknown"), operand, scope);
+                }
+                Role::Script if has_code => {}
+                Role::Script if operand.as_str() == "-" => {}
+                Role::Script => {
+                    script_given = true;
+                    self.script(operand, scope, stdin, language.as_deref());
+                }
+                Role::Exec => {
+                    script_given = true;
+                    self.wrapped += 1;
+                    self.spliced(operand.as_str(), scope, Flow::Nothing);
+                    self.wrapped -= 1;
+                }
+                Role::Copy if index == last && index > 0 && !target_option => self.role(Role::Write, operand, scope, stdin),
+                Role::Copy => self.role(Role::Read, operand, scope, stdin),
+                Role::Move if index == last && index > 0 && !target_option => self.role(Role::Write, operand, scope, stdin),
+                Role::Move => self.role(Role::Delete, operand, scope, stdin),
+                role => self.role(role, operand, scope, stdin),
+            }
+        }
+        if fetches {
+            if name == "wget" && writes_to.is_empty() {
+                writes_to.extend(reading.operands.iter().filter_map(|url| url.as_str().rsplit('/').next().map(str::to_owned)));
+            }
+            if name == "curl" && reading.each_option().any(|option| matches!(option.name.as_str(), "-O" | "--remote-name" | "--remote-name-all")) {
+                writes_to.extend(reading.operands.iter().filter_map(|url| url.as_str().rsplit('/').next().map(str::to_owned)));
+            }
+            scope.fetched.extend(writes_to.into_iter().filter(|path| !path.is_empty()).take(8));
+        }
+        // An interpreter without a script runs what it reads.
+        let reads = own.is_some_and(|own| own.reads_commands);
+        if reads && !has_code && !script_given && reading.inner.is_none() {
+            self.runs_input(language.as_deref().unwrap_or("shell"), scope, stdin);
+        }
+        let sends_input = matches!(name, "nc" | "ncat" | "netcat" | "socat" | "telnet" | "mail" | "mailx" | "sendmail" | "curl" | "wget" | "ssh" | "logger");
+        if stdin.is_secret() && sends_input {
+            self.judgement.external = true;
+            self.judgement.effect(Deed::Upload, "stdin");
+            self.judgement.raise(Class::Red, "shell.sends_secret");
+        }
+    }
+
+    fn role(&mut self, role: Role, text: &Text, scope: &Scope, stdin: &Flow) {
+        match role {
+            Role::Read => {
+                if text.as_str() != "-" {
+                    self.path(Deed::Read, text, scope);
+                }
+            }
+            Role::Write => {
+                if text.as_str() != "-" && !is_nowhere(text.as_str()) {
+                    self.judgement.raise(Class::Yellow, "shell.changes");
+                    self.path(Deed::Write, text, scope);
+                }
+            }
+            Role::Delete => {
+                self.judgement.raise(Class::Yellow, "shell.changes");
+                self.path(Deed::Delete, text, scope);
+            }
+            Role::Change => {
+                self.judgement.raise(Class::Yellow, "shell.changes");
+                self.path(Deed::Change, text, scope);
+            }
+            Role::Upload => {
+                let path = text.as_str();
+                // curl's form fields name a file behind `@` or `<`.
+                let file = path.rsplit_once(['@', '<']).map_or(path, |(_, file)| file);
+                self.judgement.raise(Class::Yellow, "shell.sends");
+                self.judgement.external = true;
+                if file == "-" && stdin.is_secret() {
+                    self.judgement.raise(Class::Red, "shell.sends_secret");
+                }
+                if path.contains(['@', '<']) || !path.contains(['=', '{', '&']) {
+                    let secret = self.path(Deed::Upload, &Text::new(file), scope);
+                    if secret {
+                        self.judgement.raise(Class::Red, "shell.sends_secret");
+                    }
+                }
+            }
+            Role::Url => self.url(text),
+            Role::Host => self.judgement.effect(Deed::Net, text.as_str()),
+            _ => {}
+        }
+    }
+
+    /// What a deed does to a path. True when the path may hold a secret.
+    pub(super) fn path(&mut self, deed: Deed, text: &Text, scope: &Scope) -> bool {
+        let path = text.as_str();
+        if path.is_empty() || is_nowhere(path) {
+            return false;
+        }
+        self.judgement.effect(deed, path);
+        match resolve(path, scope.folder.as_deref()) {
+            Some(resolved) => {
+                let found = self.lexicon.paths.judge(deed, &resolved, self.workspace);
+                let secret = found.because.iter().any(|because| because.class >= Class::Red) && self.lexicon.paths.lies_in(&resolved, "secret", self.workspace);
+                self.judgement.join(found);
+                secret
+            }
+            // Nobody knows where: reading shows, the rest changes something.
+            None => {
+                if !matches!(deed, Deed::Read) {
+                    self.judgement.raise(Class::Yellow, "shell.changes");
+                }
+                false
+            }
+        }
+    }
+
+    fn url(&mut self, text: &Text) {
+        self.judgement.effect(Deed::Net, text.as_str());
+        if text.has_unknown() {
+            self.judgement.raise(Class::Yellow, "shell.sends");
+            if text.as_str().starts_with(UNKNOWN) {
+                return;
+            }
+        }
+        let address = text.as_str();
+        // Programs add the scheme by themselves.
+        let address = if address.contains("://") { address.replace([UNKNOWN, TAME], "x") } else { format!("http://{}", address.replace([UNKNOWN, TAME], "x")) };
+        let found = self.lexicon.http.judge(&crate::http::Request::get(&address));
+        self.judgement.join(found);
+    }
+
+    /// Source text that an interpreter is given.
+    pub(super) fn code(&mut self, language: &str, source: &Text, scope: &mut Scope) {
+        if language == "shell" {
+            self.spliced(source.as_str(), scope, Flow::Opaque);
+            return;
+        }
+        if !inline::is_quiet(language) {
+            self.judgement.raise(Class::Yellow, "shell.inline_code");
+        }
+        if source.has_unknown() && !inline::is_quiet(language) {
+            self.judgement.unreadable("shell.hidden_code");
+        }
+        inline::judge(self, language, source.as_str(), scope);
+    }
+
+    /// A file that is run.
+    fn script(&mut self, path: &Text, scope: &mut Scope, _stdin: &Flow, language: Option<&str>) {
+        let text = path.as_str();
+        if text == "/dev/stdin" || text.starts_with("/dev/fd/") || text.contains(TAME) && text.len() <= TAME.len_utf8() {
+            // `sh <(curl …)`: a file that is a pipe.
+            self.judgement.unreadable("shell.opaque_input");
+            return;
+        }
+        let _ = language;
+        if text.starts_with("http://") || text.starts_with("https://") {
+            self.judgement.raise(Class::Red, "shell.net_to_shell");
+        }
+        self.run_file(path, scope);
+        self.path(Deed::Read, path, scope);
+    }
+
+    /// An interpreter that runs its standard input.
+    fn runs_input(&mut self, language: &str, scope: &mut Scope, stdin: &Flow) {
+        match stdin {
+            // A shell that a program starts and a person types into is a way around every look at single commands.
+            Flow::Nothing if self.wrapped > 0 && language == "shell" => self.judgement.raise(Class::Red, "shell.escape"),
+            Flow::Nothing => self.judgement.raise(Class::Yellow, "shell.changes"),
+            Flow::Text(text) if flow::exact(text) => {
+                let mut own = scope.clone();
+                self.code(language, &Text::new(text.clone()), &mut own);
+            }
+            Flow::Text(text) => {
+                let mut own = scope.clone();
+                self.judgement.unreadable("shell.hidden_code");
+                self.code(language, &Text::new(text.clone()), &mut own);
+            }
+            Flow::Net => {
+                self.judgement.raise(Class::Red, "shell.net_to_shell");
+                self.judgement.unknown = true;
+            }
+            Flow::File { path, .. } => {
+                let path = Text::new(path.clone());
+                self.run_file(&path, scope);
+            }
+            Flow::Tame | Flow::Opaque => self.judgement.unreadable("shell.opaque_input"),
+        }
+    }
+
+    /// The command inside of a wrapper.
+    #[allow(clippy::too_many_arguments, reason = "everything that the outer command knew")]
+    fn inner(&mut self, name: &str, program: Option<&Program>, reading: &Reading<'_>, words: &[Text], from: usize, scope: &mut Scope, stdin: Flow) -> Flow {
+        let before = std::mem::take(&mut self.judgement);
+        let privilege = program.is_some_and(|program| program.privilege);
+        let remote = program.is_some_and(|outer| outer.remote) || reading.program.is_some_and(|sub| sub.remote);
+        let mut elsewhere = scope.clone();
+        let scope = if remote {
+            elsewhere.folder = None;
+            elsewhere.functions.clear();
+            &mut elsewhere
+        } else {
+            scope
+        };
+        let outside = self.wrapped;
+        self.wrapped = if remote { 0 } else { outside + 1 };
+        let flow = match name {
+            "xargs" => self.xargs(reading, &words[from..], scope, &stdin),
+            "parallel" | "parallel.moreutils" | "sem" => self.parallel(reading, &words[from..], scope, &stdin),
+            "find" | "fd" | "fdfind" | "bfs" | "gfind" => self.found(reading, words, from, scope),
+            "env" => {
+                let mut rest = &words[from..];
+                while let Some((first, after)) = rest.split_first() {
+                    let Some((variable, value)) = first.as_str().split_once('=').filter(|(variable, _)| is_variable(variable)) else { break };
+                    self.environment(variable, value, scope);
+                    rest = after;
+                }
+                self.command(rest, scope, stdin)
+            }
+            _ if reading.inner_is_line => {
+                let line = words[from..].iter().map(Text::as_str).collect::<Vec<_>>().join(" ");
+                self.spliced(&line, scope, stdin)
+            }
+            _ => {
+                let mut rest = &words[from..];
+                if privilege || matches!(name, "nohup" | "nice" | "time" | "timeout" | "setsid" | "command") {
+                    while let Some((first, after)) = rest.split_first() {
+                        let Some((variable, value)) = first.as_str().split_once('=').filter(|(variable, _)| is_variable(variable)) else { break };
+                        self.environment(variable, value, scope);
+                        rest = after;
+                    }
+                }
+                self.command(rest, scope, stdin)
+            }
+        };
+        self.wrapped = outside;
+        let inner = std::mem::replace(&mut self.judgement, before);
+        if privilege {
+            self.judgement.effect(Deed::Privilege, name);
+            let class = if inner.class >= Class::Yellow { Class::Red } else { Class::Yellow };
+            self.judgement.raise(class, "shell.privilege");
+        }
+        self.judgement.join(inner);
+        flow
+    }
+
+    /// `xargs`: the words of its input are appended, or put where the mark is.
+    fn xargs(&mut self, reading: &Reading<'_>, words: &[Text], scope: &mut Scope, stdin: &Flow) -> Flow {
+        let mark = reading.each_option().find(|option| matches!(option.name.as_str(), "-I" | "-i" | "-J" | "--replace")).map(|option| {
+            option.value.as_ref().map_or("{}".to_owned(), |value| if value.as_str().is_empty() { "{}".to_owned() } else { value.as_str().to_owned() })
+        });
+        let input = stdin.words();
+        let mut inner: Vec<Text> = Vec::new();
+        match mark {
+            Some(mark) => {
+                let line = match stdin {
+                    Flow::Text(text) => text.trim_end_matches('\n').to_owned(),
+                    Flow::Tame => TAME.to_string(),
+                    _ => UNKNOWN.to_string(),
+                };
+                inner.extend(words.iter().map(|word| Text::new(word.as_str().replace(&mark, &line))));
+            }
+            None => {
+                inner.extend(words.iter().cloned());
+                match input {
+                    Some(input) => inner.extend(input.into_iter().take(64).map(Text::new)),
+                    None => inner.push(Text::unknown()),
+                }
+            }
+        }
+        self.guard_code_slot(words, &inner);
+        self.command(&inner, scope, Flow::Nothing)
+    }
+
+    /// Input that lands where an interpreter expects code is code.
+    fn guard_code_slot(&mut self, written: &[Text], run: &[Text]) {
+        let interpreter = written.iter().take(3).any(|word| {
+            let name = word.as_str().rsplit('/').next().unwrap_or_default();
+            self.lexicon.program(name).1.is_some_and(|program| program.language.is_some())
+        });
+        let ends_with_code_option = written.last().is_some_and(|word| word.as_str().starts_with('-') && word.as_str().ends_with(['c', 'e', 'r']));
+        if interpreter && run.len() > written.len() && ends_with_code_option {
+            self.judgement.raise(Class::Red, "shell.input_as_code");
+        }
+        if interpreter
+            && run.len() == written.len()
+            && written.iter().zip(run).any(|(before, after)| before != after && before.as_str().len() < 8)
+            && written.iter().any(|word| word.as_str().starts_with('-') && word.as_str().ends_with('c'))
+        {
+            self.judgement.raise(Class::Red, "shell.input_as_code");
+        }
+    }
+
+    /// `parallel CMD ::: a b`.
+    fn parallel(&mut self, _reading: &Reading<'_>, words: &[Text], scope: &mut Scope, stdin: &Flow) -> Flow {
+        let at = words.iter().position(|word| word.as_str().starts_with(":::")).unwrap_or(words.len());
+        let (template, rest) = (&words[..at], words.get(at + 1..).unwrap_or_default());
+        let from_file = words.get(at).is_some_and(|mark| mark.as_str().starts_with("::::"));
+        let inputs: Vec<String> = if from_file {
+            vec![UNKNOWN.to_string()]
+        } else if at < words.len() {
+            rest.iter().filter(|word| !word.as_str().starts_with(":::")).map(|word| word.as_str().to_owned()).collect()
+        } else {
+            match stdin {
+                Flow::Nothing => Vec::new(),
+                Flow::Text(text) => text.lines().map(str::to_owned).collect(),
+                Flow::Tame => vec![TAME.to_string()],
+                _ => vec![UNKNOWN.to_string()],
+            }
+        };
+        for input in inputs.iter().take(16) {
+            if template.is_empty() {
+                self.spliced(input, scope, Flow::Nothing);
+                continue;
+            }
+            let holds = template.iter().any(|word| word.as_str().contains('{'));
+            let mut inner: Vec<Text> = template
+                .iter()
+                .map(|word| {
+                    let text = ["{}", "{.}", "{/}", "{//}", "{/.}", "{1}"].iter().fold(word.as_str().to_owned(), |text, mark| text.replace(mark, input));
+                    Text::new(text)
+                })
+                .collect();
+            if !holds {
+                inner.push(Text::new(input.clone()));
+            }
+            self.guard_code_slot(template, &inner);
+            if template.len() == 1 && template[0].as_str().contains(' ') {
+                let line = inner.iter().map(Text::as_str).collect::<Vec<_>>().join(" ");
+                self.spliced(&line, scope, Flow::Nothing);
+            } else {
+                self.command(&inner, scope, Flow::Nothing);
+            }
+        }
+        if inputs.is_empty() {
+            self.judgement.raise(Class::Yellow, "shell.changes");
+            if !template.is_empty() {
+                self.command(template, scope, Flow::Nothing);
+            }
+        }
+        Flow::Opaque
+    }
+
+    /// `find … -exec CMD {} \;`: what is found is below where it looks.
+    fn found(&mut self, reading: &Reading<'_>, words: &[Text], from: usize, scope: &mut Scope) -> Flow {
+        let root = reading.operands.iter().find(|operand| !operand.as_str().starts_with(['-', '(', '!'])).map_or(".", |root| root.as_str());
+        let found = format!("{}/{UNKNOWN}", root.trim_end_matches('/'));
+        let mut rest = &words[from..];
+        // The word that starts the command may be the option itself.
+        if let Some((first, after)) = rest.split_first()
+            && first.as_str().starts_with('-')
+        {
+            rest = after;
+        }
+        let end = rest.iter().position(|word| matches!(word.as_str(), ";" | "+" | "\\;")).unwrap_or(rest.len());
+        let inner: Vec<Text> = rest[..end].iter().map(|word| Text::new(word.as_str().replace("{}", &found))).collect();
+        self.guard_code_slot(&rest[..end], &inner);
+        if inner.is_empty() {
+            self.judgement.raise(Class::Yellow, "shell.changes");
+        } else {
+            self.command(&inner, scope, Flow::Nothing);
+        }
+        if let Some(more) = rest.get(end + 1..).filter(|more| !more.is_empty()) {
+            let mut again = vec![Text::new("find"), Text::new(root)];
+            again.extend(more.iter().cloned());
+            self.command(&again, scope, Flow::Nothing);
+        }
+        Flow::Opaque
+    }
+
+    /// Nobody knows the program; perhaps it runs the words after it.
+    fn as_wrapper(&mut self, words: &[Text], scope: &mut Scope) {
+        const LOOKED_AT: usize = 6;
+        for at in 1..words.len().min(LOOKED_AT) {
+            let name = words[at].as_str();
+            let base = name.rsplit('/').next().unwrap_or_default();
+            let hidden_options = words[0].has_unknown() && name.starts_with('-');
+            if hidden_options {
+                continue;
+            }
+            if !self.lexicon.has_rules(base) && self.lexicon.programs.get(base).is_none_or(|program| program.language.is_none()) {
+                continue;
+            }
+            let before = std::mem::take(&mut self.judgement);
+            let seen = self.seen.take();
+            let mut own = scope.clone();
+            self.command(&words[at..], &mut own, Flow::Nothing);
+            self.seen = seen;
+            let found = std::mem::replace(&mut self.judgement, before);
+            // Only dangers count: that a word is also the name of a program proves nothing.
+            if found.class >= Class::Red && !found.unknown {
+                self.judgement.join(found);
+            }
+            return;
+        }
+        // The variable in front may stand for a program that takes files: `$tool a.zip /etc/shadow`.
+        if words[0].has_unknown() {
+            for word in words[1..].iter().filter(|word| word.as_str().starts_with(['/', '~'])) {
+                self.path(Deed::Read, word, scope);
+            }
+        }
+    }
+
+    /// A variable that is set for programs to see.
+    pub(super) fn environment(&mut self, name: &str, value: &str, scope: &Scope) {
+        if self.lexicon.environment.loads(name) {
+            self.judgement.raise(Class::Red, "shell.environment");
+        } else if self.lexicon.environment.runs(name) && !value.is_empty() {
+            self.judgement.raise(Class::Yellow, "shell.environment");
+            let mut own = scope.clone();
+            if self.depth < 6 {
+                self.spliced(value, &mut own, Flow::Opaque);
+            }
+        }
+    }
+
+    /// What the command prints, for the pipe after it.
+    fn printed(&mut self, name: &str, reading: &Reading<'_>, stdin: Flow) -> Flow {
+        let operands: Vec<&str> = reading.operands.iter().map(Text::as_str).collect();
+        let has = |names: &[&str]| reading.options.iter().any(|option| names.contains(&option.name.as_str()));
+        match name {
+            "curl" | "wget" | "fetch" | "http" | "https" | "httpie" | "lynx" | "w3m" | "aria2c" | "nc" | "ncat" | "netcat" | "dig" | "host" | "nslookup"
+            | "gh" | "ssh" | "ftp" | "lwp-request" | "GET" => Flow::Net,
+            "cat" | "tac" | "head" | "tail" | "less" | "more" | "nl" | "bat" | "zcat" | "strings" | "gunzip" | "xzcat" | "bzcat"
+                if !operands.is_empty() && operands != ["-"] =>
+            {
+                let secret = self.judgement.because.iter().any(|because| because.class >= Class::Red);
+                Flow::File { path: operands.first().copied().unwrap_or_default().to_owned(), secret }
+            }
+            "cat" | "tee" | "sponge" | "pv" | "unbuffer" | "stdbuf" => stdin,
+            "base64" | "gbase64" | "b64decode" | "openssl" if name == "b64decode" || has(&["-d", "-D", "--decode"]) => match (stdin, operands.as_slice()) {
+                (Flow::Text(text), [] | ["-"] | ["enc"] | ["base64"]) => flow::base64(&text).map_or(Flow::Opaque, Flow::Text),
+                (other, []) => other.filtered(),
+                _ => Flow::Opaque,
+            },
+            "xxd" if has(&["-r"]) => match stdin {
+                Flow::Text(text) => flow::hex(&text).map_or(Flow::Opaque, Flow::Text),
+                other => other.filtered(),
+            },
+            "rev" => match stdin {
+                Flow::Text(text) => Flow::Text(text.lines().map(|line| line.chars().rev().collect::<String>() + "\n").collect()),
+                other => other.filtered(),
+            },
+            "tr" => match (&stdin, operands.as_slice()) {
+                (Flow::Text(text), [from, to]) if !has(&["-d", "-s", "-c"]) => flow::translated(text, from, to).map_or(Flow::Opaque, Flow::Text),
+                (Flow::Text(text), [set]) if has(&["-d"]) && set.chars().all(|c| !matches!(c, '[' | '\\' | '-')) => {
+                    Flow::Text(text.chars().filter(|c| !set.contains(*c)).collect())
+                }
+                _ => stdin.filtered(),
+            },
+            "which" | "type" | "whereis" | "realpath" | "readlink" | "basename" => match operands.as_slice() {
+                [only] if name != "type" && !only.contains([UNKNOWN, TAME]) => {
+                    Flow::of_text(format!("{}\n", if name == "basename" { only.rsplit('/').next().unwrap_or_default() } else { only }))
+                }
+                _ => Flow::Opaque,
+            },
+            "date" | "whoami" | "hostname" | "id" | "uname" | "nproc" | "wc" | "seq" | "expr" | "uuidgen" | "logname" | "tty" | "arch" | "md5sum"
+            | "sha256sum" | "sha1sum" | "cksum" | "stat" | "pidof" | "pgrep" | "git" | "docker" | "podman" | "kubectl"
+                if !matches!(name, "git" | "docker" | "podman" | "kubectl") =>
+            {
+                Flow::Tame
+            }
+            "mktemp" => Flow::of_text(format!("/tmp/{TAME}\n")),
+            "pwd" => Flow::Opaque,
+            "grep" | "egrep" | "fgrep" | "sed" | "awk" | "gawk" | "cut" | "sort" | "uniq" | "gzip" | "xz" | "bzip2" | "zstd" | "tar" | "xz-utils" | "fold"
+            | "fmt" | "column" | "paste" | "base32" | "base64" | "od" | "hexdump" | "xxd" | "openssl" | "gpg" | "jq" | "yq" | "iconv" | "dd" | "head"
+            | "tail" | "gunzip" | "zcat" => {
+                let file = reading.operands.iter().zip(&reading.roles).find(|(_, role)| **role == Role::Read).map(|(operand, _)| operand.as_str().to_owned());
+                match file {
+                    Some(path) => Flow::File { path, secret: self.judgement.because.iter().any(|because| because.class >= Class::Red) },
+                    None => stdin.filtered(),
+                }
+            }
+            _ => Flow::Opaque,
+        }
+    }
+
+    /// Commands of the shell itself. `None` when it is a program.
+    fn builtin(&mut self, name: &str, words: &[Text], scope: &mut Scope, stdin: &Flow) -> Option<Flow> {
+        let looks = |walk: &mut Self| walk.judgement.raise(Class::Green, "shell.looks");
+        let texts = || words.iter().map(Text::as_str).collect::<Vec<_>>();
+        match name {
+            ":" | "true" | "false" | "test" | "[" | "shift" | "wait" | "jobs" | "times" | "getopts" | "return" | "exit" | "break" | "continue" | "local"
+            | "sleep" => {
+                looks(self);
+                Some(Flow::Nothing)
+            }
+            "echo" => {
+                looks(self);
+                let text = flow::echo(&texts());
+                Some(Flow::of_text(text))
+            }
+            "printf" => {
+                looks(self);
+                if words.first().is_some_and(|word| word.as_str() == "-v") {
+                    if let Some(variable) = words.get(1) {
+                        let value = flow::printf(&texts()[2..]).map_or_else(super::scope::unknown, |text| Value::Some(vec![text]));
+                        scope.set(variable.as_str(), value);
+                    }
+                    return Some(Flow::Nothing);
+                }
+                Some(flow::printf(&texts()).map_or(Flow::Opaque, Flow::of_text))
+            }
+            "cd" | "pushd" | "popd" | "chdir" => {
+                looks(self);
+                let target = words.iter().find(|word| !word.as_str().starts_with('-') || word.as_str() == "-");
+                scope.folder = match target {
+                    _ if name == "popd" => None,
+                    None => Some("~".to_owned()),
+                    Some(target) if target.as_str() == "-" => None,
+                    Some(target) => resolve(target.as_str(), scope.folder.as_deref()).filter(|path| !path.contains(UNKNOWN)),
+                };
+                Some(Flow::Nothing)
+            }
+            "export" | "declare" | "typeset" | "readonly" | "set" | "unset" | "shopt" | "umask" | "ulimit" | "enable"
+                if name != "set" || words.first().is_none_or(|word| word.as_str().starts_with(['-', '+'])) =>
+            {
+                looks(self);
+                for word in words {
+                    if let Some((variable, value)) = word.as_str().split_once('=') {
+                        self.environment(variable, value, scope);
+                        scope.set(variable, Value::Some(vec![value.to_owned()]));
+                    } else if name == "unset" {
+                        scope.forget(word.as_str());
+                        if matches!(word.as_str(), "HISTFILE" | "HISTSIZE" | "PROMPT_COMMAND") {
+                            self.judgement.raise(Class::Red, "shell.hides_traces");
+                        }
+                    }
+                }
+                // Bare, they show the environment.
+                if words.is_empty() && matches!(name, "export" | "declare" | "set" | "typeset") {
+                    self.judgement.raise(Class::Yellow, "shell.shows_environment");
+                }
+                if name == "enable" && words.iter().any(|word| word.as_str().starts_with("-f")) {
+                    self.judgement.raise(Class::Red, "shell.environment");
+                }
+                Some(Flow::Nothing)
+            }
+            "set" => {
+                looks(self);
+                let from = usize::from(words.first().is_some_and(|word| word.as_str() == "--"));
+                let texts: Vec<String> = words[from.min(words.len())..].iter().map(|word| word.as_str().to_owned()).collect();
+                scope.arguments(&texts);
+                Some(Flow::Nothing)
+            }
+            "read" | "mapfile" | "readarray" => {
+                looks(self);
+                let value = match stdin {
+                    Flow::Text(text) if name == "read" && flow::exact(text) => Value::Some(vec![text.lines().next().unwrap_or_default().to_owned()]),
+                    Flow::Tame => Value::Some(vec![TAME.to_string()]),
+                    _ => super::scope::unknown(),
+                };
+                for word in words.iter().filter(|word| is_variable(word.as_str())) {
+                    scope.set(word.as_str(), value.clone());
+                }
+                Some(Flow::Nothing)
+            }
+            "eval" => {
+                let line = texts().join(" ");
+                looks(self);
+                Some(self.spliced(line.strip_prefix("-- ").unwrap_or(&line), scope, stdin.clone()))
+            }
+            "trap" => {
+                looks(self);
+                let words: Vec<&Text> = words.iter().filter(|word| !matches!(word.as_str(), "--" | "-p" | "-l")).collect();
+                if words.len() > 1 {
+                    let mut own = scope.clone();
+                    self.spliced(words[0].as_str(), &mut own, Flow::Opaque);
+                    // It runs behind every command that follows.
+                    if words[1..].iter().any(|word| matches!(word.as_str(), "DEBUG" | "RETURN" | "ERR")) {
+                        self.judgement.raise(Class::Yellow, "shell.changes");
+                    }
+                }
+                Some(Flow::Nothing)
+            }
+            "alias" => {
+                looks(self);
+                for word in words {
+                    if let Some((_, value)) = word.as_str().split_once('=') {
+                        self.judgement.raise(Class::Yellow, "shell.changes");
+                        let mut own = scope.clone();
+                        self.spliced(value, &mut own, Flow::Opaque);
+                    }
+                }
+                Some(Flow::Nothing)
+            }
+            "exec" => {
+                let mut from = 0;
+                while let Some(word) = words.get(from).filter(|word| word.as_str().starts_with('-')) {
+                    from += if word.as_str() == "-a" { 2 } else { 1 };
+                }
+                match words.get(from..).filter(|rest| !rest.is_empty()) {
+                    Some(rest) => Some(self.command(rest, scope, stdin.clone())),
+                    None => {
+                        looks(self);
+                        Some(Flow::Nothing)
+                    }
+                }
+            }
+            "command" | "builtin" => {
+                let from = words.iter().position(|word| !word.as_str().starts_with('-')).unwrap_or(words.len());
+                let asks = words[..from].iter().any(|word| word.as_str().contains(['v', 'V']));
+                let rest = &words[from..];
+                if asks || rest.is_empty() {
+                    looks(self);
+                    return Some(match rest {
+                        [only] if only.is_exact() => Flow::of_text(format!("{}\n", only.as_str())),
+                        _ => Flow::Opaque,
+                    });
+                }
+                Some(self.command(rest, scope, stdin.clone()))
+            }
+            "source" | "." => {
+                self.judgement.raise(Class::Yellow, "shell.runs_file");
+                if let Some(path) = words.first() {
+                    self.script(path, scope, stdin, Some("shell"));
+                }
+                // It may have set anything.
+                Some(Flow::Opaque)
+            }
+            "git" => {
+                self.git_settings(words, scope);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// `git -c key=value` may name programs that git then runs, and aliases that are shell lines.
+    fn git_settings(&mut self, words: &[Text], scope: &mut Scope) {
+        let mut at = 0;
+        let mut aliases: Vec<(String, String)> = Vec::new();
+        while at < words.len() {
+            let text = words[at].as_str();
+            let setting = match text {
+                "-c" => {
+                    at += 1;
+                    words.get(at).map(|word| word.as_str().to_owned())
+                }
+                _ if text.starts_with("-c") && !text.starts_with("--") && text.contains('=') => Some(text[2..].to_owned()),
+                "config" => {
+                    let rest: Vec<&str> = words[at + 1..].iter().map(Text::as_str).filter(|word| !word.starts_with('-') && *word != "set").collect();
+                    match rest.as_slice() {
+                        [key, value, ..] => Some(format!("{key}={value}")),
+                        _ => None,
+                    }
+                }
+                _ if text.starts_with('-') => None,
+                _ => break,
+            };
+            if let Some((key, value)) = setting.as_deref().and_then(|setting| setting.split_once('=')) {
+                self.judgement.raise(Class::Yellow, "shell.changes");
+                let key = key.to_ascii_lowercase();
+                if key.starts_with("alias.") {
+                    aliases.push((key["alias.".len()..].to_owned(), value.to_owned()));
+                    match value.strip_prefix('!') {
+                        Some(line) => drop(self.spliced(line, &mut scope.clone(), Flow::Opaque)),
+                        None => drop(self.spliced(&format!("git {value}"), &mut scope.clone(), Flow::Opaque)),
+                    }
+                } else if GIT_COMMANDS.iter().any(|known| super::form::glob(known, &key)) {
+                    self.judgement.raise(Class::Yellow, "shell.environment");
+                    self.spliced(value.trim_start_matches('!'), &mut scope.clone(), Flow::Opaque);
+                } else if GIT_LOADING.iter().any(|known| super::form::glob(known, &key)) {
+                    self.judgement.raise(Class::Red, "shell.environment");
+                }
+            }
+            if text == "config" {
+                break;
+            }
+            at += 1;
+        }
+    }
+}
+
+/// Settings whose value git runs.
+const GIT_COMMANDS: &[&str] = &[
+    "core.pager",
+    "core.editor",
+    "core.sshcommand",
+    "core.fsmonitor",
+    "core.askpass",
+    "core.gitproxy",
+    "sequence.editor",
+    "diff.external",
+    "pager.*",
+    "credential.helper",
+    "credential.*.helper",
+    "filter.*.clean",
+    "filter.*.smudge",
+    "filter.*.process",
+    "diff.*.command",
+    "diff.*.textconv",
+    "difftool.*.cmd",
+    "mergetool.*.cmd",
+    "merge.*.driver",
+    "gpg.program",
+    "gpg.*.program",
+    "interactive.difffilter",
+    "uploadpack.packobjectshook",
+    "remote.*.uploadpack",
+    "remote.*.receivepack",
+    "browser.*.cmd",
+    "man.*.cmd",
+    "sendemail.*cmd",
+];
+/// Settings that make git load or run files.
+const GIT_LOADING: &[&str] =
+    &["core.hookspath", "init.templatedir", "include.path", "includeif.*", "core.attributesfile", "protocol.ext.allow", "core.worktree"];
+
+fn is_variable(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn same_file(fetched: &str, run: &str) -> bool {
+    let name = |path: &str| path.trim_start_matches("./").to_owned();
+    name(fetched) == name(run) || (!fetched.contains('/') && run.rsplit('/').next() == Some(fetched))
+}

@@ -1,0 +1,186 @@
+//! Everything the shell reader looks things up in: programs, rules by program, verbs, names of the environment.
+
+use super::form::Form;
+use super::program::{Program, Written};
+use crate::Class;
+use crate::file::Paths;
+use crate::http::Http;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+
+#[derive(Debug, Default)]
+pub struct Lexicon {
+    pub programs: HashMap<String, Program>,
+    /// Rules on commands, and by program which of them.
+    pub rules: Vec<CommandRule>,
+    by_program: HashMap<String, Vec<u32>>,
+    pub verbs: HashMap<String, Verb>,
+    /// Variables whose value runs as a command, and those that load code into programs.
+    pub environment: Environment,
+    pub paths: Paths,
+    pub http: Http,
+}
+
+#[derive(Debug)]
+pub struct CommandRule {
+    pub id: String,
+    pub class: Class,
+    pub external: bool,
+    pub unknown: bool,
+    /// Forms, with the programs that each is for.
+    forms: Vec<(Vec<String>, Form)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Look,
+    Change,
+    Destroy,
+    Send,
+    Pay,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verbs {
+    pub look: Vec<String>,
+    pub change: Vec<String>,
+    pub destroy: Vec<String>,
+    pub send: Vec<String>,
+    pub pay: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Their value is a command that some program will run.
+    #[serde(default)]
+    pub commands: Vec<String>,
+    /// They make programs load code or look for programs elsewhere. `*` at the end stands for anything.
+    #[serde(default)]
+    pub loading: Vec<String>,
+}
+
+impl Lexicon {
+    pub fn learn(&mut self, written: &Written) -> Result<(), Vec<String>> {
+        let mut faults = Vec::new();
+        for name in &written.names {
+            if let Err(more) = self.programs.entry(name.clone()).or_default().learn(written) {
+                faults.extend(more.into_iter().map(|fault| format!("program `{name}`: {fault}")));
+            }
+        }
+        if written.names.is_empty() {
+            faults.push("a [[program]] has no `names`".to_owned());
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    pub fn rule(
+        &mut self,
+        id: &str,
+        class: Class,
+        external: bool,
+        unknown: bool,
+        commands: &[String],
+        groups: &BTreeMap<String, Vec<String>>,
+    ) -> Result<(), Vec<String>> {
+        let index = u32::try_from(self.rules.len()).map_err(|_| vec!["too many rules".to_owned()])?;
+        let mut forms = Vec::new();
+        let mut faults = Vec::new();
+        for command in commands {
+            match Form::parse_command(command, groups) {
+                Ok((programs, form)) => {
+                    for program in &programs {
+                        let known = self.by_program.entry(program.clone()).or_default();
+                        if known.last() != Some(&index) {
+                            known.push(index);
+                        }
+                    }
+                    forms.push((programs, form));
+                }
+                Err(why) => faults.push(why),
+            }
+        }
+        self.rules.push(CommandRule { id: id.to_owned(), class, external, unknown, forms });
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    pub fn add_verbs(&mut self, verbs: &Verbs) {
+        // What is listed twice is the worse of the two.
+        for (list, verb) in
+            [(&verbs.look, Verb::Look), (&verbs.change, Verb::Change), (&verbs.send, Verb::Send), (&verbs.destroy, Verb::Destroy), (&verbs.pay, Verb::Pay)]
+        {
+            for word in list {
+                self.verbs.insert(word.clone(), verb);
+            }
+        }
+    }
+
+    /// Rules whose forms name the program.
+    pub fn rules_for(&self, program: &str) -> impl Iterator<Item = &CommandRule> {
+        self.by_program.get(program).into_iter().flatten().map(|index| &self.rules[*index as usize])
+    }
+
+    pub fn has_rules(&self, program: &str) -> bool {
+        self.by_program.contains_key(program)
+    }
+
+    /// The description of a program by the name it was called with; also of `python3.11`, `gcc-12`, `bash.real`.
+    pub fn program<'n>(&self, name: &'n str) -> (&'n str, Option<&Program>) {
+        let known = |name: &str| self.programs.contains_key(name) || self.by_program.contains_key(name);
+        if known(name) {
+            return (name, self.programs.get(name));
+        }
+        for suffix in [".real", ".distrib", ".orig", "-real", ".exe"] {
+            if let Some(stem) = name.strip_suffix(suffix)
+                && known(stem)
+            {
+                return (stem, self.programs.get(stem));
+            }
+        }
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'));
+        if stem.len() < name.len() && !stem.is_empty() && known(stem) {
+            return (stem, self.programs.get(stem));
+        }
+        (name, None)
+    }
+
+    /// The kind of a sub-command's word: `list`, `describe-instances`, `apps:destroy`.
+    pub fn verb(&self, word: &str) -> Option<Verb> {
+        if let Some(verb) = self.verbs.get(word) {
+            return Some(*verb);
+        }
+        let mut found: Option<Verb> = None;
+        for (index, piece) in word.split([':', '.', '/']).enumerate() {
+            let verb = self.verbs.get(piece).copied().or_else(|| {
+                let (first, rest) = piece.split_once(['-', '_'])?;
+                self.verbs.get(first).copied().or_else(|| rest.rsplit(['-', '_']).next().and_then(|last| self.verbs.get(last).copied()))
+            });
+            if index > 0 || verb.is_some() {
+                found = match (found, verb) {
+                    (Some(Verb::Look), Some(worse)) => Some(worse),
+                    (None, verb) => verb,
+                    (found, _) => found,
+                };
+            }
+        }
+        found
+    }
+}
+
+impl CommandRule {
+    /// Whether one of the forms for `program` fits.
+    pub fn fits(&self, program: &str, reading: &super::argv::Reading<'_>, places: &dyn super::form::Places) -> bool {
+        self.forms.iter().any(|(programs, form)| programs.iter().any(|name| name == program) && form.fits(reading, places))
+    }
+}
+
+impl Environment {
+    pub fn runs(&self, name: &str) -> bool {
+        self.commands.iter().any(|known| super::form::glob(known, name))
+    }
+
+    pub fn loads(&self, name: &str) -> bool {
+        self.loading.iter().any(|known| super::form::glob(known, name))
+    }
+}

@@ -1,0 +1,242 @@
+//! What is known of programs: how to read their arguments, and which of their forms only look.
+//!
+//! Knowledge, not judgement: what is dangerous about a form is a rule's business. Entries come from several texts and
+//! are united by name, so that one text may tell of a program's reading and another of its ways to run something else.
+
+use super::form::Form;
+use crate::Class;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+
+/// As written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Of a sub-command: its words.
+    pub name: Option<String>,
+    pub base: Option<Class>,
+    pub operands: Option<Roles>,
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    #[serde(default)]
+    pub green: Vec<String>,
+    #[serde(default)]
+    pub yellow: Vec<String>,
+    #[serde(default)]
+    pub verbs: bool,
+    #[serde(default)]
+    pub single_dash: bool,
+    pub language: Option<String>,
+    #[serde(default)]
+    pub privilege: bool,
+    #[serde(default)]
+    pub remote: bool,
+    pub stdin: Option<String>,
+    #[serde(default)]
+    pub subject: bool,
+    #[serde(default)]
+    pub sub: Vec<Written>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Roles {
+    One(String),
+    Each(Vec<String>),
+}
+
+/// What an operand or an option's value is to the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Data,
+    Read,
+    Write,
+    Delete,
+    Change,
+    Upload,
+    Url,
+    Host,
+    Exec,
+    Argv,
+    /// As `Argv`, for operands that are joined into a shell line.
+    Shell,
+    Code,
+    Script,
+    /// All read, the last written.
+    Copy,
+    /// All deleted, the last written.
+    Move,
+    Raise(Class),
+    /// Makes the whole run a look.
+    Green,
+}
+
+impl Role {
+    fn parse(text: &str) -> Option<Role> {
+        Some(match text {
+            "" => Role::Data,
+            "read" => Role::Read,
+            "write" => Role::Write,
+            "delete" => Role::Delete,
+            "change" => Role::Change,
+            "upload" => Role::Upload,
+            "url" => Role::Url,
+            "host" => Role::Host,
+            "exec" => Role::Exec,
+            "argv" => Role::Argv,
+            "shell" => Role::Shell,
+            "code" => Role::Code,
+            "script" => Role::Script,
+            "copy" => Role::Copy,
+            "move" => Role::Move,
+            "green" => Role::Green,
+            other => Role::Raise(Class::parse(other)?),
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    Nothing,
+    Value,
+    /// Only when attached.
+    Attached,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct OptionRole {
+    pub takes: Takes,
+    pub role: Role,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    pub base: Option<Class>,
+    operands: Option<Vec<Role>>,
+    pub options: HashMap<String, OptionRole>,
+    pub green: Vec<Form>,
+    pub yellow: Vec<Form>,
+    pub verbs: bool,
+    pub single_dash: bool,
+    pub language: Option<String>,
+    pub privilege: bool,
+    pub remote: bool,
+    /// It runs what comes on its standard input.
+    pub reads_commands: bool,
+    /// By their words.
+    pub subs: Vec<(Vec<String>, Program)>,
+}
+
+impl Program {
+    /// The role of the operand at `index`; the last role repeats.
+    pub fn operand(&self, index: usize) -> Role {
+        match self.operands.as_deref() {
+            None | Some([]) => Role::Data,
+            Some(roles) => roles[index.min(roles.len() - 1)],
+        }
+    }
+
+    /// Unites what `written` says with what is known already. `Err` lists what contradicts.
+    pub fn learn(&mut self, written: &Written) -> Result<(), Vec<String>> {
+        let mut faults = Vec::new();
+        agree("base", &mut self.base, written.base, &mut faults);
+        agree("language", &mut self.language, written.language.clone(), &mut faults);
+        if let Some(roles) = &written.operands {
+            let texts = match roles {
+                Roles::One(role) => std::slice::from_ref(role),
+                Roles::Each(roles) => roles,
+            };
+            let mut parsed = Vec::new();
+            for text in texts {
+                match Role::parse(text) {
+                    Some(role) => parsed.push(role),
+                    None => faults.push(format!("there is no role `{text}`")),
+                }
+            }
+            agree("operands", &mut self.operands, Some(parsed), &mut faults);
+        }
+        for (spellings, role) in &written.options {
+            let Some(role) = Role::parse(role) else {
+                faults.push(format!("there is no role `{role}` (option `{spellings}`)"));
+                continue;
+            };
+            for spelling in spellings.split_whitespace() {
+                let (name, takes) = match (spelling.strip_suffix('='), spelling.strip_suffix('?')) {
+                    // `-?` alone is an option called `-?`.
+                    _ if spelling.len() <= 2 => (spelling, Takes::Nothing),
+                    (Some(name), _) => (name, Takes::Value),
+                    (_, Some(name)) => (name, Takes::Attached),
+                    _ => (spelling, Takes::Nothing),
+                };
+                if !name.starts_with(['-', '+', '/']) {
+                    faults.push(format!("the option `{spelling}` does not begin with a dash"));
+                    continue;
+                }
+                let known = self.options.entry(name.to_owned()).or_insert(OptionRole { takes, role });
+                // Where two texts differ, the one that says more about danger holds; a value is never lost.
+                if known.role == Role::Data {
+                    known.role = role;
+                }
+                if known.takes == Takes::Nothing {
+                    known.takes = takes;
+                }
+            }
+        }
+        for (forms, texts) in [(&mut self.green, &written.green), (&mut self.yellow, &written.yellow)] {
+            for text in texts {
+                match Form::parse(text) {
+                    Ok(form) => forms.push(form),
+                    Err(why) => faults.push(why),
+                }
+            }
+        }
+        self.verbs |= written.verbs;
+        self.single_dash |= written.single_dash;
+        self.privilege |= written.privilege;
+        self.remote |= written.remote;
+        self.reads_commands |= written.stdin.is_some();
+        for sub in &written.sub {
+            let words: Vec<String> = sub.name.as_deref().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+            if words.is_empty() {
+                faults.push("a sub-command has no `name`".to_owned());
+                continue;
+            }
+            for words in alternatives(&words) {
+                let index = self.subs.iter().position(|(known, _)| *known == words).unwrap_or_else(|| {
+                    self.subs.push((words.clone(), Program::default()));
+                    self.subs.len() - 1
+                });
+                if let Err(more) = self.subs[index].1.learn(&Written { name: None, ..sub.clone() }) {
+                    faults.extend(more.into_iter().map(|fault| format!("`{}`: {fault}", words.join(" "))));
+                }
+            }
+        }
+        // The longest words first, so that `stash drop` is found before `stash`.
+        self.subs.sort_by_key(|(words, _)| std::cmp::Reverse(words.len()));
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// The sub-command that the operands begin with.
+    pub fn sub(&self, operands: &[super::words::Text]) -> Option<&Program> {
+        let begins = |words: &[String]| words.len() <= operands.len() && words.iter().zip(operands).all(|(word, operand)| word == operand.as_str());
+        self.subs.iter().find(|(words, _)| begins(words)).map(|(_, program)| program)
+    }
+}
+
+/// `rm|remove` in a sub-command's name stands for either.
+fn alternatives(words: &[String]) -> Vec<Vec<String>> {
+    words.iter().fold(vec![Vec::new()], |all, word| {
+        all.iter().flat_map(|done| word.split('|').map(|one| done.iter().cloned().chain([one.to_owned()]).collect())).collect()
+    })
+}
+
+fn agree<T: PartialEq + std::fmt::Debug>(what: &str, known: &mut Option<T>, said: Option<T>, faults: &mut Vec<String>) {
+    match (&known, said) {
+        (_, None) => {}
+        (None, said) => *known = said,
+        (Some(known), Some(said)) if *known == said => {}
+        (Some(known), Some(said)) => faults.push(format!("`{what}` is {known:?} in one place and {said:?} in another")),
+    }
+}
