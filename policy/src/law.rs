@@ -4,9 +4,9 @@
 //! fault is named at once, with its file, its line and its remedy.
 
 use crate::class::Class;
-use crate::judgement::Judgement;
+use crate::judgement::{Deed, Judgement};
 use crate::rules::Sentence;
-use crate::shell::lexicon::{Environment, Lexicon, Verbs};
+use crate::shell::lexicon::{Environment, Lexicon, PathRule, Verbs};
 use crate::shell::program::Written;
 use crate::shell::{Seen, Walk};
 use serde::Deserialize;
@@ -41,7 +41,8 @@ pub struct Rule {
     pub runs_at_level_3: bool,
     #[serde(default)]
     pub commands: Vec<String>,
-    pub effect: Option<toml::Value>,
+    /// Instead of commands: what is done to `paths`.
+    pub effect: Option<Deeds>,
     #[serde(default)]
     pub paths: Vec<String>,
     pub reason: Sentence,
@@ -49,6 +50,13 @@ pub struct Rule {
     pub matching: Vec<String>,
     #[serde(default)]
     pub not_match: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Deeds {
+    One(Deed),
+    Each(Vec<Deed>),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -119,6 +127,26 @@ impl Law {
                 let place = format!("{}:{line}: rule `{}`", source.name, rule.id);
                 if let Err(more) = law.lexicon.rule(&rule.id, rule.class, rule.external, rule.unknown, &rule.commands, &groups) {
                     faults.extend(more.into_iter().map(|fault| format!("{place}: {fault}")));
+                }
+                if let Some(deeds) = &rule.effect {
+                    let deeds = match deeds {
+                        Deeds::One(deed) => vec![*deed],
+                        Deeds::Each(deeds) => deeds.clone(),
+                    };
+                    let (sets, patterns): (Vec<&String>, Vec<&String>) = rule.paths.iter().partition(|path| path.starts_with('@'));
+                    if rule.paths.is_empty() {
+                        faults.push(format!("{place} names a deed and no `paths`"));
+                    }
+                    law.lexicon.on_paths.push(PathRule {
+                        id: rule.id.clone(),
+                        class: rule.class,
+                        external: rule.external,
+                        deeds,
+                        sets: sets.iter().map(|set| set[1..].to_owned()).collect(),
+                        patterns: patterns.iter().map(|pattern| PathRule::pattern(pattern)).collect(),
+                    });
+                } else if rule.commands.is_empty() {
+                    faults.push(format!("{place} says neither `commands` nor an `effect`"));
                 }
                 if law.by_id.insert(rule.id.clone(), law.rules.len()).is_some() {
                     faults.push(format!("{place} is written twice; give it an id of its own"));

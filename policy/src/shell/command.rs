@@ -138,11 +138,11 @@ impl Walk<'_> {
             (name, program) => (name.to_owned(), program),
         };
         let name = name.as_str();
+        let reading = argv::read(program, &words[1..]);
+        self.rules(name, &reading, scope);
         if let Some(flow) = self.builtin(name, &words[1..], scope, &stdin) {
             return flow;
         }
-        let reading = argv::read(program, &words[1..]);
-        self.rules(name, &reading, scope);
         if !own_file {
             self.judgement.effect(Deed::Exec, name);
         }
@@ -482,7 +482,13 @@ impl Walk<'_> {
         self.judgement.effect(deed, path);
         match resolve(path, scope.folder.as_deref()) {
             Some(resolved) => {
-                let found = self.lexicon.paths.judge(deed, &resolved, self.workspace);
+                let mut found = self.lexicon.paths.judge(deed, &resolved, self.workspace);
+                for rule in &self.lexicon.on_paths {
+                    if rule.fits(deed, &resolved, &self.lexicon.paths, self.workspace) {
+                        found.raise(rule.class, &rule.id);
+                        found.external |= rule.external;
+                    }
+                }
                 let secret = found.because.iter().any(|because| because.class >= Class::Red) && self.lexicon.paths.lies_in(&resolved, "secret", self.workspace);
                 self.judgement.join(found);
                 secret

@@ -5,6 +5,7 @@ use super::program::{Program, Written};
 use crate::Class;
 use crate::file::Paths;
 use crate::http::Http;
+use crate::judgement::Deed;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,6 +15,8 @@ pub struct Lexicon {
     /// Rules on commands, and by program which of them.
     pub rules: Vec<CommandRule>,
     by_program: HashMap<String, Vec<u32>>,
+    /// Rules on what is done to paths and hosts, by deed.
+    pub on_paths: Vec<PathRule>,
     pub verbs: HashMap<String, Verb>,
     /// Variables whose value runs as a command, and those that load code into programs.
     pub environment: Environment,
@@ -29,6 +32,18 @@ pub struct CommandRule {
     pub unknown: bool,
     /// Forms, with the programs that each is for.
     forms: Vec<(Vec<String>, Form)>,
+}
+
+/// A rule on deeds, whichever command or tool does them.
+#[derive(Debug)]
+pub struct PathRule {
+    pub id: String,
+    pub class: Class,
+    pub external: bool,
+    pub deeds: Vec<Deed>,
+    /// Names of sets of paths, and patterns.
+    pub sets: Vec<String>,
+    pub patterns: Vec<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +180,38 @@ impl Lexicon {
             }
         }
         found
+    }
+}
+
+impl PathRule {
+    /// `path` is absolute or begins with `~`.
+    pub fn fits(&self, deed: Deed, path: &str, paths: &Paths, workspace: &str) -> bool {
+        self.deeds.contains(&deed) && (self.patterns.iter().any(|pattern| path_fits(pattern, path)) || self.sets.iter().any(|set| paths.lies_in(path, set, workspace)))
+    }
+
+    pub fn pattern(text: &str) -> Vec<String> {
+        text.split('/').map(str::to_owned).collect()
+    }
+}
+
+/// `**` stands for any number of folders, `*` for anything in one name. A home may be written in any of its ways.
+fn path_fits(pattern: &[String], path: &str) -> bool {
+    fn fits(pattern: &[String], parts: &[&str]) -> bool {
+        match (pattern.split_first(), parts.split_first()) {
+            (None, None) => true,
+            (Some((first, rest)), _) if first == "**" => (0..=parts.len()).any(|skipped| fits(rest, &parts[skipped..])),
+            (Some((first, rest)), Some((part, after))) => super::form::glob(first, part) && fits(rest, after),
+            _ => false,
+        }
+    }
+    let parts: Vec<&str> = path.split('/').collect();
+    if fits(pattern, &parts) {
+        return true;
+    }
+    let home = pattern.first().is_some_and(|first| first == "~");
+    match parts.as_slice() {
+        ["", "home", _, rest @ ..] | ["", "root", rest @ ..] if home => fits(&pattern[1..], rest),
+        _ => false,
     }
 }
 
