@@ -38,6 +38,41 @@ fn main() {
             }
             eprintln!("{judgement:#?}");
         }
+        Some("--time") => {
+            let lines: Vec<String> = std::fs::read_to_string(&arguments[1])
+                .expect("a file of calls")
+                .lines()
+                .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+                .filter_map(|call| call["params"]["command"].as_str().map(str::to_owned))
+                .collect();
+            for name in ["decide", "parse"] {
+                let mut times = Vec::new();
+                let mut slow = Vec::new();
+                for line in &lines {
+                    let best = (0..5)
+                        .map(|_| {
+                            let started = std::time::Instant::now();
+                            if name == "decide" {
+                                std::hint::black_box(law.shell(line, policy::law::EXAMPLE_WORKSPACE, policy::law::EXAMPLE_WORKSPACE));
+                            } else {
+                                std::hint::black_box(policy::shell::parse_only(line));
+                            }
+                            started.elapsed()
+                        })
+                        .min()
+                        .unwrap_or_default();
+                    times.push(best);
+                    slow.push((best, line));
+                }
+                times.sort();
+                slow.sort();
+                let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+                eprintln!("{name}: p50 {:?} p90 {:?} p99 {:?} max {:?}", at(0.5), at(0.9), at(0.99), at(1.0));
+                for (time, line) in slow.iter().rev().take(4) {
+                    eprintln!("   {time:?} {}", line.chars().take(100).collect::<String>().replace('\n', " "));
+                }
+            }
+        }
         Some(file) => {
             let mut out = std::io::stdout().lock();
             for line in std::fs::read_to_string(file).expect("a file of calls").lines() {

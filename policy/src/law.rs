@@ -185,3 +185,109 @@ impl Law {
         &self.rules
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(folder: &std::path::Path, found: &mut Vec<(String, String)>) {
+        let mut entries: Vec<_> = std::fs::read_dir(folder).expect("the rules are beside the code").map(|entry| entry.expect("readable").path()).collect();
+        entries.sort();
+        for path in entries {
+            if path.is_dir() {
+                texts(&path, found);
+            } else if path.extension().is_some_and(|ending| ending == "toml") {
+                found.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), std::fs::read_to_string(&path).expect("readable")));
+            }
+        }
+    }
+
+    fn law() -> Law {
+        let mut found = Vec::new();
+        texts(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/rules")), &mut found);
+        found.retain(|(name, _)| !["tools.toml", "http.toml", "paths.toml"].contains(&name.as_str()));
+        let sources: Vec<Source<'_>> = found.iter().map(|(name, text)| Source { name, text }).collect();
+        let (law, faults) = Law::read(&sources);
+        if std::env::var("LAX").is_err() { assert_eq!(faults, [""; 0]); }
+        law
+    }
+
+    /// Ways to write the same command so that it looks like another.
+    fn disguises(line: &str) -> Vec<(&'static str, String)> {
+        let quoted = format!("'{}'", line.replace('\'', "'\\''"));
+        let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let mut ways = vec![
+            ("bash -c", format!("bash -c {quoted}")),
+            ("$()", format!("echo \"$( {line}\n)\"")),
+            ("eval", format!("eval {quoted}")),
+            ("subshell", format!("( {line}\n)")),
+            ("after &&", format!("true && {{ {line}\n}}")),
+            ("sudo sh", format!("sudo sh -c {quoted}")),
+            ("xargs sh", format!("echo x | xargs -I@ sh -c {quoted}")),
+            ("base64", format!("echo {} | base64 -d | sh", base64(line))),
+        ];
+        let plain = line.chars().all(|c| c.is_ascii_alphanumeric() || " -_./=:,@%+~".contains(c)) && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        // Builtins are no programs, and a second `sudo` is still one.
+        if plain && !["cd", "export", "declare", "unset", "alias", "trap", "exec", "set", "history", "enable", "kill", "builtin", "command", "source", "eval"].contains(&name) {
+            let (first, second) = name.split_at(1);
+            ways.extend([
+                ("sudo", format!("sudo {line}")),
+                ("env", format!("env A=b {line}")),
+                ("env -S", format!("env -S {quoted}")),
+                ("nohup", format!("nohup {line}")),
+                ("timeout", format!("timeout 5 {line}")),
+                ("nice", format!("nice -n 5 {line}")),
+                ("backslash", format!("\\{line}")),
+                ("split quotes", format!("{first}''{second} {rest}")),
+                ("quoted", format!("\"{name}\" {rest}")),
+                ("absolute", format!("/usr/bin/{line}")),
+                ("continued", line.replacen(' ', " \\\n", 1)),
+                ("IFS", line.replacen(' ', "${IFS}", 1)),
+                ("variable", format!("x={name}; $x {rest}")),
+                ("busybox", format!("busybox {line}")),
+            ]);
+        }
+        ways
+    }
+
+    fn base64(text: &str) -> String {
+        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        text.as_bytes()
+            .chunks(3)
+            .map(|chunk| {
+                let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+                (0..4).map(|place| if place <= chunk.len() { char::from(LETTERS[(bits >> (18 - 6 * place) & 63) as usize]) } else { '=' }).collect::<String>()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_example_holds_and_every_reason_is_told_in_both_languages() {
+        let law = law();
+        assert_eq!(law.check(), [""; 0]);
+        for rule in law.rules() {
+            assert!(!rule.reason.de.is_empty() && !rule.reason.en.is_empty(), "{}", rule.id);
+            assert!(rule.matching.len() >= 2 && !rule.not_match.is_empty(), "{} has too few examples", rule.id);
+        }
+    }
+
+    #[test]
+    fn no_disguise_lowers_a_class() {
+        let law = law();
+        let judge = |line: &str| law.shell(line, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE).class;
+        let mut lowered = Vec::new();
+        let mut tried = 0;
+        for line in law.rules().iter().filter(|rule| rule.class >= Class::Red).flat_map(|rule| &rule.matching) {
+            let plain = judge(line);
+            for (way, disguised) in disguises(line) {
+                tried += 1;
+                let class = judge(&disguised);
+                if class < plain {
+                    lowered.push(format!("{way}: {plain:?} → {class:?}: {disguised}"));
+                }
+            }
+        }
+        assert!(tried > 10_000, "{tried}");
+        assert!(lowered.is_empty(), "{} of {tried}:\n{}", lowered.len(), lowered.join("\n"));
+    }
+}

@@ -657,7 +657,16 @@ impl Walk<'_> {
             }
         }
         self.guard_code_slot(words, &inner);
-        self.command(&inner, scope, Flow::Nothing)
+        let flow = self.command(&inner, scope, Flow::Nothing);
+        self.bulk();
+        flow
+    }
+
+    /// Deleting whatever a search finds is deleting what nobody has seen.
+    fn bulk(&mut self) {
+        if self.judgement.effects.iter().any(|effect| effect.deed == Deed::Delete && effect.target.contains(UNKNOWN)) {
+            self.judgement.raise(Class::Red, "shell.bulk_delete");
+        }
     }
 
     /// Input that lands where an interpreter expects code is code.
@@ -747,6 +756,7 @@ impl Walk<'_> {
             self.judgement.raise(Class::Yellow, "shell.changes");
         } else {
             self.command(&inner, scope, Flow::Nothing);
+            self.bulk();
         }
         if let Some(more) = rest.get(end + 1..).filter(|more| !more.is_empty()) {
             let mut again = vec![Text::new("find"), Text::new(root)];
@@ -991,6 +1001,11 @@ impl Walk<'_> {
                 let rest = &words[from..];
                 if asks || rest.is_empty() {
                     looks(self);
+                    // A question is about one name; a whole command behind it is more likely a mistake in the option.
+                    if rest.len() > 1 {
+                        self.command(rest, scope, stdin.clone());
+                        self.judgement.raise(Class::Yellow, "shell.changes");
+                    }
                     return Some(match rest {
                         [only] if only.is_exact() => Flow::of_text(format!("{}\n", only.as_str())),
                         _ => Flow::Opaque,

@@ -20,3 +20,8 @@ mod walk;
 pub(crate) mod words;
 
 pub use walk::{Seen, Walk};
+
+/// The parser alone, for measuring its share.
+pub fn parse_only(line: &str) -> bool {
+    shuck_parser::parser::Parser::with_dialect(line, shuck_parser::parser::ShellDialect::Bash).parse().is_ok()
+}

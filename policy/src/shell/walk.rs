@@ -360,7 +360,8 @@ impl<'l> Walk<'l> {
             self.judgement.unreadable("shell.too_long");
             return Flow::Opaque;
         }
-        let names = if simple.name.parts.is_empty() { Vec::new() } else { self.choices(&simple.name, source, scope) };
+        // Assignments alone leave an empty name behind.
+        let names = if simple.name.render_syntax(source).is_empty() { Vec::new() } else { self.choices(&simple.name, source, scope) };
         let mut arguments = Vec::with_capacity(simple.args.len() + 1);
         for word in &simple.args {
             arguments.extend(self.words(word, source, scope));
