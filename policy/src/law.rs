@@ -6,7 +6,7 @@
 use crate::class::Class;
 use crate::judgement::{Deed, Judgement};
 use crate::rules::Sentence;
-use crate::shell::lexicon::{Environment, Lexicon, PathRule, Verbs};
+use crate::shell::lexicon::{Environment, Lexicon, PathPattern, PathRule, Verbs};
 use crate::shell::program::Written;
 use crate::shell::{Seen, Walk};
 use serde::Deserialize;
@@ -143,7 +143,7 @@ impl Law {
                         external: rule.external,
                         deeds,
                         sets: sets.iter().map(|set| set[1..].to_owned()).collect(),
-                        patterns: patterns.iter().map(|pattern| PathRule::pattern(pattern)).collect(),
+                        patterns: patterns.iter().map(|pattern| PathPattern::new(pattern)).collect(),
                     });
                 } else if rule.commands.is_empty() {
                     faults.push(format!("{place} says neither `commands` nor an `effect`"));

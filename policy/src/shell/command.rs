@@ -69,6 +69,9 @@ pub(super) fn resolve(path: &str, folder: Option<&str>) -> Option<String> {
     })
 }
 
+/// Words of one command, also after braces and lists were expanded.
+const WORDS_MAX: usize = 1_024;
+
 /// Programs in these folders are what their names say.
 const PROGRAM_FOLDERS: &[&str] = &[
     "/bin",
@@ -110,6 +113,10 @@ impl Walk<'_> {
 
     fn judged(&mut self, words: &[Text], scope: &mut Scope, stdin: Flow) -> Flow {
         let Some(first) = words.first() else { return Flow::Nothing };
+        if words.len() > WORDS_MAX {
+            self.judgement.unreadable("shell.too_long");
+            return Flow::Opaque;
+        }
         let typed = first.as_str();
         if typed.is_empty() {
             self.judgement.raise(Class::Yellow, "shell.unknown_program");
@@ -483,8 +490,9 @@ impl Walk<'_> {
         match resolve(path, scope.folder.as_deref()) {
             Some(resolved) => {
                 let mut found = self.lexicon.paths.judge(deed, &resolved, self.workspace);
+                let parts: Vec<&str> = resolved.split('/').collect();
                 for rule in &self.lexicon.on_paths {
-                    if rule.fits(deed, &resolved, &self.lexicon.paths, self.workspace) {
+                    if rule.fits(deed, &resolved, &parts, &self.lexicon.paths, self.workspace) {
                         found.raise(rule.class, &rule.id);
                         found.external |= rule.external;
                     }

@@ -43,7 +43,7 @@ pub struct PathRule {
     pub deeds: Vec<Deed>,
     /// Names of sets of paths, and patterns.
     pub sets: Vec<String>,
-    pub patterns: Vec<Vec<String>>,
+    pub patterns: Vec<PathPattern>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,32 +185,47 @@ impl Lexicon {
 
 impl PathRule {
     /// `path` is absolute or begins with `~`.
-    pub fn fits(&self, deed: Deed, path: &str, paths: &Paths, workspace: &str) -> bool {
-        self.deeds.contains(&deed) && (self.patterns.iter().any(|pattern| path_fits(pattern, path)) || self.sets.iter().any(|set| paths.lies_in(path, set, workspace)))
-    }
-
-    pub fn pattern(text: &str) -> Vec<String> {
-        text.split('/').map(str::to_owned).collect()
+    pub fn fits(&self, deed: Deed, path: &str, parts: &[&str], paths: &Paths, workspace: &str) -> bool {
+        self.deeds.contains(&deed) && (self.patterns.iter().any(|pattern| pattern.fits(parts)) || self.sets.iter().any(|set| paths.lies_in(path, set, workspace)))
     }
 }
 
 /// `**` stands for any number of folders, `*` for anything in one name. A home may be written in any of its ways.
-fn path_fits(pattern: &[String], path: &str) -> bool {
-    fn fits(pattern: &[String], parts: &[&str]) -> bool {
-        match (pattern.split_first(), parts.split_first()) {
-            (None, None) => true,
-            (Some((first, rest)), _) if first == "**" => (0..=parts.len()).any(|skipped| fits(rest, &parts[skipped..])),
-            (Some((first, rest)), Some((part, after))) => super::form::glob(first, part) && fits(rest, after),
+#[derive(Debug)]
+pub struct PathPattern {
+    parts: Vec<String>,
+    home: bool,
+    /// The name that the path must begin with, and the one that it must end with, when they hold no star.
+    first: Option<String>,
+    last: Option<String>,
+}
+
+impl PathPattern {
+    pub fn new(text: &str) -> PathPattern {
+        let parts: Vec<String> = text.split('/').map(str::to_owned).collect();
+        let plain = |part: Option<&String>| part.filter(|part| !part.contains('*') && *part != "~").cloned();
+        PathPattern { home: parts.first().is_some_and(|first| first == "~"), first: plain(parts.get(1)).filter(|_| parts.first().is_some_and(String::is_empty)), last: plain(parts.last()), parts }
+    }
+
+    fn fits(&self, parts: &[&str]) -> bool {
+        if self.last.as_ref().is_some_and(|last| parts.last() != Some(&last.as_str())) || self.first.as_ref().is_some_and(|first| parts.get(1) != Some(&first.as_str())) {
+            return false;
+        }
+        if !self.home {
+            return walk(&self.parts, parts);
+        }
+        match parts {
+            ["~", rest @ ..] | ["", "home", _, rest @ ..] | ["", "root", rest @ ..] => walk(&self.parts[1..], rest),
             _ => false,
         }
     }
-    let parts: Vec<&str> = path.split('/').collect();
-    if fits(pattern, &parts) {
-        return true;
-    }
-    let home = pattern.first().is_some_and(|first| first == "~");
-    match parts.as_slice() {
-        ["", "home", _, rest @ ..] | ["", "root", rest @ ..] if home => fits(&pattern[1..], rest),
+}
+
+fn walk(pattern: &[String], parts: &[&str]) -> bool {
+    match (pattern.split_first(), parts.split_first()) {
+        (None, None) => true,
+        (Some((first, rest)), _) if first == "**" => (0..=parts.len()).any(|skipped| walk(rest, &parts[skipped..])),
+        (Some((first, rest)), Some((part, after))) => super::form::glob(first, part) && walk(rest, after),
         _ => false,
     }
 }
