@@ -10,10 +10,15 @@ pub mod approval;
 pub mod call;
 pub mod class;
 pub mod classify;
+pub mod fault;
+pub mod file;
 pub mod gate;
+pub mod http;
 pub mod judgement;
 pub mod path;
 pub mod rules;
+pub mod sql;
+pub mod tool;
 
 pub use approval::{Digest, canonical_json, digest};
 pub use call::Call;
