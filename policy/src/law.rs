@@ -4,13 +4,19 @@
 //! fault is named at once, with its file, its line and its remedy.
 
 use crate::class::Class;
-use crate::judgement::{Deed, Judgement};
-use crate::rules::Sentence;
+use crate::file::Paths;
+use crate::http::Http;
+use crate::judgement::{Because, Deed, Effect, Judgement};
+use crate::rules::{RulesError, Sentence};
 use crate::shell::lexicon::{Environment, Lexicon, PathPattern, PathRule, Verbs};
 use crate::shell::program::Written;
 use crate::shell::{Seen, Walk};
+use crate::tool::{self, Tools};
+use crate::Call;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use thiserror::Error;
 
 /// One text of rules, by its name.
 #[derive(Clone, Debug)]
@@ -19,12 +25,41 @@ pub struct Source<'a> {
     pub text: &'a str,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Law {
     lexicon: Lexicon,
+    tools: Tools,
     rules: Vec<Rule>,
     by_id: BTreeMap<String, usize>,
     sentences: BTreeMap<String, Sentence>,
+}
+
+#[derive(Debug, Error)]
+#[error("the rules are not usable:\n{}", .0.join("\n"))]
+pub struct LawError(pub Vec<String>);
+
+/// A classified call: everything that was found, and the reason that a person is shown first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub class: Class,
+    /// Something leaves to other people. A flag of its own: it survives the maximum.
+    pub external: bool,
+    /// Not understood: asks at every level.
+    pub unknown: bool,
+    pub runs_at_level_3: bool,
+    /// The id of the rule that decided, or of the fault that made the call unreadable.
+    pub rule: String,
+    pub reason: Sentence,
+    pub because: Vec<Because>,
+    pub effects: Vec<Effect>,
+}
+
+impl Finding {
+    /// The finding for a call that nobody understands.
+    pub fn unknown(rule: &str) -> Finding {
+        let reason = Sentence { de: String::new(), en: String::new() };
+        Finding { class: Class::Red, external: false, unknown: true, runs_at_level_3: false, rule: rule.to_owned(), reason, because: Vec::new(), effects: Vec::new() }
+    }
 }
 
 /// A rule on commands, as written.
@@ -88,13 +123,28 @@ struct File {
 /// The workspace that examples are written for.
 pub const EXAMPLE_WORKSPACE: &str = "/home/openclaw/.openclaw/workspace";
 
+/// Texts that have a form of their own, by the end of their name.
+const TOOLS: &str = "registry.toml";
+const PATHS: &str = "paths.toml";
+const HTTP: &str = "http.toml";
+
 impl Law {
-    /// Reads and compiles. Examples are not run: that is `check`, once for each law, off the hot path.
-    pub fn read(sources: &[Source<'_>]) -> (Law, Vec<String>) {
-        let mut law = Law::default();
+    /// Reads and compiles. The examples of rules on commands are not run: that is `check`, once for each law, off the hot path.
+    pub fn read(sources: &[Source<'_>]) -> Result<Law, LawError> {
+        let (law, faults) = Law::read_lax(sources)?;
+        if faults.is_empty() { Ok(law) } else { Err(LawError(faults)) }
+    }
+
+    /// The law as far as it can be read, with what is wrong about it: for those who write rules.
+    pub fn read_lax(sources: &[Source<'_>]) -> Result<(Law, Vec<String>), LawError> {
         let mut faults = Vec::new();
+        let paths = one(sources, PATHS, Paths::parse, &mut faults);
+        let http = one(sources, HTTP, Http::parse, &mut faults);
+        let tools = one(sources, TOOLS, Tools::parse, &mut faults);
+        let (Some(paths), Some(http), Some(tools)) = (paths, http, tools) else { return Err(LawError(faults)) };
+        let mut law = Law { lexicon: Lexicon::new(paths, http), tools, rules: Vec::new(), by_id: BTreeMap::new(), sentences: BTreeMap::new() };
         let mut files = Vec::new();
-        for source in sources {
+        for source in sources.iter().filter(|source| ![TOOLS, PATHS, HTTP].iter().any(|name| is_named(source, name))) {
             match toml::from_str::<File>(source.text) {
                 Ok(file) => files.push((source, file)),
                 Err(error) => faults.push(format!("{}: {error}", source.name)),
@@ -107,55 +157,60 @@ impl Law {
             }
         }
         for (source, file) in files {
-            for written in &file.program {
-                if let Err(more) = law.lexicon.learn(written) {
-                    faults.extend(more.into_iter().map(|fault| format!("{}: {fault}", source.name)));
-                }
-            }
-            for verbs in
-                [file.verbs, Some(Verbs { look: file.look, change: file.change, destroy: file.destroy, send: file.send, pay: file.pay })].into_iter().flatten()
-            {
-                law.lexicon.add_verbs(&verbs);
-            }
-            if let Some(environment) = file.environment {
-                law.lexicon.environment.commands.extend(environment.commands);
-                law.lexicon.environment.loading.extend(environment.loading);
-            }
-            law.sentences.extend(file.sentence);
-            for rule in file.rule {
-                let line = source.text.lines().position(|line| line.contains(&format!("\"{}\"", rule.id))).map_or(0, |line| line + 1);
-                let place = format!("{}:{line}: rule `{}`", source.name, rule.id);
-                if let Err(more) = law.lexicon.rule(&rule.id, rule.class, rule.external, rule.unknown, &rule.commands, &groups) {
-                    faults.extend(more.into_iter().map(|fault| format!("{place}: {fault}")));
-                }
-                if let Some(deeds) = &rule.effect {
-                    let deeds = match deeds {
-                        Deeds::One(deed) => vec![*deed],
-                        Deeds::Each(deeds) => deeds.clone(),
-                    };
-                    let (sets, patterns): (Vec<&String>, Vec<&String>) = rule.paths.iter().partition(|path| path.starts_with('@'));
-                    if rule.paths.is_empty() {
-                        faults.push(format!("{place} names a deed and no `paths`"));
-                    }
-                    law.lexicon.on_paths.push(PathRule {
-                        id: rule.id.clone(),
-                        class: rule.class,
-                        external: rule.external,
-                        deeds,
-                        sets: sets.iter().map(|set| set[1..].to_owned()).collect(),
-                        patterns: patterns.iter().map(|pattern| PathPattern::new(pattern)).collect(),
-                    });
-                } else if rule.commands.is_empty() {
-                    faults.push(format!("{place} says neither `commands` nor an `effect`"));
-                }
-                if law.by_id.insert(rule.id.clone(), law.rules.len()).is_some() {
-                    faults.push(format!("{place} is written twice; give it an id of its own"));
-                }
-                law.sentences.insert(rule.id.clone(), rule.reason.clone());
-                law.rules.push(rule);
+            law.learn(source, file, &groups, &mut faults);
+        }
+        Ok((law, faults))
+    }
+
+    fn learn(&mut self, source: &Source<'_>, file: File, groups: &BTreeMap<String, Vec<String>>, faults: &mut Vec<String>) {
+        for written in &file.program {
+            if let Err(more) = self.lexicon.learn(written) {
+                faults.extend(more.into_iter().map(|fault| format!("{}: {fault}", source.name)));
             }
         }
-        (law, faults)
+        for verbs in [file.verbs, Some(Verbs { look: file.look, change: file.change, destroy: file.destroy, send: file.send, pay: file.pay })].into_iter().flatten() {
+            self.lexicon.add_verbs(&verbs);
+        }
+        if let Some(environment) = file.environment {
+            self.lexicon.environment.commands.extend(environment.commands);
+            self.lexicon.environment.loading.extend(environment.loading);
+        }
+        self.sentences.extend(file.sentence);
+        for rule in file.rule {
+            let line = source.text.lines().position(|line| line.contains(&format!("\"{}\"", rule.id))).map_or(0, |line| line + 1);
+            let place = format!("{}:{line}: rule `{}`", source.name, rule.id);
+            if let Err(more) = self.lexicon.rule(&rule.id, rule.class, rule.external, rule.unknown, &rule.commands, groups) {
+                faults.extend(more.into_iter().map(|fault| format!("{place}: {fault}")));
+            }
+            if let Some(deeds) = &rule.effect {
+                let deeds = match deeds {
+                    Deeds::One(deed) => vec![*deed],
+                    Deeds::Each(deeds) => deeds.clone(),
+                };
+                let (sets, patterns): (Vec<&String>, Vec<&String>) = rule.paths.iter().partition(|path| path.starts_with('@'));
+                if rule.paths.is_empty() {
+                    faults.push(format!("{place} names a deed and no `paths`; list the paths, or sets of them behind `@`"));
+                }
+                for set in sets.iter().filter(|set| self.lexicon.paths.set(&set[1..]).is_none()) {
+                    faults.push(format!("{place}: there is no set of paths `{set}`; define it in {PATHS}"));
+                }
+                self.lexicon.on_paths.push(PathRule {
+                    id: rule.id.clone(),
+                    class: rule.class,
+                    external: rule.external,
+                    deeds,
+                    sets: sets.iter().map(|set| set[1..].to_owned()).collect(),
+                    patterns: patterns.iter().map(|pattern| PathPattern::new(pattern)).collect(),
+                });
+            } else if rule.commands.is_empty() {
+                faults.push(format!("{place} says neither `commands` nor an `effect`; say which calls it means"));
+            }
+            if self.by_id.insert(rule.id.clone(), self.rules.len()).is_some() {
+                faults.push(format!("{place} is written twice; give it an id of its own"));
+            }
+            self.sentences.insert(rule.id.clone(), rule.reason.clone());
+            self.rules.push(rule);
+        }
     }
 
     /// Runs every example. What does not hold is told by rule.
@@ -169,20 +224,89 @@ impl Law {
         faults
     }
 
+    /// What a shell line does, seen from `folder`.
     pub fn shell(&self, line: &str, folder: &str, workspace: &str) -> Judgement {
         Walk::new(&self.lexicon, workspace, false).start(line, folder).0
     }
 
+    /// The same, with every command that was seen.
     pub fn explain(&self, line: &str, folder: &str, workspace: &str) -> (Judgement, Vec<Seen>) {
         Walk::new(&self.lexicon, workspace, true).start(line, folder)
     }
 
-    pub fn sentence(&self, rule: &str) -> Option<&Sentence> {
-        self.sentences.get(rule)
+    /// What a call of any tool does.
+    pub fn judge(&self, call: &Call<'_>) -> Judgement {
+        let mut found = tool::judge(&self.tools, &self.lexicon.paths, &self.lexicon.http, &Reader { law: self, workspace: call.workspace }, call);
+        if found.because.is_empty() {
+            found.unreadable("tool.call");
+        }
+        found
     }
 
+    pub fn classify(&self, call: &Call<'_>) -> Finding {
+        self.finding(self.judge(call))
+    }
+
+    /// The finding of a judgement. The most dangerous rule decides; of equals the first that was found.
+    pub fn finding(&self, judgement: Judgement) -> Finding {
+        let Judgement { class, external, unknown, because, effects } = judgement;
+        let worst = because.iter().rev().max_by_key(|because| because.class);
+        let rule = worst.map_or("tool.call", |because| because.rule.as_str()).to_owned();
+        let runs = |because: &Because| self.by_id.get(&because.rule).is_some_and(|index| self.rules[*index].runs_at_level_3);
+        let reason = self.sentence(&rule).cloned().unwrap_or_else(|| Sentence { de: String::new(), en: String::new() });
+        let runs_at_level_3 = because.iter().filter(|because| because.class >= Class::Red).all(runs);
+        Finding { class, external, unknown, runs_at_level_3, rule, reason, because, effects }
+    }
+
+    /// What a tenant is told of a rule.
+    pub fn sentence(&self, rule: &str) -> Option<&Sentence> {
+        self.sentences.get(rule).or_else(|| self.tools.sentence(rule)).or_else(|| self.lexicon.paths.sentence(rule)).or_else(|| self.lexicon.http.sentence(rule))
+    }
+
+    /// The rules on commands and on what is done to paths.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    pub fn tools(&self) -> &Tools {
+        &self.tools
+    }
+}
+
+/// The shell's reader, for tools that carry shell lines and programs.
+struct Reader<'a> {
+    law: &'a Law,
+    workspace: &'a str,
+}
+
+impl tool::Shell for Reader<'_> {
+    fn judge(&self, line: &str, cwd: &str, env: &Map<String, Value>) -> Judgement {
+        Walk::new(&self.law.lexicon, self.workspace, false).with_environment(env).start(line, cwd).0
+    }
+
+    fn code(&self, language: &str, source: &str) -> Judgement {
+        Walk::new(&self.law.lexicon, self.workspace, false).program(language, source)
+    }
+}
+
+fn is_named(source: &Source<'_>, name: &str) -> bool {
+    source.name.rsplit('/').next() == Some(name)
+}
+
+/// The one text of this name.
+fn one<T>(sources: &[Source<'_>], name: &str, parse: impl Fn(&str) -> Result<T, RulesError>, faults: &mut Vec<String>) -> Option<T> {
+    match sources.iter().filter(|source| is_named(source, name)).collect::<Vec<_>>().as_slice() {
+        [source] => match parse(source.text) {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                faults.push(format!("{}: {error}", source.name));
+                None
+            }
+        },
+        found => {
+            faults.push(format!("there must be one `{name}`, and there are {}", found.len()));
+            None
+        }
     }
 }
 
@@ -205,10 +329,12 @@ mod tests {
     fn law() -> Law {
         let mut found = Vec::new();
         texts(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/rules")), &mut found);
-        found.retain(|(name, _)| !["tools.toml", "http.toml", "paths.toml"].contains(&name.as_str()));
+        found.retain(|(name, _)| name != "tools.toml");
         let sources: Vec<Source<'_>> = found.iter().map(|(name, text)| Source { name, text }).collect();
-        let (law, faults) = Law::read(&sources);
-        if std::env::var("LAX").is_err() { assert_eq!(faults, [""; 0]); }
+        let (law, faults) = Law::read_lax(&sources).unwrap();
+        if std::env::var("LAX").is_err() {
+            assert_eq!(faults, [""; 0]);
+        }
         law
     }
 

@@ -10,6 +10,7 @@ pub mod approval;
 pub mod call;
 pub mod class;
 pub mod classify;
+pub mod fault;
 pub mod file;
 pub mod gate;
 pub mod http;
@@ -18,6 +19,8 @@ pub mod law;
 pub mod path;
 pub mod rules;
 pub mod shell;
+pub mod sql;
+pub mod tool;
 
 pub use approval::{Digest, canonical_json, digest};
 pub use call::Call;

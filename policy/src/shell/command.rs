@@ -24,7 +24,7 @@ impl Places for Here<'_> {
         if set == "unknown" {
             return Some(
                 text.starts_with(UNKNOWN)
-                    || (text.contains(UNKNOWN) && !self.walk.lexicon.paths.lies_in(&resolve(text, self.folder)?, "workspace", self.walk.workspace)),
+                    || (text.contains(UNKNOWN) && !self.walk.lexicon.paths.lies_in(&self.walk.resolve(text, self.folder)?, "workspace", self.walk.workspace)),
             );
         }
         if set == "relative" {
@@ -35,38 +35,39 @@ impl Places for Here<'_> {
         if path.starts_with(UNKNOWN) {
             return None;
         }
-        let path = resolve(path, self.folder)?;
+        let path = self.walk.resolve(path, self.folder)?;
         Some(self.walk.lexicon.paths.lies_in(&path, set, self.walk.workspace))
     }
 }
 
-/// A path as it is seen from `folder`, without `.` and `..`. `None` when it depends on a folder that nobody knows.
-pub(super) fn resolve(path: &str, folder: Option<&str>) -> Option<String> {
-    let joined = match path {
-        _ if path.starts_with(['/', '~']) => path.to_owned(),
-        _ if path.starts_with(UNKNOWN) => return None,
-        _ => format!("{}/{path}", folder?),
+/// A path as it is seen from `folder`, without `.` and `..`. `None` when it depends on what only the run will tell.
+pub(super) fn resolve(path: &str, folder: Option<&str>, home: Option<&str>) -> Option<String> {
+    let home = home.unwrap_or("/home/assistant");
+    let expanded = |path: &str| match path.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{home}{rest}"),
+        // Somebody else's home.
+        Some(rest) => format!("/home/{rest}"),
+        None => path.to_owned(),
     };
-    let (root, rest) = joined.strip_prefix('~').map_or(("", joined.as_str()), |rest| match rest.find('/') {
-        // `~name` is another person's home.
-        Some(0) => ("~", rest),
-        Some(_) | None if rest.is_empty() => ("~", ""),
-        _ => ("/home", &joined[1..]),
-    });
+    let joined = match path {
+        _ if path.starts_with(['/', '~']) => expanded(path),
+        _ if path.starts_with(UNKNOWN) => return None,
+        _ => format!("{}/{path}", expanded(folder?)),
+    };
     let mut parts: Vec<&str> = Vec::new();
-    for part in rest.split('/') {
+    for part in joined.split('/') {
         match part {
             "" | "." => {}
             ".." if parts.last().is_some_and(|last| last.contains(UNKNOWN)) => return None,
-            ".." if parts.is_empty() && root == "~" => return Some(format!("/home/{}", parts.join("/"))),
             ".." => drop(parts.pop()),
             part => parts.push(part),
         }
     }
-    Some(match (root, parts.is_empty()) {
-        ("~", true) => "~".to_owned(),
-        (root, _) => format!("{root}/{}", parts.join("/")),
-    })
+    // Everything in a folder is the folder to whoever deletes it.
+    if parts.last().is_some_and(|last| matches!(*last, "*" | "**" | ".*" | "{*,.*}")) && parts.len() <= 3 {
+        parts.pop();
+    }
+    Some(format!("/{}", parts.join("/")))
 }
 
 /// Words of one command, also after braces and lists were expanded.
@@ -480,6 +481,10 @@ impl Walk<'_> {
         }
     }
 
+    fn resolve(&self, path: &str, folder: Option<&str>) -> Option<String> {
+        resolve(path, folder, crate::file::home_of(self.workspace))
+    }
+
     /// What a deed does to a path. True when the path may hold a secret.
     pub(super) fn path(&mut self, deed: Deed, text: &Text, scope: &Scope) -> bool {
         let path = text.as_str();
@@ -487,9 +492,9 @@ impl Walk<'_> {
             return false;
         }
         self.judgement.effect(deed, path);
-        match resolve(path, scope.folder.as_deref()) {
+        match self.resolve(path, scope.folder.as_deref()) {
             Some(resolved) => {
-                let mut found = self.lexicon.paths.judge(deed, &resolved, self.workspace);
+                let mut found = self.lexicon.paths.judge_absolute(deed, &resolved, self.workspace);
                 let parts: Vec<&str> = resolved.split('/').collect();
                 for rule in &self.lexicon.on_paths {
                     if rule.fits(deed, &resolved, &parts, &self.lexicon.paths, self.workspace) {
@@ -520,6 +525,10 @@ impl Walk<'_> {
             }
         }
         let address = text.as_str();
+        // A word without a dot, a colon or a scheme is a name to search for, unless it is this machine's.
+        if !address.contains(['.', ':', '/', '%']) && !address.eq_ignore_ascii_case("localhost") && !address.bytes().all(|byte| byte.is_ascii_digit()) && !address.starts_with("0x") {
+            return;
+        }
         // Programs add the scheme by themselves.
         let address = if address.contains("://") { address.replace([UNKNOWN, TAME], "x") } else { format!("http://{}", address.replace([UNKNOWN, TAME], "x")) };
         let found = self.lexicon.http.judge(&crate::http::Request::get(&address));
@@ -914,7 +923,7 @@ impl Walk<'_> {
                     _ if name == "popd" => None,
                     None => Some("~".to_owned()),
                     Some(target) if target.as_str() == "-" => None,
-                    Some(target) => resolve(target.as_str(), scope.folder.as_deref()).filter(|path| !path.contains(UNKNOWN)),
+                    Some(target) => self.resolve(target.as_str(), scope.folder.as_deref()).filter(|path| !path.contains(UNKNOWN)),
                 };
                 Some(Flow::Nothing)
             }

@@ -9,7 +9,7 @@ use crate::judgement::Deed;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lexicon {
     pub programs: HashMap<String, Program>,
     /// Rules on commands, and by program which of them.
@@ -77,6 +77,10 @@ pub struct Environment {
 }
 
 impl Lexicon {
+    pub fn new(paths: Paths, http: Http) -> Lexicon {
+        Lexicon { programs: HashMap::new(), rules: Vec::new(), by_program: HashMap::new(), on_paths: Vec::new(), verbs: HashMap::new(), environment: Environment::default(), paths, http }
+    }
+
     pub fn learn(&mut self, written: &Written) -> Result<(), Vec<String>> {
         let mut faults = Vec::new();
         for name in &written.names {

@@ -45,6 +45,22 @@ impl<'l> Walk<'l> {
         Walk { lexicon, workspace, judgement: Judgement::default(), depth: 0, commands: 0, wrapped: 0, seen: traced.then(Vec::new) }
     }
 
+    /// Variables that are set for the line.
+    pub fn with_environment(mut self, environment: &serde_json::Map<String, serde_json::Value>) -> Walk<'l> {
+        let scope = Scope::new(self.workspace);
+        for (name, value) in environment {
+            self.environment(name, value.as_str().unwrap_or_default(), &scope);
+        }
+        self
+    }
+
+    /// Source text that is run by itself.
+    pub fn program(mut self, language: &str, source: &str) -> Judgement {
+        let mut scope = Scope::new(self.workspace);
+        self.code(language, &Text::new(source), &mut scope);
+        self.judgement
+    }
+
     /// A line that the assistant wrote.
     pub fn start(mut self, line: &str, folder: &str) -> (Judgement, Vec<Seen>) {
         if line.chars().any(|c| ('\u{fdd0}'..='\u{fdef}').contains(&c)) {

@@ -15,7 +15,7 @@ fn gather(folder: &Path, found: &mut Vec<(String, String)>) {
     for path in entries {
         if path.is_dir() {
             gather(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "toml") {
+        } else if path.extension().is_some_and(|ending| ending == "toml") && path.file_name().is_some_and(|name| name != "tools.toml") {
             found.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), std::fs::read_to_string(&path).expect("readable")));
         }
     }
