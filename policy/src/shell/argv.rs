@@ -61,6 +61,7 @@ pub fn read<'a>(program: Option<&'a Program>, words: &[Text]) -> Reading<'a> {
         let lookup = |name: &str| current.and_then(|sub| sub.options.get(name)).or_else(|| program.and_then(|program| program.options.get(name)));
         if !options_over && text == "--" {
             options_over = true;
+            reading.options.push(Opt { name: text.to_owned(), value: None, known: None, sure: true, whole: true });
             at += 1;
             continue;
         }

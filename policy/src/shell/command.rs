@@ -64,7 +64,7 @@ pub(super) fn resolve(path: &str, folder: Option<&str>, home: Option<&str>) -> O
         }
     }
     // Everything in a folder is the folder to whoever deletes it.
-    if parts.last().is_some_and(|last| matches!(*last, "*" | "**" | ".*" | "{*,.*}")) && parts.len() <= 3 {
+    if parts.last().is_some_and(|last| matches!(*last, "*" | "**" | ".*")) {
         parts.pop();
     }
     Some(format!("/{}", parts.join("/")))
@@ -384,6 +384,8 @@ impl Walk<'_> {
         }
         let own = program.or_else(|| self.lexicon.programs.get(name));
         let last = reading.operands.len().saturating_sub(1);
+        // `sed -i f`: what is read is what is changed.
+        let in_place = reading.each_option().any(|option| option.known.is_some_and(|known| known.role == Role::Change && known.takes != super::program::Takes::Value));
         let target_option = reading.each_option().any(|option| matches!(option.name.as_str(), "-t" | "--target-directory") && option.value.is_some());
         let mut script_given = false;
         // The operands in front of a sub-command's own have no role of their own.
@@ -413,6 +415,7 @@ impl Walk<'_> {
                 Role::Copy => self.role(Role::Read, operand, scope, stdin),
                 Role::Move if index == last && index > 0 && !target_option => self.role(Role::Write, operand, scope, stdin),
                 Role::Move => self.role(Role::Delete, operand, scope, stdin),
+                Role::Read if in_place => self.role(Role::Change, operand, scope, stdin),
                 role => self.role(role, operand, scope, stdin),
             }
         }

@@ -15,7 +15,7 @@ pub struct Form {
 
 #[derive(Clone, Debug)]
 enum Token {
-    /// The next operand is one of these.
+    /// The next operand is one of these; `*` in a word stands for any text.
     Word(Vec<String>),
     /// The next operand is anything.
     Any,
@@ -183,8 +183,9 @@ impl Pattern {
     }
 
     fn fits(&self, option: &Opt<'_>) -> bool {
-        let named = option.is(&self.name);
-        named && (self.values.is_empty() || option.value.as_ref().is_some_and(|value| self.values.iter().any(|pattern| glob(pattern, value.as_str()))))
+        // `--privileged=false` says that it is not.
+        let denied = self.values.is_empty() && option.value.as_ref().is_some_and(|value| value.as_str() == "false");
+        option.is(&self.name) && !denied && (self.values.is_empty() || option.value.as_ref().is_some_and(|value| self.values.iter().any(|pattern| glob(pattern, value.as_str()))))
     }
 }
 
@@ -192,7 +193,7 @@ impl Pattern {
 fn sequence(tokens: &[Token], operands: &[Text]) -> bool {
     let Some((token, rest)) = tokens.split_first() else { return true };
     match token {
-        Token::Word(words) => operands.split_first().is_some_and(|(operand, after)| words.iter().any(|word| word == operand.as_str()) && sequence(rest, after)),
+        Token::Word(words) => operands.split_first().is_some_and(|(operand, after)| words.iter().any(|word| if word.contains('*') { glob(word, operand.as_str()) } else { word == operand.as_str() }) && sequence(rest, after)),
         Token::Any => !operands.is_empty() && sequence(rest, &operands[1..]),
         Token::Many => (0..=operands.len().min(SKIPPED_MAX)).any(|skipped| sequence(rest, &operands[skipped..])),
         Token::End => operands.is_empty() && sequence(rest, operands),

@@ -305,7 +305,13 @@ impl<'l> Walk<'l> {
                 self.judgement.raise(Class::Green, "shell.looks");
                 Flow::Nothing
             }
-            CompoundCommand::Time(node) => node.command.as_ref().map_or(Flow::Nothing, |command| self.statement(command, source, scope, stdin)),
+            CompoundCommand::Time(node) => {
+                let Some(command) = &node.command else { return Flow::Nothing };
+                self.wrapped += 1;
+                let flow = self.statement(command, source, scope, stdin);
+                self.wrapped -= 1;
+                flow
+            }
             CompoundCommand::Conditional(node) => {
                 self.condition(&node.expression, source, scope);
                 self.judgement.raise(Class::Green, "shell.looks");
