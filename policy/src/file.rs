@@ -59,8 +59,9 @@ impl Sets {
 ///
 /// `root`: `/`, a system folder directly below it, or a whole home. `home`: in the assistant's own home, but not in its
 /// workspace. `stranger`: in the home of somebody else. `base`: the workspace itself. `above`: a folder that holds it.
-/// `unknown`: absolute, and in no set that says what it is.
-const TOLD: &[&str] = &["root", "home", "stranger", "workspace", "base", "above", "relative", "unknown"];
+/// `unknown`: absolute, and in no set that says what it is. `administrator`: in root's home, when that is not the assistant's.
+/// `scripted`: with letters in the name that a shell would run.
+const TOLD: &[&str] = &["root", "home", "stranger", "workspace", "base", "above", "relative", "unknown", "administrator", "scripted"];
 const ROOT: u64 = 1;
 const HOME: u64 = 1 << 1;
 const STRANGER: u64 = 1 << 2;
@@ -69,6 +70,8 @@ const BASE: u64 = 1 << 4;
 const ABOVE: u64 = 1 << 5;
 const RELATIVE: u64 = 1 << 6;
 const UNKNOWN: u64 = 1 << 7;
+const ADMINISTRATOR: u64 = 1 << 8;
+const SCRIPTED: u64 = 1 << 9;
 /// Sets that the shipped texts and other judges speak of.
 const NEEDED: &[&str] = &["system", "secret", "persist", "device", "temp", "guard"];
 
@@ -196,11 +199,17 @@ impl Paths {
         } else if !inside && own.is_some_and(|own| is_within(full, own)) {
             told |= HOME;
         }
+        if !inside && is_within(full, "/root") && own != Some("/root") {
+            told |= ADMINISTRATOR;
+        }
+        if full.contains(['|', '`']) || full.contains("$(") || full.contains("${") {
+            told |= SCRIPTED;
+        }
         let is_top = full.bytes().filter(|byte| *byte == b'/').count() == 1;
         if full == "/" || Some(full) == home || matches!(full, "/home" | "/users") || (is_top && bits & (self.system | self.device) != 0) {
             told |= ROOT;
         }
-        if told == 0 && !inside && bits & (self.system | self.temp | self.device) == 0 {
+        if told & !SCRIPTED == 0 && !inside && bits & (self.system | self.temp | self.device) == 0 {
             told |= UNKNOWN;
         }
         told

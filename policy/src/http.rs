@@ -56,6 +56,8 @@ pub struct Names {
     pub secret_values: Vec<String>,
     /// Words of a host or path that say: here something is explained, nothing is done.
     pub documentation: Vec<String>,
+    /// Arguments that may name a host without a scheme.
+    pub address_arguments: Vec<String>,
     /// Arguments that name what is to be done, and the words that are no question.
     pub action_arguments: Vec<String>,
     pub action_deletes: Vec<String>,
@@ -247,6 +249,7 @@ pub struct Http {
     metadata_paths: Vec<Vec<String>>,
     documentation: HashSet<String>,
     secret_arguments: HashSet<String>,
+    address_arguments: HashSet<String>,
     action_arguments: HashSet<String>,
     action_deletes: HashSet<String>,
     action_changes: HashSet<String>,
@@ -276,6 +279,7 @@ impl Http {
             metadata_paths: names.metadata_paths.iter().map(|path| path.split('/').map(str::to_owned).collect()).collect(),
             documentation: set(&names.documentation),
             secret_arguments: names.secret_arguments.iter().map(|name| word_of(name)).collect(),
+            address_arguments: names.address_arguments.iter().map(|name| word_of(name)).collect(),
             action_arguments: set(&names.action_arguments),
             action_deletes: set(&names.action_deletes),
             action_changes: set(&names.action_changes),
@@ -419,6 +423,10 @@ impl Http {
                 }
             });
         }
+        let called = path.rsplit('/').find(|part| !part.is_empty()).and_then(|part| part.rsplit('.').next()).unwrap_or_default();
+        if called.starts_with(char::is_lowercase) && called.contains(char::is_uppercase) {
+            self.acting(&first_word(called), &mut view.facts);
+        }
         view.facts.set_if(self.metadata_paths.iter().any(|wanted| follows(&parts, wanted)) || parts.iter().any(|part| part.contains("meta-data")), Fact::Metadata);
         view.parts = parts;
         view.facts.set_if(url.query.len() > QUERY_BYTES_MAX, Fact::Much);
@@ -430,13 +438,16 @@ impl Http {
                 view.overriding = method_of(&value);
             }
             if self.action_arguments.contains(&name) {
-                let first = first_word(&value);
-                view.facts.set_if(self.action_deletes.contains(&first), Fact::ActionDeletes);
-                view.facts.set_if(self.action_changes.contains(&first), Fact::ActionChanges);
+                self.acting(&first_word(&value), &mut view.facts);
             }
         }
         let in_path = view.parts.iter().any(|part| self.names.secret_values.iter().any(|start| part.starts_with(start.as_str())));
         view.facts.set_if(in_path, Fact::Secret);
+    }
+
+    fn acting(&self, word: &str, facts: &mut Facts) {
+        facts.set_if(self.action_deletes.contains(word), Fact::ActionDeletes);
+        facts.set_if(self.action_changes.contains(word), Fact::ActionChanges);
     }
 
     /// Another address inside this one: a relay or a redirect goes there.
@@ -447,9 +458,10 @@ impl Http {
             found.join(self.judge_deep(&Request::get(inner), depth + 1));
         }
         // A question may well name another address; where that one must not be reached, this one must not either.
-        for value in url.query.split('&').take(ARGUMENTS_MAX).filter_map(|pair| pair.split_once('=')) {
-            let value = url::decoded(value.1);
-            if let Some(inner) = inner_address(&value) {
+        for (name, value) in url.query.split('&').take(ARGUMENTS_MAX).filter_map(|pair| pair.split_once('=')) {
+            let value = url::decoded(value);
+            let bare = self.address_arguments.contains(&word_of(name)).then(|| inner_host(&value)).flatten();
+            if let Some(inner) = inner_address(&value).or(bare.as_deref()) {
                 let inner = self.judge_deep(&Request::get(inner), depth + 1);
                 if inner.class >= Class::Red && !inner.because.iter().all(|because| because.rule == "http.relay") {
                     found.join(inner);
@@ -657,13 +669,24 @@ fn first_word(text: &str) -> String {
     text[..end].to_lowercase()
 }
 
-/// The first address that stands in `text`.
+/// The first absolute address that stands in `text`.
 fn inner_address(text: &str) -> Option<&str> {
-    let at = text.find(":/").or_else(|| ["file:", "gopher:", "dict:", "data:", "jar:"].iter().find_map(|scheme| text.find(scheme).map(|at| at + scheme.len() - 1)))?;
-    let start = text[..at].rfind(|letter: char| !letter.is_ascii_alphanumeric() && !"+-.".contains(letter)).map_or(0, |before| before + text[before..].chars().next().map_or(1, char::len_utf8));
-    let scheme = &text[start..at];
-    let absolute = text[at..].starts_with("://") || ["http", "https", "file"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
-    (absolute && scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())).then(|| &text[start..])
+    text.match_indices(':').take(ARGUMENTS_MAX).find_map(|(at, _)| {
+        let start = text[..at].rfind(|letter: char| !letter.is_ascii_alphanumeric() && !"+-.".contains(letter)).map_or(0, |before| before + text[before..].chars().next().map_or(1, char::len_utf8));
+        let (scheme, rest) = (text[start..at].to_ascii_lowercase(), &text[at..]);
+        let known = ["http", "https", "file", "gopher", "dict", "ftp", "jar", "data", "ldap", "tftp", "netdoc"].contains(&scheme.as_str());
+        let absolute = rest.starts_with("://") || (known && (rest.starts_with(":/") || rest.starts_with(":\\")));
+        (absolute && scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())).then(|| &text[start..])
+    })
+}
+
+/// An argument that names a host without a scheme: four numbers, a bracket, or a name that is only ours.
+fn inner_host(value: &str) -> Option<String> {
+    let value = value.trim_start_matches(['/', '\\']);
+    let host = value.split(['/', '?', '#']).next().unwrap_or_default();
+    let name = if host.starts_with('[') { host } else { host.split(':').next().unwrap_or_default() };
+    let quad = name.split('.').count() == 4 && address::ipv4(name).is_some();
+    (quad || name.starts_with('[') || name.eq_ignore_ascii_case("localhost")).then(|| format!("http://{host}/"))
 }
 
 /// Whether a GraphQL text only asks: it says so, and nowhere speaks of changing.

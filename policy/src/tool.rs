@@ -194,6 +194,7 @@ const FINDINGS: &[(&str, Class, bool)] = &[
     ("name.access", Class::CriticalRed, false),
     ("name.identity", Class::Red, false),
     ("name.power", Class::Red, false),
+    ("name.secret", Class::Red, false),
     ("name.destructive", Class::Red, false),
 ];
 

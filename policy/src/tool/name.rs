@@ -41,6 +41,8 @@ pub struct Verbs {
     pub power: Vec<String>,
     /// Those of the verbs that are also nouns: behind another verb they are what it is done to.
     pub also_nouns: Vec<String>,
+    /// Those that arrange what one has already, so that nobody else notices.
+    pub private: Vec<String>,
     /// Words between two verbs.
     pub joining: Vec<String>,
 }
@@ -69,6 +71,9 @@ pub struct Nouns {
     pub routines: Vec<String>,
     /// Words before a person who is not the thing that is changed.
     pub prepositions: Vec<String>,
+    /// What must not even be seen, as the last word of a name; and words that make a key one of those.
+    pub secret: Vec<String>,
+    pub kinds_of_keys: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -113,6 +118,9 @@ const THING: u32 = 1 << 19;
 const ROUTINE: u32 = 1 << 20;
 const PREPOSITION: u32 = 1 << 21;
 const PUBLIC: u32 = 1 << 22;
+const SECRET: u32 = 1 << 23;
+const KIND_OF_KEY: u32 = 1 << 24;
+const PRIVATE: u32 = 1 << 25;
 
 const PATH: u32 = 1;
 const PERHAPS_PATH: u32 = 1 << 1;
@@ -161,9 +169,12 @@ impl Names {
             (&nouns.things, THING),
             (&nouns.routines, ROUTINE),
             (&nouns.prepositions, PREPOSITION),
+            (&nouns.secret, SECRET),
+            (&nouns.kinds_of_keys, KIND_OF_KEY),
+            (&verbs.private, PRIVATE),
             (&public_servers, PUBLIC),
         ] {
-            list.iter().for_each(|word| *words.entry(word.clone()).or_default() |= bit);
+            list.iter().for_each(|word| *words.entry(folded(word)).or_default() |= bit);
         }
         let mut shapes: HashMap<String, u32> = HashMap::new();
         for (list, bit) in [
@@ -216,6 +227,11 @@ impl Names {
         let (server, name) = name.split_once("__").filter(|(_, name)| !name.is_empty()).unwrap_or(("", name));
         let server = split(server).iter().fold(0, |bits, word| bits | self.word(word));
         let mut words: Vec<(String, u32)> = split(name).into_iter().take(WORDS_MAX).map(|word| (self.word(&word), word)).map(|(bits, word)| (word, bits)).collect();
+        for at in 1..words.len() {
+            if matches!(words[at].0.as_str(), "key" | "keys") && words[at - 1].1 & KIND_OF_KEY != 0 {
+                words[at].1 |= ACCESS | SECRET;
+            }
+        }
         if !words.iter().any(|(_, bits)| bits & VERBS != 0) {
             words = words.into_iter().flat_map(|(word, bits)| self.unglued(word, bits)).collect();
         }
@@ -296,6 +312,11 @@ impl Bench<'_> {
             }
             return looks.then_some(LOOK);
         };
+        // The name of a kind of answer, not of a deed: `git_log`, `pods_log`.
+        if head > 0 && head + 1 == words.len() && words[head].1 & (ALSO_NOUN | LOOK_NOUN) == ALSO_NOUN | LOOK_NOUN {
+            say("name.look", false);
+            return Some(LOOK);
+        }
         let has = |bit: u32| words.iter().any(|(_, bits)| bits & bit != 0);
         let own = words[head].1 & VERBS;
         let mut joined = false;
@@ -309,6 +330,10 @@ impl Bench<'_> {
         }
         if verbs & !LOOK == 0 {
             say("name.look", false);
+            let last = words.iter().rposition(|(word, _)| !matches!(word.as_str(), "value" | "by" | "id" | "name")).unwrap_or_default();
+            if last > head && words[last].1 & SECRET != 0 && !matches!(words[head].0.as_str(), "list" | "search" | "count" | "check" | "validate" | "liste") {
+                say("name.secret", false);
+            }
             return Some(LOOK);
         }
         let public = server & PUBLIC != 0 || words.first().is_some_and(|(_, bits)| bits & PUBLIC != 0 && words.len() > 1);
@@ -320,7 +345,7 @@ impl Bench<'_> {
             index != head && bits & MONEY != 0 && !words.iter().skip(index + 1).any(|(_, bits)| bits & ABOUT_MONEY != 0)
         });
         let to_somebody = words.iter().skip(head).any(|(_, bits)| bits & PREPOSITION != 0);
-        let people = object(PEOPLE) && !object(DRAFT);
+        let people = object(PEOPLE) && !object(DRAFT) && words[head].1 & PRIVATE == 0;
         let mut strongest = LOOK;
         for verb in [CHANGE, SEND, RUN, POWER, BUY, DELETE, PAY].into_iter().filter(|verb| verbs & verb != 0) {
             strongest = verb;
@@ -331,6 +356,7 @@ impl Bench<'_> {
                 CHANGE if object(IDENTITY) => say("name.identity", public),
                 CHANGE => say("name.change", public || people),
                 SEND if money && !has(DRAFT) => say("name.pay", true),
+                SEND if object(ACCESS) && !object(PEOPLE) => say("name.access", true),
                 SEND if has(CROWD) => say("name.crowd", true),
                 SEND if has(DRAFT) && own != SEND => say("name.change", false),
                 SEND => say("name.send", true),
@@ -344,6 +370,7 @@ impl Bench<'_> {
                 DELETE if object(IDENTITY) && to_somebody => say("name.delete", true),
                 DELETE if object(IDENTITY) => say("name.access", true),
                 DELETE => say("name.delete", public || object(CROWD)),
+                POWER if object(ACCESS | IDENTITY) => say("name.access", public),
                 POWER => say("name.power", public),
                 // What it runs is judged where it is told.
                 _ => {}
@@ -499,11 +526,28 @@ fn split(name: &str) -> Vec<String> {
             words.extend((!word.is_empty()).then(|| std::mem::take(&mut word)));
         }
         if letter.is_alphanumeric() {
-            word.extend(letter.to_lowercase());
+            fold(*letter, &mut word);
         }
     }
     words.extend((!word.is_empty()).then_some(word));
     words
+}
+
+/// Lower case, and German letters as they are written without them.
+fn fold(letter: char, word: &mut String) {
+    match letter.to_lowercase().next() {
+        Some('ä') => word.push_str("ae"),
+        Some('ö') => word.push_str("oe"),
+        Some('ü') => word.push_str("ue"),
+        Some('ß') => word.push_str("ss"),
+        _ => word.extend(letter.to_lowercase()),
+    }
+}
+
+fn folded(word: &str) -> String {
+    let mut plain = String::with_capacity(word.len());
+    word.chars().for_each(|letter| fold(letter, &mut plain));
+    plain
 }
 
 const NAME_CHARS_MAX: usize = 200;
@@ -561,7 +605,7 @@ mod tests {
             ("list-events", vec!["list", "events"]),
             ("HTTPRequestSend", vec!["http", "request", "send"]),
             ("HassTurnOn", vec!["hass", "turn", "on"]),
-            ("überweiseGeld", vec!["überweise", "geld"]),
+            ("überweiseGeld", vec!["ueberweise", "geld"]),
             ("", vec![]),
         ] {
             assert_eq!(split(name), expected, "{name}");
