@@ -127,7 +127,11 @@ impl Paths {
                     None => add_everywhere(&mut anywhere, pattern, bit(name)),
                 };
                 if !added {
-                    faults.push(Fault::new(pattern, "is no pattern for paths", "begin with `/`, `~/`, `**/` or `workspace:/`, and write `**` only at the start or the end"));
+                    faults.push(Fault::new(
+                        pattern,
+                        "is no pattern for paths",
+                        "begin with `/`, `~/`, `**/` or `workspace:/`, and write `**` only at the start or the end",
+                    ));
                 }
             }
         }
@@ -247,7 +251,11 @@ impl Paths {
         for (example, expected) in rule.matching.iter().map(|e| (e, true)).chain(rule.not_match.iter().map(|e| (e, false))) {
             let (deed, path) = example.split_once(' ').unwrap_or_default();
             let Some(deed) = DEEDS.iter().find(|(name, _)| *name == deed).map(|(_, deed)| *deed) else {
-                faults.push(Fault::new(&rule.id, format!("has an example without a deed: `{example}`"), "write `read /a/path`, with read, write, change, delete or upload"));
+                faults.push(Fault::new(
+                    &rule.id,
+                    format!("has an example without a deed: `{example}`"),
+                    "write `read /a/path`, with read, write, change, delete or upload",
+                ));
                 continue;
             };
             let found = self.judge(deed, path, EXAMPLE_WORKSPACE).because.iter().any(|because| because.rule == rule.id);
@@ -267,7 +275,11 @@ impl Paths {
             let bit = self.names.get(*set).copied().unwrap_or_default();
             let kept = self.rules.iter().any(|rule| rule.deeds & 1 << *deed as u16 != 0 && rule.sets & bit != 0 && rule.without == 0 && rule.class >= *class);
             if !kept {
-                faults.push(Fault::new(set, format!("is not {} to {deed:?} by any rule", class.name()), "keep a rule that is at least as strict, without exceptions"));
+                faults.push(Fault::new(
+                    set,
+                    format!("is not {} to {deed:?} by any rule", class.name()),
+                    "keep a rule that is at least as strict, without exceptions",
+                ));
             }
         }
     }
@@ -471,7 +483,9 @@ impl Tree {
         if let Some(child) = it.exact.get(part) {
             go(*child);
         }
-        if !it.endings.is_empty() && let Some(child) = part.rsplit_once('.').and_then(|(_, ending)| it.endings.get(ending)) {
+        if !it.endings.is_empty()
+            && let Some(child) = part.rsplit_once('.').and_then(|(_, ending)| it.endings.get(ending))
+        {
             go(*child);
         }
         for (glob, child) in &it.globs {

@@ -427,7 +427,8 @@ impl Http {
         if called.starts_with(char::is_lowercase) && called.contains(char::is_uppercase) {
             self.acting(&first_word(called), &mut view.facts);
         }
-        view.facts.set_if(self.metadata_paths.iter().any(|wanted| follows(&parts, wanted)) || parts.iter().any(|part| part.contains("meta-data")), Fact::Metadata);
+        view.facts
+            .set_if(self.metadata_paths.iter().any(|wanted| follows(&parts, wanted)) || parts.iter().any(|part| part.contains("meta-data")), Fact::Metadata);
         view.parts = parts;
         view.facts.set_if(url.query.len() > QUERY_BYTES_MAX, Fact::Much);
         for (name, value) in url.query.split('&').take(ARGUMENTS_MAX).map(|pair| pair.split_once('=').unwrap_or((pair, ""))) {
@@ -494,7 +495,13 @@ impl Http {
         let asks = own == Some(Method::Post) && view.parts.last().is_some_and(|last| last.starts_with("graphql")) && is_question(request.body);
         let mut methods = vec![if asks { Some(Method::Query) } else { own }];
         let overriding = ["x-http-method-override", "x-http-method", "x-method-override"];
-        methods.extend(request.headers.iter().filter(|(name, _)| overriding.iter().any(|known| known.eq_ignore_ascii_case(name))).map(|(_, value)| method_of(value.trim())));
+        methods.extend(
+            request
+                .headers
+                .iter()
+                .filter(|(name, _)| overriding.iter().any(|known| known.eq_ignore_ascii_case(name)))
+                .map(|(_, value)| method_of(value.trim())),
+        );
         methods.extend(view.overriding.map(Some));
         if let Some(at) = request.body.find("_method") {
             let rest = request.body[at + "_method".len()..].trim_start_matches(['"', '\'', '=', ':', ' ']);
@@ -557,7 +564,21 @@ impl Http {
         }
         let paths = when.paths.iter().map(|path| path.split('/').filter(|part| !part.is_empty()).map(str::to_lowercase).collect()).collect();
         let (id, reason) = (id.clone(), reason.clone());
-        self.rules.push(Rule { id, class: *class, external: *external, unknown: *unknown, facts, methods, hosts, words, last, without, without_facts, paths, reason });
+        self.rules.push(Rule {
+            id,
+            class: *class,
+            external: *external,
+            unknown: *unknown,
+            facts,
+            methods,
+            hosts,
+            words,
+            last,
+            without,
+            without_facts,
+            paths,
+            reason,
+        });
     }
 
     /// What no text of rules may leave out or take lightly.
@@ -569,10 +590,20 @@ impl Http {
                 faults.push(Fault::new(name, "is not Red by any rule", "keep a rule that asks for this fact alone and is at least red"));
             }
         }
-        for (name, method, class) in [("POST", Method::Post, Class::Yellow), ("PUT", Method::Put, Class::Yellow), ("PATCH", Method::Patch, Class::Yellow), ("DELETE", Method::Delete, Class::Red)] {
-            let kept = self.rules.iter().filter(bare).any(|rule| rule.facts == 0 && rule.methods & 1 << method as u8 != 0 && rule.class >= class && rule.external);
+        for (name, method, class) in [
+            ("POST", Method::Post, Class::Yellow),
+            ("PUT", Method::Put, Class::Yellow),
+            ("PATCH", Method::Patch, Class::Yellow),
+            ("DELETE", Method::Delete, Class::Red),
+        ] {
+            let kept =
+                self.rules.iter().filter(bare).any(|rule| rule.facts == 0 && rule.methods & 1 << method as u8 != 0 && rule.class >= class && rule.external);
             if !kept {
-                faults.push(Fault::new(name, "is not said to leave the house by any rule", "keep a rule for this method alone that is external and no lower than shipped"));
+                faults.push(Fault::new(
+                    name,
+                    "is not said to leave the house by any rule",
+                    "keep a rule for this method alone that is external and no lower than shipped",
+                ));
             }
         }
     }
@@ -672,7 +703,9 @@ fn first_word(text: &str) -> String {
 /// The first absolute address that stands in `text`.
 fn inner_address(text: &str) -> Option<&str> {
     text.match_indices(':').take(ARGUMENTS_MAX).find_map(|(at, _)| {
-        let start = text[..at].rfind(|letter: char| !letter.is_ascii_alphanumeric() && !"+-.".contains(letter)).map_or(0, |before| before + text[before..].chars().next().map_or(1, char::len_utf8));
+        let start = text[..at]
+            .rfind(|letter: char| !letter.is_ascii_alphanumeric() && !"+-.".contains(letter))
+            .map_or(0, |before| before + text[before..].chars().next().map_or(1, char::len_utf8));
         let (scheme, rest) = (text[start..at].to_ascii_lowercase(), &text[at..]);
         let known = ["http", "https", "file", "gopher", "dict", "ftp", "jar", "data", "ldap", "tftp", "netdoc"].contains(&scheme.as_str());
         let absolute = rest.starts_with("://") || (known && (rest.starts_with(":/") || rest.starts_with(":\\")));

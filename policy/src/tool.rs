@@ -56,6 +56,9 @@ pub struct Tool {
     pub arguments: BTreeMap<String, Role>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<String>,
+    /// Arguments without which nobody knows what the call does; `a|b` is one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required: Vec<String>,
     /// Arguments that only change how the call looks or how long it is waited for; they are no part of its digest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub presentation: Vec<String>,
@@ -263,7 +266,8 @@ impl Tools {
         }
         let findings = FINDINGS.iter().map(|(id, class, unknown)| (*id, (*class, *unknown))).collect();
         let names = name::Names::compile(names);
-        let tools = Tools { tools: tool.into_iter().collect(), aliases, rules, by_tool, findings, sentences: sentences.into_iter().collect(), env, limits, names };
+        let tools =
+            Tools { tools: tool.into_iter().collect(), aliases, rules, by_tool, findings, sentences: sentences.into_iter().collect(), env, limits, names };
         for rule in &tools.rules {
             tools.check(rule, &mut faults);
         }
@@ -400,6 +404,10 @@ impl Bench<'_> {
         }
         if undescribed(tool, arguments).is_some() {
             self.tools.raise(found, "tool.argument");
+        }
+        let told = |name: &str| arguments.get(name).is_some_and(|value| !value.is_null());
+        if !tool.required.iter().all(|names| names.split('|').any(told)) {
+            self.tools.raise(found, "tool.arguments");
         }
         let mut any = false;
         for rule in self.tools.by_tool.get(name).into_iter().flatten().map(|index| &self.tools.rules[*index]) {
@@ -582,7 +590,9 @@ impl Bench<'_> {
             let Value::Object(fields) = item else { return self.tools.raise(found, "tool.arguments") };
             let mut step = Map::new();
             step.insert("action".to_owned(), Value::from("act"));
-            step.extend(beside.iter().filter(|(name, _)| ["profile", "target", "node"].contains(&name.as_str())).map(|(name, value)| (name.clone(), value.clone())));
+            step.extend(
+                beside.iter().filter(|(name, _)| ["profile", "target", "node"].contains(&name.as_str())).map(|(name, value)| (name.clone(), value.clone())),
+            );
             step.extend(fields.clone());
             self.known(name, tool, &step, depth + 1, found);
         }
@@ -616,12 +626,19 @@ impl Bench<'_> {
 
     fn request(&self, beside: &Map<String, Value>, url: &Value, found: &mut Judgement) {
         let Some(url) = url.as_str() else { return self.tools.raise(found, "tool.arguments") };
-        let text = |names: &[&str]| names.iter().find_map(|name| beside.get(*name)).filter(|value| !value.is_null()).map(arguments::as_text).unwrap_or_default();
+        let text =
+            |names: &[&str]| names.iter().find_map(|name| beside.get(*name)).filter(|value| !value.is_null()).map(arguments::as_text).unwrap_or_default();
         let (method, body) = (text(&["method", "verb", "httpMethod"]), text(&["body", "data", "json", "payload", "form"]));
         let headers: Vec<(String, String)> = match beside.get("headers") {
             Some(Value::Object(headers)) => headers.iter().map(|(name, value)| (name.clone(), arguments::as_text(value))).collect(),
-            Some(Value::Array(headers)) => headers.iter().map(|header| arguments::as_text(header)).filter_map(|header| header.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()))).collect(),
-            Some(Value::String(headers)) => headers.lines().filter_map(|header| header.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()))).collect(),
+            Some(Value::Array(headers)) => headers
+                .iter()
+                .map(arguments::as_text)
+                .filter_map(|header| header.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned())))
+                .collect(),
+            Some(Value::String(headers)) => {
+                headers.lines().filter_map(|header| header.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()))).collect()
+            }
             _ => Vec::new(),
         };
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
