@@ -8,6 +8,7 @@ use crate::path::{absolute, is_within};
 use crate::{Class, Deed, Judgement, RulesError, Sentence};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -342,10 +343,11 @@ struct Tree {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    exact: HashMap<String, u32>,
+    exact: HashMap<String, u32, Quick>,
     /// `*.pem`: by what follows the last dot.
-    endings: HashMap<String, u32>,
-    globs: Vec<(String, u32)>,
+    endings: HashMap<String, u32, Quick>,
+    /// By the letter that they begin with; `*` for those that begin with anything.
+    globs: HashMap<u8, Vec<(Glob, u32)>, Quick>,
     /// The node of a `**` that begins here.
     deep: Option<u32>,
     stays: bool,
@@ -402,7 +404,9 @@ impl Tree {
         let ending = part.strip_prefix("*.").filter(|ending| !ending.contains(['*', '.']));
         let known = match ending {
             Some(ending) => self.nodes[node].endings.get(ending).copied(),
-            None if part.contains('*') => self.nodes[node].globs.iter().find(|(glob, _)| glob == part).map(|(_, child)| *child),
+            None if part.contains('*') => {
+                self.nodes[node].globs.get(&part.as_bytes()[0]).and_then(|globs| globs.iter().find(|(glob, _)| glob.text == part)).map(|(_, child)| *child)
+            }
             None => self.nodes[node].exact.get(part).copied(),
         };
         if let Some(child) = known {
@@ -412,7 +416,7 @@ impl Tree {
         let node = &mut self.nodes[node];
         match ending {
             Some(ending) => drop(node.endings.insert(ending.to_owned(), child)),
-            None if part.contains('*') => node.globs.push((part.to_owned(), child)),
+            None if part.contains('*') => node.globs.entry(part.as_bytes()[0]).or_default().push((Glob::new(part), child)),
             None => drop(node.exact.insert(part.to_owned(), child)),
         }
         child as usize
@@ -480,7 +484,9 @@ impl Tree {
         if it.stays {
             go(node);
         }
-        if let Some(child) = it.exact.get(part) {
+        if !it.exact.is_empty()
+            && let Some(child) = it.exact.get(part)
+        {
             go(*child);
         }
         if !it.endings.is_empty()
@@ -488,8 +494,11 @@ impl Tree {
         {
             go(*child);
         }
-        for (glob, child) in &it.globs {
-            if fits(glob, part) {
+        if it.globs.is_empty() {
+            return;
+        }
+        for first in [part.as_bytes().first().copied().unwrap_or_default(), b'*'] {
+            for (_, child) in it.globs.get(&first).into_iter().flatten().filter(|(glob, _)| glob.fits(part)) {
                 go(*child);
             }
         }
@@ -497,20 +506,57 @@ impl Tree {
 }
 
 /// `*` stands for any letters, also none.
-fn fits(glob: &str, part: &str) -> bool {
-    let Some((start, rest)) = glob.split_once('*') else { return glob == part };
-    let Some(mut left) = part.strip_prefix(start) else { return false };
-    let mut pieces = rest.split('*').peekable();
-    while let Some(piece) = pieces.next() {
-        if pieces.peek().is_none() {
-            return left.ends_with(piece);
-        }
-        match left.find(piece) {
-            Some(at) => left = &left[at + piece.len()..],
-            None => return false,
+#[derive(Clone, Debug)]
+struct Glob {
+    text: String,
+    start: String,
+    middle: Vec<String>,
+    end: String,
+}
+
+impl Glob {
+    fn new(text: &str) -> Glob {
+        let mut pieces: Vec<String> = text.split('*').map(str::to_owned).collect();
+        let end = pieces.pop().unwrap_or_default();
+        let start = if pieces.is_empty() { String::new() } else { pieces.remove(0) };
+        Glob { text: text.to_owned(), start, middle: pieces, end }
+    }
+
+    fn fits(&self, part: &str) -> bool {
+        let Some(rest) = part.strip_prefix(self.start.as_str()) else { return false };
+        let Some(mut rest) = rest.strip_suffix(self.end.as_str()) else { return false };
+        self.middle.iter().all(|piece| match rest.find(piece.as_str()) {
+            Some(at) => {
+                rest = &rest[at + piece.len()..];
+                true
+            }
+            None => false,
+        })
+    }
+}
+
+/// A quick hash: the keys are ours, and whoever looks up foreign words cannot fill the table with them.
+type Quick = BuildHasherDefault<Fnv>;
+
+#[derive(Clone)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         }
     }
-    true
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 fn without_copy<'a>(name: &'a str, copies: &[String]) -> &'a str {

@@ -180,6 +180,10 @@ impl Facts {
         self.0 |= u32::from(told) << fact as u32;
     }
 
+    fn clear_if(&mut self, not: bool, fact: Fact) {
+        self.0 &= !(u32::from(not) << fact as u32);
+    }
+
     fn all(names: &[String]) -> Facts {
         let mut facts = Facts::default();
         names.iter().filter_map(|name| fact_of(name)).for_each(|fact| facts.set(fact));
@@ -330,7 +334,11 @@ impl Http {
                 Some(method) => view.method = 1 << method as u8,
                 None => view.facts.set(Fact::OtherMethod),
             }
+            // Nothing is only explained to somebody who is sent something.
+            let told = view.facts;
+            view.facts.clear_if(method != Some(Method::Look), Fact::Documentation);
             self.decide(&view, &mut found);
+            view.facts = told;
         }
         if found.external {
             found.effect(Deed::Send, shortened(request.url));
@@ -415,7 +423,8 @@ impl Http {
         }
         for (index, part) in parts.iter().enumerate() {
             let is_last = index + 1 == parts.len();
-            view.facts.set_if(self.documentation.contains(part), Fact::Documentation);
+            let written = is_last && part.rsplit_once('.').is_some_and(|(_, ending)| WRITTEN.contains(&ending));
+            view.facts.set_if(written || part.split(['-', '_']).any(|word| self.documentation.contains(word)), Fact::Documentation);
             words_of(part, |word| {
                 view.met.extend(self.words.get(word).into_iter().flatten());
                 if is_last {
@@ -424,7 +433,7 @@ impl Http {
             });
         }
         let called = path.rsplit('/').find(|part| !part.is_empty()).and_then(|part| part.rsplit('.').next()).unwrap_or_default();
-        if called.starts_with(char::is_lowercase) && called.contains(char::is_uppercase) {
+        if !url.query.is_empty() && called.starts_with(char::is_lowercase) && called.contains(char::is_uppercase) {
             self.acting(&first_word(called), &mut view.facts);
         }
         view.facts
@@ -629,6 +638,8 @@ impl Http {
 /// More relays inside each other than anybody needs.
 const RELAYS_MAX: u8 = 3;
 const PARTS_MAX: usize = 64;
+/// Endings of what is only written down.
+const WRITTEN: &[&str] = &["html", "htm", "md", "adoc", "rst", "txt", "pdf", "1", "2", "3", "4", "5", "6", "7", "8"];
 const ARGUMENTS_MAX: usize = 64;
 /// Longer than any search; what is longer carries something away.
 const QUERY_BYTES_MAX: usize = 1500;
@@ -728,10 +739,14 @@ fn is_question(body: &str) -> bool {
     !lower.contains("mutation") && !lower.contains("subscription") && (lower.contains("query") || lower.trim_start().starts_with('{'))
 }
 
-/// An address without what may be secret in it.
+/// An address without what may be secret in it: what is asked, and what stands before the host.
 fn shortened(url: &str) -> String {
-    url.split(['?', '#']).next().unwrap_or_default().chars().take(200).collect()
+    let address = url.split(['?', '#']).next().unwrap_or_default();
+    let plain = address.split_once("://").and_then(|(scheme, rest)| Some(format!("{scheme}://{}", rest.rsplit_once('@')?.1)));
+    plain.as_deref().unwrap_or(address).chars().take(ADDRESS_CHARS_SHOWN).collect()
 }
+
+const ADDRESS_CHARS_SHOWN: usize = 200;
 
 #[cfg(test)]
 mod tests;

@@ -201,6 +201,31 @@ const FINDINGS: &[(&str, Class, bool)] = &[
     ("name.destructive", Class::Red, false),
 ];
 
+/// Calls that are at least this under any text of rules; the last column: something leaves to other people.
+const FLOOR: &[(&str, &str, Class, bool)] = &[
+    ("exec", "{\"command\":\"a\",\"elevated\":true}", Class::CriticalRed, false),
+    ("exec", "{\"command\":\"a\",\"host\":\"node\"}", Class::CriticalRed, false),
+    ("exec", "{\"command\":\"a\",\"ask\":\"off\"}", Class::CriticalRed, false),
+    ("process", "{\"action\":\"write\",\"data\":\"a\"}", Class::Yellow, false),
+    ("write", "{\"path\":\"a\"}", Class::Yellow, false),
+    ("message", "{\"action\":\"send\"}", Class::Yellow, true),
+    ("conversations_send", "{}", Class::Yellow, true),
+    ("github_publish", "{}", Class::Yellow, true),
+    ("browser", "{\"action\":\"act\",\"kind\":\"click\"}", Class::Yellow, true),
+    ("browser", "{\"action\":\"act\",\"kind\":\"evaluate\"}", Class::Red, true),
+    ("browser", "{\"action\":\"importprofile\"}", Class::CriticalRed, false),
+    ("automations", "{\"action\":\"add\"}", Class::Yellow, false),
+    ("gateway", "{\"action\":\"update.run\"}", Class::CriticalRed, false),
+    ("openclaw", "{}", Class::CriticalRed, false),
+    ("plugins", "{\"action\":\"disable\"}", Class::CriticalRed, false),
+    ("plugins", "{\"action\":\"install\"}", Class::CriticalRed, false),
+    ("secrets", "{\"action\":\"delete\"}", Class::CriticalRed, false),
+    ("nodes", "{\"action\":\"approve\"}", Class::CriticalRed, false),
+    ("nodes", "{\"action\":\"invoke\"}", Class::Red, false),
+    ("computer", "{\"action\":\"left_click\"}", Class::Red, true),
+    ("portal", "{\"action\":\"open\"}", Class::Red, false),
+];
+
 #[derive(Clone, Debug)]
 pub struct Tools {
     tools: HashMap<String, Tool>,
@@ -271,6 +296,7 @@ impl Tools {
         for rule in &tools.rules {
             tools.check(rule, &mut faults);
         }
+        tools.check_floor(&mut faults);
         if faults.is_empty() { Ok(tools) } else { Err(faults) }
     }
 
@@ -322,6 +348,31 @@ impl Tools {
         let (class, unknown) = self.findings.get(finding).copied().unwrap_or((Class::Red, true));
         found.unknown |= unknown;
         found.raise(class, finding);
+    }
+
+    /// What no text of rules may leave out or take lightly.
+    fn check_floor(&self, faults: &mut Vec<Fault>) {
+        for (name, arguments, class, external) in FLOOR {
+            let Some((name, _)) = self.known(name) else {
+                faults.push(Fault::new(name, "is not described", "keep it under [tool]: as a stranger it would be read by its name only"));
+                continue;
+            };
+            let Ok(Value::Object(arguments)) = serde_json::from_str(arguments) else { continue };
+            let holding: Vec<&RuleText> =
+                self.by_tool.get(name).into_iter().flatten().map(|index| &self.rules[*index]).filter(|rule| holds(&rule.when, &arguments)).collect();
+            // A call that no rule fits is Red and asks, which is never too light.
+            if holding.is_empty() {
+                continue;
+            }
+            if !holding.iter().any(|rule| rule.class >= *class) || (*external && !holding.iter().any(|rule| rule.external)) {
+                let outward = if *external { " and external" } else { "" };
+                faults.push(Fault::new(
+                    name,
+                    format!("is taken too lightly when called with {}", Value::Object(arguments)),
+                    format!("keep a rule that makes it {}{outward}", class.name()),
+                ));
+            }
+        }
     }
 
     fn check(&self, rule: &RuleText, faults: &mut Vec<Fault>) {

@@ -126,6 +126,14 @@ fn money_names_and_machines_take_a_signature() {
 }
 
 #[test]
+fn what_is_shown_of_an_address_holds_no_secret() {
+    let with_password = format!("https://name:{}@example.com/a", "hidden");
+    for url in ["https://example.com/a?token=hidden", with_password.as_str(), "https://example.com/a#hidden"] {
+        assert!(of("POST", url).effects.iter().all(|effect| !effect.target.contains("hidden")), "{url}");
+    }
+}
+
+#[test]
 fn faults_are_named_all_at_once() {
     let broken = TEXT
         .replace("words = [\"campaigns\"", "facts = [\"nonsense\"], words = [\"campaigns\"")

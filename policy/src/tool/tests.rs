@@ -369,6 +369,11 @@ fn faults_are_named_all_at_once() {
     ] {
         assert!(faults.iter().any(|fault| fault.starts_with("registry.toml") && fault.contains(what)), "{what}: {faults:?}");
     }
+    let light = TEXT.replace(
+        "when = { arguments = { action = [\"approve\"] } }\nclass = \"critical_red\"",
+        "when = { arguments = { action = [\"approve\"] } }\nclass = \"yellow\"",
+    );
+    assert!(matches!(Tools::parse(&light), Err(RulesError::Wrong(faults)) if faults.iter().any(|fault| fault.contains("`nodes` is taken too lightly"))));
     assert!(matches!(Tools::parse(&TEXT.replace("command = \"shell\"", "command = \"shel\"")), Err(RulesError::Unreadable(_))));
 }
 
