@@ -39,7 +39,9 @@ pub fn read<Data: DeserializeOwned, Compiled>(
 /// A sentence that no tenant could be shown.
 pub fn of_sentence(entry: &str, sentence: &Sentence) -> Option<Fault> {
     let wrong = [&sentence.de, &sentence.en].into_iter().any(|text| text.trim().is_empty() || text.chars().count() > SENTENCE_CHARS_MAX);
-    wrong.then(|| Fault::new(entry, "has no sentence, or one that is too long", format!("write one in both languages, of at most {SENTENCE_CHARS_MAX} characters")))
+    wrong.then(|| {
+        Fault::new(entry, "has no sentence, or one that is too long", format!("write one in both languages, of at most {SENTENCE_CHARS_MAX} characters"))
+    })
 }
 
 /// As much as a notice on a telephone shows.

@@ -8,6 +8,7 @@ use crate::path::{absolute, is_within};
 use crate::{Class, Deed, Judgement, RulesError, Sentence};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,8 +60,9 @@ impl Sets {
 ///
 /// `root`: `/`, a system folder directly below it, or a whole home. `home`: in the assistant's own home, but not in its
 /// workspace. `stranger`: in the home of somebody else. `base`: the workspace itself. `above`: a folder that holds it.
-/// `unknown`: absolute, and in no set that says what it is.
-const TOLD: &[&str] = &["root", "home", "stranger", "workspace", "base", "above", "relative", "unknown"];
+/// `unknown`: absolute, and in no set that says what it is. `administrator`: in root's home, when that is not the assistant's.
+/// `scripted`: with letters in the name that a shell would run.
+const TOLD: &[&str] = &["root", "home", "stranger", "workspace", "base", "above", "relative", "unknown", "administrator", "scripted"];
 const ROOT: u64 = 1;
 const HOME: u64 = 1 << 1;
 const STRANGER: u64 = 1 << 2;
@@ -69,6 +71,8 @@ const BASE: u64 = 1 << 4;
 const ABOVE: u64 = 1 << 5;
 const RELATIVE: u64 = 1 << 6;
 const UNKNOWN: u64 = 1 << 7;
+const ADMINISTRATOR: u64 = 1 << 8;
+const SCRIPTED: u64 = 1 << 9;
 /// Sets that the shipped texts and other judges speak of.
 const NEEDED: &[&str] = &["system", "secret", "persist", "device", "temp", "guard"];
 
@@ -124,7 +128,11 @@ impl Paths {
                     None => add_everywhere(&mut anywhere, pattern, bit(name)),
                 };
                 if !added {
-                    faults.push(Fault::new(pattern, "is no pattern for paths", "begin with `/`, `~/`, `**/` or `workspace:/`, and write `**` only at the start or the end"));
+                    faults.push(Fault::new(
+                        pattern,
+                        "is no pattern for paths",
+                        "begin with `/`, `~/`, `**/` or `workspace:/`, and write `**` only at the start or the end",
+                    ));
                 }
             }
         }
@@ -196,11 +204,17 @@ impl Paths {
         } else if !inside && own.is_some_and(|own| is_within(full, own)) {
             told |= HOME;
         }
+        if !inside && is_within(full, "/root") && own != Some("/root") {
+            told |= ADMINISTRATOR;
+        }
+        if full.contains(['|', '`']) || full.contains("$(") || full.contains("${") {
+            told |= SCRIPTED;
+        }
         let is_top = full.bytes().filter(|byte| *byte == b'/').count() == 1;
         if full == "/" || Some(full) == home || matches!(full, "/home" | "/users") || (is_top && bits & (self.system | self.device) != 0) {
             told |= ROOT;
         }
-        if told == 0 && !inside && bits & (self.system | self.temp | self.device) == 0 {
+        if told & !SCRIPTED == 0 && !inside && bits & (self.system | self.temp | self.device) == 0 {
             told |= UNKNOWN;
         }
         told
@@ -249,7 +263,11 @@ impl Paths {
         for (example, expected) in rule.matching.iter().map(|e| (e, true)).chain(rule.not_match.iter().map(|e| (e, false))) {
             let (deed, path) = example.split_once(' ').unwrap_or_default();
             let Some(deed) = DEEDS.iter().find(|(name, _)| *name == deed).map(|(_, deed)| *deed) else {
-                faults.push(Fault::new(&rule.id, format!("has an example without a deed: `{example}`"), "write `read /a/path`, with read, write, change, delete or upload"));
+                faults.push(Fault::new(
+                    &rule.id,
+                    format!("has an example without a deed: `{example}`"),
+                    "write `read /a/path`, with read, write, change, delete or upload",
+                ));
                 continue;
             };
             let found = self.judge(deed, path, EXAMPLE_WORKSPACE).because.iter().any(|because| because.rule == rule.id);
@@ -269,7 +287,11 @@ impl Paths {
             let bit = self.names.get(*set).copied().unwrap_or_default();
             let kept = self.rules.iter().any(|rule| rule.deeds & 1 << *deed as u16 != 0 && rule.sets & bit != 0 && rule.without == 0 && rule.class >= *class);
             if !kept {
-                faults.push(Fault::new(set, format!("is not {} to {deed:?} by any rule", class.name()), "keep a rule that is at least as strict, without exceptions"));
+                faults.push(Fault::new(
+                    set,
+                    format!("is not {} to {deed:?} by any rule", class.name()),
+                    "keep a rule that is at least as strict, without exceptions",
+                ));
             }
         }
     }
@@ -332,10 +354,11 @@ struct Tree {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    exact: HashMap<String, u32>,
+    exact: HashMap<String, u32, Quick>,
     /// `*.pem`: by what follows the last dot.
-    endings: HashMap<String, u32>,
-    globs: Vec<(String, u32)>,
+    endings: HashMap<String, u32, Quick>,
+    /// By the letter that they begin with; `*` for those that begin with anything.
+    globs: HashMap<u8, Vec<(Glob, u32)>, Quick>,
     /// The node of a `**` that begins here.
     deep: Option<u32>,
     stays: bool,
@@ -392,7 +415,9 @@ impl Tree {
         let ending = part.strip_prefix("*.").filter(|ending| !ending.contains(['*', '.']));
         let known = match ending {
             Some(ending) => self.nodes[node].endings.get(ending).copied(),
-            None if part.contains('*') => self.nodes[node].globs.iter().find(|(glob, _)| glob == part).map(|(_, child)| *child),
+            None if part.contains('*') => {
+                self.nodes[node].globs.get(&part.as_bytes()[0]).and_then(|globs| globs.iter().find(|(glob, _)| glob.text == part)).map(|(_, child)| *child)
+            }
             None => self.nodes[node].exact.get(part).copied(),
         };
         if let Some(child) = known {
@@ -402,7 +427,7 @@ impl Tree {
         let node = &mut self.nodes[node];
         match ending {
             Some(ending) => drop(node.endings.insert(ending.to_owned(), child)),
-            None if part.contains('*') => node.globs.push((part.to_owned(), child)),
+            None if part.contains('*') => node.globs.entry(part.as_bytes()[0]).or_default().push((Glob::new(part), child)),
             None => drop(node.exact.insert(part.to_owned(), child)),
         }
         child as usize
@@ -470,14 +495,21 @@ impl Tree {
         if it.stays {
             go(node);
         }
-        if let Some(child) = it.exact.get(part) {
+        if !it.exact.is_empty()
+            && let Some(child) = it.exact.get(part)
+        {
             go(*child);
         }
-        if !it.endings.is_empty() && let Some(child) = part.rsplit_once('.').and_then(|(_, ending)| it.endings.get(ending)) {
+        if !it.endings.is_empty()
+            && let Some(child) = part.rsplit_once('.').and_then(|(_, ending)| it.endings.get(ending))
+        {
             go(*child);
         }
-        for (glob, child) in &it.globs {
-            if fits(glob, part) {
+        if it.globs.is_empty() {
+            return;
+        }
+        for first in [part.as_bytes().first().copied().unwrap_or_default(), b'*'] {
+            for (_, child) in it.globs.get(&first).into_iter().flatten().filter(|(glob, _)| glob.fits(part)) {
                 go(*child);
             }
         }
@@ -485,20 +517,57 @@ impl Tree {
 }
 
 /// `*` stands for any letters, also none.
-fn fits(glob: &str, part: &str) -> bool {
-    let Some((start, rest)) = glob.split_once('*') else { return glob == part };
-    let Some(mut left) = part.strip_prefix(start) else { return false };
-    let mut pieces = rest.split('*').peekable();
-    while let Some(piece) = pieces.next() {
-        if pieces.peek().is_none() {
-            return left.ends_with(piece);
-        }
-        match left.find(piece) {
-            Some(at) => left = &left[at + piece.len()..],
-            None => return false,
+#[derive(Clone, Debug)]
+struct Glob {
+    text: String,
+    start: String,
+    middle: Vec<String>,
+    end: String,
+}
+
+impl Glob {
+    fn new(text: &str) -> Glob {
+        let mut pieces: Vec<String> = text.split('*').map(str::to_owned).collect();
+        let end = pieces.pop().unwrap_or_default();
+        let start = if pieces.is_empty() { String::new() } else { pieces.remove(0) };
+        Glob { text: text.to_owned(), start, middle: pieces, end }
+    }
+
+    fn fits(&self, part: &str) -> bool {
+        let Some(rest) = part.strip_prefix(self.start.as_str()) else { return false };
+        let Some(mut rest) = rest.strip_suffix(self.end.as_str()) else { return false };
+        self.middle.iter().all(|piece| match rest.find(piece.as_str()) {
+            Some(at) => {
+                rest = &rest[at + piece.len()..];
+                true
+            }
+            None => false,
+        })
+    }
+}
+
+/// A quick hash: the keys are ours, and whoever looks up foreign words cannot fill the table with them.
+type Quick = BuildHasherDefault<Fnv>;
+
+#[derive(Clone)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         }
     }
-    true
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 fn without_copy<'a>(name: &'a str, copies: &[String]) -> &'a str {

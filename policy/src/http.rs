@@ -56,6 +56,8 @@ pub struct Names {
     pub secret_values: Vec<String>,
     /// Words of a host or path that say: here something is explained, nothing is done.
     pub documentation: Vec<String>,
+    /// Arguments that may name a host without a scheme.
+    pub address_arguments: Vec<String>,
     /// Arguments that name what is to be done, and the words that are no question.
     pub action_arguments: Vec<String>,
     pub action_deletes: Vec<String>,
@@ -178,6 +180,10 @@ impl Facts {
         self.0 |= u32::from(told) << fact as u32;
     }
 
+    fn clear_if(&mut self, not: bool, fact: Fact) {
+        self.0 &= !(u32::from(not) << fact as u32);
+    }
+
     fn all(names: &[String]) -> Facts {
         let mut facts = Facts::default();
         names.iter().filter_map(|name| fact_of(name)).for_each(|fact| facts.set(fact));
@@ -247,6 +253,7 @@ pub struct Http {
     metadata_paths: Vec<Vec<String>>,
     documentation: HashSet<String>,
     secret_arguments: HashSet<String>,
+    address_arguments: HashSet<String>,
     action_arguments: HashSet<String>,
     action_deletes: HashSet<String>,
     action_changes: HashSet<String>,
@@ -276,6 +283,7 @@ impl Http {
             metadata_paths: names.metadata_paths.iter().map(|path| path.split('/').map(str::to_owned).collect()).collect(),
             documentation: set(&names.documentation),
             secret_arguments: names.secret_arguments.iter().map(|name| word_of(name)).collect(),
+            address_arguments: names.address_arguments.iter().map(|name| word_of(name)).collect(),
             action_arguments: set(&names.action_arguments),
             action_deletes: set(&names.action_deletes),
             action_changes: set(&names.action_changes),
@@ -326,7 +334,11 @@ impl Http {
                 Some(method) => view.method = 1 << method as u8,
                 None => view.facts.set(Fact::OtherMethod),
             }
+            // Nothing is only explained to somebody who is sent something.
+            let told = view.facts;
+            view.facts.clear_if(method != Some(Method::Look), Fact::Documentation);
             self.decide(&view, &mut found);
+            view.facts = told;
         }
         if found.external {
             found.effect(Deed::Send, shortened(request.url));
@@ -411,7 +423,8 @@ impl Http {
         }
         for (index, part) in parts.iter().enumerate() {
             let is_last = index + 1 == parts.len();
-            view.facts.set_if(self.documentation.contains(part), Fact::Documentation);
+            let written = is_last && part.rsplit_once('.').is_some_and(|(_, ending)| WRITTEN.contains(&ending));
+            view.facts.set_if(written || part.split(['-', '_']).any(|word| self.documentation.contains(word)), Fact::Documentation);
             words_of(part, |word| {
                 view.met.extend(self.words.get(word).into_iter().flatten());
                 if is_last {
@@ -419,7 +432,12 @@ impl Http {
                 }
             });
         }
-        view.facts.set_if(self.metadata_paths.iter().any(|wanted| follows(&parts, wanted)) || parts.iter().any(|part| part.contains("meta-data")), Fact::Metadata);
+        let called = path.rsplit('/').find(|part| !part.is_empty()).and_then(|part| part.rsplit('.').next()).unwrap_or_default();
+        if !url.query.is_empty() && called.starts_with(char::is_lowercase) && called.contains(char::is_uppercase) {
+            self.acting(&first_word(called), &mut view.facts);
+        }
+        view.facts
+            .set_if(self.metadata_paths.iter().any(|wanted| follows(&parts, wanted)) || parts.iter().any(|part| part.contains("meta-data")), Fact::Metadata);
         view.parts = parts;
         view.facts.set_if(url.query.len() > QUERY_BYTES_MAX, Fact::Much);
         for (name, value) in url.query.split('&').take(ARGUMENTS_MAX).map(|pair| pair.split_once('=').unwrap_or((pair, ""))) {
@@ -430,13 +448,16 @@ impl Http {
                 view.overriding = method_of(&value);
             }
             if self.action_arguments.contains(&name) {
-                let first = first_word(&value);
-                view.facts.set_if(self.action_deletes.contains(&first), Fact::ActionDeletes);
-                view.facts.set_if(self.action_changes.contains(&first), Fact::ActionChanges);
+                self.acting(&first_word(&value), &mut view.facts);
             }
         }
         let in_path = view.parts.iter().any(|part| self.names.secret_values.iter().any(|start| part.starts_with(start.as_str())));
         view.facts.set_if(in_path, Fact::Secret);
+    }
+
+    fn acting(&self, word: &str, facts: &mut Facts) {
+        facts.set_if(self.action_deletes.contains(word), Fact::ActionDeletes);
+        facts.set_if(self.action_changes.contains(word), Fact::ActionChanges);
     }
 
     /// Another address inside this one: a relay or a redirect goes there.
@@ -447,9 +468,10 @@ impl Http {
             found.join(self.judge_deep(&Request::get(inner), depth + 1));
         }
         // A question may well name another address; where that one must not be reached, this one must not either.
-        for value in url.query.split('&').take(ARGUMENTS_MAX).filter_map(|pair| pair.split_once('=')) {
-            let value = url::decoded(value.1);
-            if let Some(inner) = inner_address(&value) {
+        for (name, value) in url.query.split('&').take(ARGUMENTS_MAX).filter_map(|pair| pair.split_once('=')) {
+            let value = url::decoded(value);
+            let bare = self.address_arguments.contains(&word_of(name)).then(|| inner_host(&value)).flatten();
+            if let Some(inner) = inner_address(&value).or(bare.as_deref()) {
                 let inner = self.judge_deep(&Request::get(inner), depth + 1);
                 if inner.class >= Class::Red && !inner.because.iter().all(|because| because.rule == "http.relay") {
                     found.join(inner);
@@ -482,7 +504,13 @@ impl Http {
         let asks = own == Some(Method::Post) && view.parts.last().is_some_and(|last| last.starts_with("graphql")) && is_question(request.body);
         let mut methods = vec![if asks { Some(Method::Query) } else { own }];
         let overriding = ["x-http-method-override", "x-http-method", "x-method-override"];
-        methods.extend(request.headers.iter().filter(|(name, _)| overriding.iter().any(|known| known.eq_ignore_ascii_case(name))).map(|(_, value)| method_of(value.trim())));
+        methods.extend(
+            request
+                .headers
+                .iter()
+                .filter(|(name, _)| overriding.iter().any(|known| known.eq_ignore_ascii_case(name)))
+                .map(|(_, value)| method_of(value.trim())),
+        );
         methods.extend(view.overriding.map(Some));
         if let Some(at) = request.body.find("_method") {
             let rest = request.body[at + "_method".len()..].trim_start_matches(['"', '\'', '=', ':', ' ']);
@@ -545,7 +573,21 @@ impl Http {
         }
         let paths = when.paths.iter().map(|path| path.split('/').filter(|part| !part.is_empty()).map(str::to_lowercase).collect()).collect();
         let (id, reason) = (id.clone(), reason.clone());
-        self.rules.push(Rule { id, class: *class, external: *external, unknown: *unknown, facts, methods, hosts, words, last, without, without_facts, paths, reason });
+        self.rules.push(Rule {
+            id,
+            class: *class,
+            external: *external,
+            unknown: *unknown,
+            facts,
+            methods,
+            hosts,
+            words,
+            last,
+            without,
+            without_facts,
+            paths,
+            reason,
+        });
     }
 
     /// What no text of rules may leave out or take lightly.
@@ -557,10 +599,20 @@ impl Http {
                 faults.push(Fault::new(name, "is not Red by any rule", "keep a rule that asks for this fact alone and is at least red"));
             }
         }
-        for (name, method, class) in [("POST", Method::Post, Class::Yellow), ("PUT", Method::Put, Class::Yellow), ("PATCH", Method::Patch, Class::Yellow), ("DELETE", Method::Delete, Class::Red)] {
-            let kept = self.rules.iter().filter(bare).any(|rule| rule.facts == 0 && rule.methods & 1 << method as u8 != 0 && rule.class >= class && rule.external);
+        for (name, method, class) in [
+            ("POST", Method::Post, Class::Yellow),
+            ("PUT", Method::Put, Class::Yellow),
+            ("PATCH", Method::Patch, Class::Yellow),
+            ("DELETE", Method::Delete, Class::Red),
+        ] {
+            let kept =
+                self.rules.iter().filter(bare).any(|rule| rule.facts == 0 && rule.methods & 1 << method as u8 != 0 && rule.class >= class && rule.external);
             if !kept {
-                faults.push(Fault::new(name, "is not said to leave the house by any rule", "keep a rule for this method alone that is external and no lower than shipped"));
+                faults.push(Fault::new(
+                    name,
+                    "is not said to leave the house by any rule",
+                    "keep a rule for this method alone that is external and no lower than shipped",
+                ));
             }
         }
     }
@@ -586,6 +638,8 @@ impl Http {
 /// More relays inside each other than anybody needs.
 const RELAYS_MAX: u8 = 3;
 const PARTS_MAX: usize = 64;
+/// Endings of what is only written down.
+const WRITTEN: &[&str] = &["html", "htm", "md", "adoc", "rst", "txt", "pdf", "1", "2", "3", "4", "5", "6", "7", "8"];
 const ARGUMENTS_MAX: usize = 64;
 /// Longer than any search; what is longer carries something away.
 const QUERY_BYTES_MAX: usize = 1500;
@@ -657,13 +711,26 @@ fn first_word(text: &str) -> String {
     text[..end].to_lowercase()
 }
 
-/// The first address that stands in `text`.
+/// The first absolute address that stands in `text`.
 fn inner_address(text: &str) -> Option<&str> {
-    let at = text.find(":/").or_else(|| ["file:", "gopher:", "dict:", "data:", "jar:"].iter().find_map(|scheme| text.find(scheme).map(|at| at + scheme.len() - 1)))?;
-    let start = text[..at].rfind(|letter: char| !letter.is_ascii_alphanumeric() && !"+-.".contains(letter)).map_or(0, |before| before + text[before..].chars().next().map_or(1, char::len_utf8));
-    let scheme = &text[start..at];
-    let absolute = text[at..].starts_with("://") || ["http", "https", "file"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
-    (absolute && scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())).then(|| &text[start..])
+    text.match_indices(':').take(ARGUMENTS_MAX).find_map(|(at, _)| {
+        let start = text[..at]
+            .rfind(|letter: char| !letter.is_ascii_alphanumeric() && !"+-.".contains(letter))
+            .map_or(0, |before| before + text[before..].chars().next().map_or(1, char::len_utf8));
+        let (scheme, rest) = (text[start..at].to_ascii_lowercase(), &text[at..]);
+        let known = ["http", "https", "file", "gopher", "dict", "ftp", "jar", "data", "ldap", "tftp", "netdoc"].contains(&scheme.as_str());
+        let absolute = rest.starts_with("://") || (known && (rest.starts_with(":/") || rest.starts_with(":\\")));
+        (absolute && scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())).then(|| &text[start..])
+    })
+}
+
+/// An argument that names a host without a scheme: four numbers, a bracket, or a name that is only ours.
+fn inner_host(value: &str) -> Option<String> {
+    let value = value.trim_start_matches(['/', '\\']);
+    let host = value.split(['/', '?', '#']).next().unwrap_or_default();
+    let name = if host.starts_with('[') { host } else { host.split(':').next().unwrap_or_default() };
+    let quad = name.split('.').count() == 4 && address::ipv4(name).is_some();
+    (quad || name.starts_with('[') || name.eq_ignore_ascii_case("localhost")).then(|| format!("http://{host}/"))
 }
 
 /// Whether a GraphQL text only asks: it says so, and nowhere speaks of changing.
@@ -672,10 +739,14 @@ fn is_question(body: &str) -> bool {
     !lower.contains("mutation") && !lower.contains("subscription") && (lower.contains("query") || lower.trim_start().starts_with('{'))
 }
 
-/// An address without what may be secret in it.
+/// An address without what may be secret in it: what is asked, and what stands before the host.
 fn shortened(url: &str) -> String {
-    url.split(['?', '#']).next().unwrap_or_default().chars().take(200).collect()
+    let address = url.split(['?', '#']).next().unwrap_or_default();
+    let plain = address.split_once("://").and_then(|(scheme, rest)| Some(format!("{scheme}://{}", rest.rsplit_once('@')?.1)));
+    plain.as_deref().unwrap_or(address).chars().take(ADDRESS_CHARS_SHOWN).collect()
 }
+
+const ADDRESS_CHARS_SHOWN: usize = 200;
 
 #[cfg(test)]
 mod tests;

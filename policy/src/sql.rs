@@ -21,14 +21,43 @@ pub fn is_sql(text: &str) -> bool {
         "create" | "drop" | "alter" => OBJECTS.contains(&second),
         "truncate" => true,
         "grant" | "revoke" => has("to") || has("from") || has("on"),
-        "pragma" | "explain" | "show" | "describe" | "vacuum" | "attach" | "copy" | "call" | "exec" | "execute" => words.len() >= 2 && !text.trim_end().ends_with('?'),
+        "pragma" | "explain" | "show" | "describe" | "vacuum" | "attach" | "copy" | "call" | "exec" | "execute" => {
+            words.len() >= 2 && !text.trim_end().ends_with('?')
+        }
         _ => false,
     }
 }
 
 const OBJECTS: &[&str] = &[
-    "table", "database", "schema", "index", "view", "materialized", "user", "role", "unique", "temp", "temporary", "or", "trigger", "function", "procedure", "extension", "sequence", "type", "policy", "column", "login",
-    "server", "tablespace", "keyspace", "collection", "global", "aggregate", "event", "system",
+    "table",
+    "database",
+    "schema",
+    "index",
+    "view",
+    "materialized",
+    "user",
+    "role",
+    "unique",
+    "temp",
+    "temporary",
+    "or",
+    "trigger",
+    "function",
+    "procedure",
+    "extension",
+    "sequence",
+    "type",
+    "policy",
+    "column",
+    "login",
+    "server",
+    "tablespace",
+    "keyspace",
+    "collection",
+    "global",
+    "aggregate",
+    "event",
+    "system",
 ];
 
 pub fn judge(text: &str, found: &mut Judgement, raise: &mut dyn FnMut(&mut Judgement, &'static str)) {
@@ -61,7 +90,11 @@ fn of_statement(words: &[String]) -> &'static str {
     if escapes || (has("into") && (has("outfile") || has("dumpfile"))) || (at(0) == "copy" && has("program")) {
         return "sql.escape";
     }
-    let object = if matches!(at(1), "if" | "or" | "temp" | "temporary" | "unique" | "global") { at(words.iter().position(|word| OBJECTS[..3].contains(&word.as_str())).unwrap_or(1)) } else { at(1) };
+    let object = if matches!(at(1), "if" | "or" | "temp" | "temporary" | "unique" | "global") {
+        at(words.iter().position(|word| OBJECTS[..3].contains(&word.as_str())).unwrap_or(1))
+    } else {
+        at(1)
+    };
     let mutates = ["insert", "update", "delete", "merge", "truncate", "drop", "alter", "create", "grant", "revoke"].iter().any(|verb| has(verb));
     match at(0) {
         "grant" | "revoke" | "reassign" | "deny" => "sql.access",
@@ -71,21 +104,58 @@ fn of_statement(words: &[String]) -> &'static str {
         "drop" | "truncate" | "delete" | "flushall" | "flushdb" => "sql.delete",
         "alter" if has("drop") => "sql.delete",
         "update" if !has("where") => "sql.delete",
-        "explain" | "with" | "select" | "values" | "table" if mutates => if has("delete") || has("drop") || has("truncate") { "sql.delete" } else { "sql.change" },
+        "explain" | "with" | "select" | "values" | "table" if mutates => {
+            if has("delete") || has("drop") || has("truncate") {
+                "sql.delete"
+            } else {
+                "sql.change"
+            }
+        }
         "select" if has("into") => "sql.change",
         "select" | "show" | "describe" | "desc" | "explain" | "values" | "with" | "use" | "help" => "sql.look",
         "pragma" if !words.iter().any(|word| word == "=") => "sql.look",
-        "insert" | "update" | "replace" | "merge" | "upsert" | "create" | "alter" | "comment" | "rename" | "begin" | "start" | "commit" | "rollback" | "savepoint" | "release" | "set" | "analyze" | "vacuum" | "reindex" | "refresh"
-        | "optimize" | "lock" | "unlock" | "declare" | "fetch" | "close" | "end" | "abort" | "reset" | "discard" | "pragma" => "sql.change",
-        "kill" | "shutdown" | "load" | "attach" | "detach" | "copy" | "do" | "call" | "exec" | "execute" | "prepare" | "import" | "export" | "backup" | "restore" | "dbcc" | "install" => "sql.escape",
+        "insert" | "update" | "replace" | "merge" | "upsert" | "create" | "alter" | "comment" | "rename" | "begin" | "start" | "commit" | "rollback"
+        | "savepoint" | "release" | "set" | "analyze" | "vacuum" | "reindex" | "refresh" | "optimize" | "lock" | "unlock" | "declare" | "fetch" | "close"
+        | "end" | "abort" | "reset" | "discard" | "pragma" => "sql.change",
+        "kill" | "shutdown" | "load" | "attach" | "detach" | "copy" | "do" | "call" | "exec" | "execute" | "prepare" | "import" | "export" | "backup"
+        | "restore" | "dbcc" | "install" => "sql.escape",
         _ => "sql.unreadable",
     }
 }
 
 /// Words that leave the tables: files, programs, other servers. An ending `_` stands for all that begin so.
 const ESCAPES: &[&str] = &[
-    "xp_", "sp_oacreate", "sp_configure", "load_file", "pg_read_file", "pg_read_binary_file", "pg_ls_dir", "pg_write_file", "lo_import", "lo_export", "pg_terminate_backend", "pg_reload_conf", "dblink", "dblink_", "openrowset",
-    "opendatasource", "utl_", "dbms_", "load_extension", "writefile", "readfile", "edit", "sys_exec", "sys_eval", "query_to_xml", "pg_sleep", "benchmark", "bulk", "http_", "httpfs", "shell",
+    "xp_",
+    "sp_oacreate",
+    "sp_configure",
+    "load_file",
+    "pg_read_file",
+    "pg_read_binary_file",
+    "pg_ls_dir",
+    "pg_write_file",
+    "lo_import",
+    "lo_export",
+    "pg_terminate_backend",
+    "pg_reload_conf",
+    "dblink",
+    "dblink_",
+    "openrowset",
+    "opendatasource",
+    "utl_",
+    "dbms_",
+    "load_extension",
+    "writefile",
+    "readfile",
+    "edit",
+    "sys_exec",
+    "sys_eval",
+    "query_to_xml",
+    "pg_sleep",
+    "benchmark",
+    "bulk",
+    "http_",
+    "httpfs",
+    "shell",
 ];
 
 /// The text in lower case, without comments and what stands in single quotes. Where databases read quotes and comments
@@ -189,14 +259,28 @@ mod tests {
             assert_eq!(check(text), [expected], "{text}");
         }
         assert_eq!(check("SELECT 1; DROP TABLE a;"), ["sql.look", "sql.delete"]);
-        for hidden in ["SELECT \"a'\"; DROP TABLE x; -- '", "SELECT '\\''; DROP TABLE x; -- '", "SELECT 1 # 2; DROP TABLE x", "SELECT 1--1; DROP TABLE x", "SELECT 1 /* /* */; DROP TABLE x"] {
+        for hidden in [
+            "SELECT \"a'\"; DROP TABLE x; -- '",
+            "SELECT '\\''; DROP TABLE x; -- '",
+            "SELECT 1 # 2; DROP TABLE x",
+            "SELECT 1--1; DROP TABLE x",
+            "SELECT 1 /* /* */; DROP TABLE x",
+        ] {
             assert!(check(hidden).contains(&"sql.delete"), "{hidden}");
         }
     }
 
     #[test]
     fn a_search_is_no_statement() {
-        for text in ["delete old files", "update on the project", "show me the latest report?", "select a restaurant", "drop in visitors", "with friends", "create invoice"] {
+        for text in [
+            "delete old files",
+            "update on the project",
+            "show me the latest report?",
+            "select a restaurant",
+            "drop in visitors",
+            "with friends",
+            "create invoice",
+        ] {
             assert!(!is_sql(text), "{text}");
         }
         for text in ["DELETE FROM a", "update a set b=1", "drop table a", "select 1", "select count(*) x", "TRUNCATE TABLE a"] {

@@ -56,6 +56,9 @@ pub struct Tool {
     pub arguments: BTreeMap<String, Role>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<String>,
+    /// Arguments without which nobody knows what the call does; `a|b` is one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required: Vec<String>,
     /// Arguments that only change how the call looks or how long it is waited for; they are no part of its digest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub presentation: Vec<String>,
@@ -194,7 +197,33 @@ const FINDINGS: &[(&str, Class, bool)] = &[
     ("name.access", Class::CriticalRed, false),
     ("name.identity", Class::Red, false),
     ("name.power", Class::Red, false),
+    ("name.secret", Class::Red, false),
     ("name.destructive", Class::Red, false),
+];
+
+/// Calls that are at least this under any text of rules; the last column: something leaves to other people.
+const FLOOR: &[(&str, &str, Class, bool)] = &[
+    ("exec", "{\"command\":\"a\",\"elevated\":true}", Class::CriticalRed, false),
+    ("exec", "{\"command\":\"a\",\"host\":\"node\"}", Class::CriticalRed, false),
+    ("exec", "{\"command\":\"a\",\"ask\":\"off\"}", Class::CriticalRed, false),
+    ("process", "{\"action\":\"write\",\"data\":\"a\"}", Class::Yellow, false),
+    ("write", "{\"path\":\"a\"}", Class::Yellow, false),
+    ("message", "{\"action\":\"send\"}", Class::Yellow, true),
+    ("conversations_send", "{}", Class::Yellow, true),
+    ("github_publish", "{}", Class::Yellow, true),
+    ("browser", "{\"action\":\"act\",\"kind\":\"click\"}", Class::Yellow, true),
+    ("browser", "{\"action\":\"act\",\"kind\":\"evaluate\"}", Class::Red, true),
+    ("browser", "{\"action\":\"importprofile\"}", Class::CriticalRed, false),
+    ("automations", "{\"action\":\"add\"}", Class::Yellow, false),
+    ("gateway", "{\"action\":\"update.run\"}", Class::CriticalRed, false),
+    ("openclaw", "{}", Class::CriticalRed, false),
+    ("plugins", "{\"action\":\"disable\"}", Class::CriticalRed, false),
+    ("plugins", "{\"action\":\"install\"}", Class::CriticalRed, false),
+    ("secrets", "{\"action\":\"delete\"}", Class::CriticalRed, false),
+    ("nodes", "{\"action\":\"approve\"}", Class::CriticalRed, false),
+    ("nodes", "{\"action\":\"invoke\"}", Class::Red, false),
+    ("computer", "{\"action\":\"left_click\"}", Class::Red, true),
+    ("portal", "{\"action\":\"open\"}", Class::Red, false),
 ];
 
 #[derive(Clone, Debug)]
@@ -262,10 +291,12 @@ impl Tools {
         }
         let findings = FINDINGS.iter().map(|(id, class, unknown)| (*id, (*class, *unknown))).collect();
         let names = name::Names::compile(names);
-        let tools = Tools { tools: tool.into_iter().collect(), aliases, rules, by_tool, findings, sentences: sentences.into_iter().collect(), env, limits, names };
+        let tools =
+            Tools { tools: tool.into_iter().collect(), aliases, rules, by_tool, findings, sentences: sentences.into_iter().collect(), env, limits, names };
         for rule in &tools.rules {
             tools.check(rule, &mut faults);
         }
+        tools.check_floor(&mut faults);
         if faults.is_empty() { Ok(tools) } else { Err(faults) }
     }
 
@@ -317,6 +348,31 @@ impl Tools {
         let (class, unknown) = self.findings.get(finding).copied().unwrap_or((Class::Red, true));
         found.unknown |= unknown;
         found.raise(class, finding);
+    }
+
+    /// What no text of rules may leave out or take lightly.
+    fn check_floor(&self, faults: &mut Vec<Fault>) {
+        for (name, arguments, class, external) in FLOOR {
+            let Some((name, _)) = self.known(name) else {
+                faults.push(Fault::new(name, "is not described", "keep it under [tool]: as a stranger it would be read by its name only"));
+                continue;
+            };
+            let Ok(Value::Object(arguments)) = serde_json::from_str(arguments) else { continue };
+            let holding: Vec<&RuleText> =
+                self.by_tool.get(name).into_iter().flatten().map(|index| &self.rules[*index]).filter(|rule| holds(&rule.when, &arguments)).collect();
+            // A call that no rule fits is Red and asks, which is never too light.
+            if holding.is_empty() {
+                continue;
+            }
+            if !holding.iter().any(|rule| rule.class >= *class) || (*external && !holding.iter().any(|rule| rule.external)) {
+                let outward = if *external { " and external" } else { "" };
+                faults.push(Fault::new(
+                    name,
+                    format!("is taken too lightly when called with {}", Value::Object(arguments)),
+                    format!("keep a rule that makes it {}{outward}", class.name()),
+                ));
+            }
+        }
     }
 
     fn check(&self, rule: &RuleText, faults: &mut Vec<Fault>) {
@@ -399,6 +455,10 @@ impl Bench<'_> {
         }
         if undescribed(tool, arguments).is_some() {
             self.tools.raise(found, "tool.argument");
+        }
+        let told = |name: &str| arguments.get(name).is_some_and(|value| !value.is_null());
+        if !tool.required.iter().all(|names| names.split('|').any(told)) {
+            self.tools.raise(found, "tool.arguments");
         }
         let mut any = false;
         for rule in self.tools.by_tool.get(name).into_iter().flatten().map(|index| &self.tools.rules[*index]) {
@@ -581,7 +641,9 @@ impl Bench<'_> {
             let Value::Object(fields) = item else { return self.tools.raise(found, "tool.arguments") };
             let mut step = Map::new();
             step.insert("action".to_owned(), Value::from("act"));
-            step.extend(beside.iter().filter(|(name, _)| ["profile", "target", "node"].contains(&name.as_str())).map(|(name, value)| (name.clone(), value.clone())));
+            step.extend(
+                beside.iter().filter(|(name, _)| ["profile", "target", "node"].contains(&name.as_str())).map(|(name, value)| (name.clone(), value.clone())),
+            );
             step.extend(fields.clone());
             self.known(name, tool, &step, depth + 1, found);
         }
@@ -615,12 +677,19 @@ impl Bench<'_> {
 
     fn request(&self, beside: &Map<String, Value>, url: &Value, found: &mut Judgement) {
         let Some(url) = url.as_str() else { return self.tools.raise(found, "tool.arguments") };
-        let text = |names: &[&str]| names.iter().find_map(|name| beside.get(*name)).filter(|value| !value.is_null()).map(arguments::as_text).unwrap_or_default();
+        let text =
+            |names: &[&str]| names.iter().find_map(|name| beside.get(*name)).filter(|value| !value.is_null()).map(arguments::as_text).unwrap_or_default();
         let (method, body) = (text(&["method", "verb", "httpMethod"]), text(&["body", "data", "json", "payload", "form"]));
         let headers: Vec<(String, String)> = match beside.get("headers") {
             Some(Value::Object(headers)) => headers.iter().map(|(name, value)| (name.clone(), arguments::as_text(value))).collect(),
-            Some(Value::Array(headers)) => headers.iter().map(|header| arguments::as_text(header)).filter_map(|header| header.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()))).collect(),
-            Some(Value::String(headers)) => headers.lines().filter_map(|header| header.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()))).collect(),
+            Some(Value::Array(headers)) => headers
+                .iter()
+                .map(arguments::as_text)
+                .filter_map(|header| header.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned())))
+                .collect(),
+            Some(Value::String(headers)) => {
+                headers.lines().filter_map(|header| header.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()))).collect()
+            }
             _ => Vec::new(),
         };
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

@@ -167,7 +167,9 @@ mod tests {
     #[test]
     fn every_spelling_is_the_same_address() {
         let loopback = Some(Some(Ipv4Addr::LOCALHOST));
-        for text in ["127.0.0.1", "127.1", "127.0.1", "0177.0.0.1", "0x7f.0.0.1", "0x7f000001", "2130706433", "017700000001", "127.0.0.1.", "0X7F.1", "00000177.1"] {
+        for text in
+            ["127.0.0.1", "127.1", "127.0.1", "0177.0.0.1", "0x7f.0.0.1", "0x7f000001", "2130706433", "017700000001", "127.0.0.1.", "0X7F.1", "00000177.1"]
+        {
             assert_eq!(ipv4(text), loopback, "{text}");
         }
         for text in ["256.0.0.1", "1.2.3.4.5", "425.510.425.510", "7147006462", "1.2.3.08", "0x1ffffffff", "1..2", "127.0.0.1.."] {
@@ -180,7 +182,15 @@ mod tests {
 
     #[test]
     fn forms_of_version_6_that_carry_version_4() {
-        for text in ["::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:0:0:0:0:80ff:fffe", "2001:4860:1::5efe:7f00:1", "::ffff:0:127.0.0.1"] {
+        for text in [
+            "::ffff:127.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "2001:0:0:0:0:0:80ff:fffe",
+            "2001:4860:1::5efe:7f00:1",
+            "::ffff:0:127.0.0.1",
+        ] {
             let (place, carried) = place_v6(text.parse().unwrap());
             assert_eq!((place, carried), (Place::Internal, Some(Ipv4Addr::LOCALHOST)), "{text}");
         }

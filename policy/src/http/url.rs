@@ -34,7 +34,9 @@ pub fn parse(text: &str) -> Result<Url<'_>, Fault> {
         return Err(Fault::Unreadable);
     }
     let (scheme, rest) = text.split_once(':').ok_or(Fault::Unreadable)?;
-    if !scheme.starts_with(|letter: char| letter.is_ascii_alphabetic()) || !scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter)) {
+    if !scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        || !scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter))
+    {
         return Err(Fault::Unreadable);
     }
     let https = scheme.eq_ignore_ascii_case("https");
@@ -51,7 +53,9 @@ pub fn parse(text: &str) -> Result<Url<'_>, Fault> {
     }
     let tail = tail.split('#').next().unwrap_or_default();
     let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
-    if authority.contains(['\\', '%', ' ', '<', '>', '"', '^', '`', '{', '|', '}', '!', ',', ';', '=', '*', '(', ')', '\'', '$', '&', '+']) || path.contains('\\') {
+    if authority.contains(['\\', '%', ' ', '<', '>', '"', '^', '`', '{', '|', '}', '!', ',', ';', '=', '*', '(', ')', '\'', '$', '&', '+'])
+        || path.contains('\\')
+    {
         return Err(Fault::Unreadable);
     }
     let (host, port) = split_port(authority, https)?;
@@ -121,7 +125,9 @@ pub fn decoded(text: &str) -> std::borrow::Cow<'_, str> {
         let mut bytes = Vec::with_capacity(text.len());
         let mut rest = text.as_bytes();
         while let Some((&first, tail)) = rest.split_first() {
-            let hex = (first == b'%').then(|| tail.get(..2).and_then(|pair| std::str::from_utf8(pair).ok()).and_then(|pair| u8::from_str_radix(pair, 16).ok())).flatten();
+            let hex = (first == b'%')
+                .then(|| tail.get(..2).and_then(|pair| std::str::from_utf8(pair).ok()).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+                .flatten();
             match hex {
                 Some(byte) => {
                     bytes.push(byte);
@@ -165,9 +171,30 @@ mod tests {
     #[test]
     fn what_is_read_differently_is_not_read() {
         for text in [
-            "", "example.com", "http:example.com", "http:/example.com", "http:///example.com", "//example.com", "http://", "http://a..b/", "http://a b/", "http://a\tb/",
-            "http://a%2eb/", "http://a:b/", "http://a:080/", "http://a:/", "http://a:99999/", "http://a:+80/", "http://a\\b/", "http://a/\\b", "http://a!/", "http://[::1/",
-            "http://a\u{200b}b/", "http://127.1.1.1:80\\@127.2.2.2:80/", " http://a.b/", "1http://a.b/",
+            "",
+            "example.com",
+            "http:example.com",
+            "http:/example.com",
+            "http:///example.com",
+            "//example.com",
+            "http://",
+            "http://a..b/",
+            "http://a b/",
+            "http://a\tb/",
+            "http://a%2eb/",
+            "http://a:b/",
+            "http://a:080/",
+            "http://a:/",
+            "http://a:99999/",
+            "http://a:+80/",
+            "http://a\\b/",
+            "http://a/\\b",
+            "http://a!/",
+            "http://[::1/",
+            "http://a\u{200b}b/",
+            "http://127.1.1.1:80\\@127.2.2.2:80/",
+            " http://a.b/",
+            "1http://a.b/",
         ] {
             assert_eq!(parse(text), Err(Fault::Unreadable), "{text:?}");
         }

@@ -7,8 +7,12 @@ pub fn is_address(text: &str) -> bool {
     let text = text.trim_start();
     match text.split_once(':') {
         Some((scheme, rest)) => {
-            let named = !scheme.is_empty() && scheme.starts_with(|letter: char| letter.is_ascii_alphabetic()) && scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter));
-            named && (rest.starts_with('/') || matches!(scheme.to_ascii_lowercase().as_str(), "data" | "javascript" | "file" | "http" | "https" | "blob" | "about"))
+            let named = !scheme.is_empty()
+                && scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
+                && scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter));
+            named
+                && (rest.starts_with('/')
+                    || matches!(scheme.to_ascii_lowercase().as_str(), "data" | "javascript" | "file" | "http" | "https" | "blob" | "about"))
         }
         None => text.starts_with("//"),
     }

@@ -41,6 +41,8 @@ pub struct Verbs {
     pub power: Vec<String>,
     /// Those of the verbs that are also nouns: behind another verb they are what it is done to.
     pub also_nouns: Vec<String>,
+    /// Those that arrange what one has already, so that nobody else notices.
+    pub private: Vec<String>,
     /// Words between two verbs.
     pub joining: Vec<String>,
 }
@@ -69,6 +71,9 @@ pub struct Nouns {
     pub routines: Vec<String>,
     /// Words before a person who is not the thing that is changed.
     pub prepositions: Vec<String>,
+    /// What must not even be seen, as the last word of a name; and words that make a key one of those.
+    pub secret: Vec<String>,
+    pub kinds_of_keys: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -82,6 +87,8 @@ pub struct Arguments {
     pub commands: Vec<String>,
     pub code: Vec<String>,
     pub statements: Vec<String>,
+    /// Arguments whose value is a verb.
+    pub actions: Vec<String>,
     pub recipients: Vec<String>,
     /// Arguments that hold a recipient when their value is an address of a person.
     pub perhaps_recipients: Vec<String>,
@@ -113,6 +120,9 @@ const THING: u32 = 1 << 19;
 const ROUTINE: u32 = 1 << 20;
 const PREPOSITION: u32 = 1 << 21;
 const PUBLIC: u32 = 1 << 22;
+const SECRET: u32 = 1 << 23;
+const KIND_OF_KEY: u32 = 1 << 24;
+const PRIVATE: u32 = 1 << 25;
 
 const PATH: u32 = 1;
 const PERHAPS_PATH: u32 = 1 << 1;
@@ -125,6 +135,7 @@ const RECIPIENT: u32 = 1 << 7;
 const PERHAPS_RECIPIENT: u32 = 1 << 8;
 const AMOUNT: u32 = 1 << 9;
 const ACCOUNT: u32 = 1 << 10;
+const ACTION: u32 = 1 << 11;
 
 #[derive(Clone, Debug)]
 pub struct Names {
@@ -161,9 +172,12 @@ impl Names {
             (&nouns.things, THING),
             (&nouns.routines, ROUTINE),
             (&nouns.prepositions, PREPOSITION),
+            (&nouns.secret, SECRET),
+            (&nouns.kinds_of_keys, KIND_OF_KEY),
+            (&verbs.private, PRIVATE),
             (&public_servers, PUBLIC),
         ] {
-            list.iter().for_each(|word| *words.entry(word.clone()).or_default() |= bit);
+            list.iter().for_each(|word| *words.entry(folded(word)).or_default() |= bit);
         }
         let mut shapes: HashMap<String, u32> = HashMap::new();
         for (list, bit) in [
@@ -176,6 +190,7 @@ impl Names {
             (&arguments.statements, STATEMENT),
             (&arguments.recipients, RECIPIENT),
             (&arguments.perhaps_recipients, PERHAPS_RECIPIENT),
+            (&arguments.actions, ACTION),
             (&arguments.amounts, AMOUNT),
             (&arguments.accounts, ACCOUNT),
         ] {
@@ -215,7 +230,13 @@ impl Names {
         let name = tool.strip_prefix("mcp__").unwrap_or(tool);
         let (server, name) = name.split_once("__").filter(|(_, name)| !name.is_empty()).unwrap_or(("", name));
         let server = split(server).iter().fold(0, |bits, word| bits | self.word(word));
-        let mut words: Vec<(String, u32)> = split(name).into_iter().take(WORDS_MAX).map(|word| (self.word(&word), word)).map(|(bits, word)| (word, bits)).collect();
+        let mut words: Vec<(String, u32)> =
+            split(name).into_iter().take(WORDS_MAX).map(|word| (self.word(&word), word)).map(|(bits, word)| (word, bits)).collect();
+        for at in 1..words.len() {
+            if matches!(words[at].0.as_str(), "key" | "keys") && words[at - 1].1 & KIND_OF_KEY != 0 {
+                words[at].1 |= ACCESS | SECRET;
+            }
+        }
         if !words.iter().any(|(_, bits)| bits & VERBS != 0) {
             words = words.into_iter().flat_map(|(word, bits)| self.unglued(word, bits)).collect();
         }
@@ -238,12 +259,17 @@ impl Names {
 }
 
 const WORDS_MAX: usize = 16;
+/// Longer values are texts.
+const ACTION_BYTES_MAX: usize = 60;
 
 impl Bench<'_> {
     pub(super) fn foreign(&self, tool: &str, arguments: &Map<String, Value>, annotations: Annotations, found: &mut Judgement) {
         let names = &self.tools.names;
         let (server, words) = names.read(tool);
-        let verb = self.verbs(tool, server, &words, annotations, found);
+        let mut verb = self.verbs(server, &words, annotations, found);
+        for (_, action) in arguments.iter().filter(|(name, _)| names.arguments.get(&argument_word(name)).is_some_and(|shape| shape & ACTION != 0)) {
+            verb = self.action(action, server, &words, verb, found);
+        }
         let mut shapes = Shapes::default();
         self.shapes("", &Value::Object(arguments.clone()), arguments, verb, 0, &mut shapes, found);
         let runs = verb == Some(RUN) || verb.is_none();
@@ -275,8 +301,31 @@ impl Bench<'_> {
         }
     }
 
+    /// A tool of many actions says in an argument which one: `calendar {action: "delete_event"}`. What the tool's own name says stays.
+    fn action(&self, action: &Value, server: u32, words: &[(String, u32)], verb: Option<u32>, found: &mut Judgement) -> Option<u32> {
+        let Some(action) = action.as_str().filter(|action| action.len() <= ACTION_BYTES_MAX && !action.trim().contains(char::is_whitespace)) else {
+            return verb;
+        };
+        let lower = action.to_lowercase();
+        let spelt = match lower.as_str() {
+            "put" | "patch" | "post" => "update",
+            "head" | "options" => "get",
+            lower => lower,
+        };
+        let (_, mut whole) = self.tools.names.read(spelt);
+        if head_of(&whole).is_none() {
+            return verb;
+        }
+        whole.extend(words.iter().filter(|(_, bits)| bits & VERBS == 0 || bits & ALSO_NOUN != 0).map(|(word, bits)| (word.clone(), bits & !VERBS)));
+        let said = self.verbs(server, &whole, Annotations::default(), found);
+        match verb {
+            Some(LOOK) | None => said,
+            verb => verb,
+        }
+    }
+
     /// What the name says is done. `None` when it says nothing.
-    fn verbs(&self, tool: &str, server: u32, words: &[(String, u32)], annotations: Annotations, found: &mut Judgement) -> Option<u32> {
+    fn verbs(&self, server: u32, words: &[(String, u32)], annotations: Annotations, found: &mut Judgement) -> Option<u32> {
         let mut say = |finding: &'static str, external: bool| {
             self.tools.raise(found, finding);
             found.external |= external;
@@ -296,6 +345,17 @@ impl Bench<'_> {
             }
             return looks.then_some(LOOK);
         };
+        // The name of a kind of answer, not of a deed: `git_log`, `pods_log`.
+        if head > 0 && head + 1 == words.len() && words[head].1 & (ALSO_NOUN | LOOK_NOUN) == ALSO_NOUN | LOOK_NOUN {
+            say("name.look", false);
+            return Some(LOOK);
+        }
+        // `check in` and `check out` are no looking.
+        let (first, second) = (words[head].0.as_str(), words.get(head + 1).map(|(word, _)| word.as_str()).unwrap_or_default());
+        if first == "check" && matches!(second, "in" | "out") {
+            say("name.change", false);
+            return Some(CHANGE);
+        }
         let has = |bit: u32| words.iter().any(|(_, bits)| bits & bit != 0);
         let own = words[head].1 & VERBS;
         let mut joined = false;
@@ -309,18 +369,26 @@ impl Bench<'_> {
         }
         if verbs & !LOOK == 0 {
             say("name.look", false);
+            let last = words.iter().rposition(|(word, _)| !matches!(word.as_str(), "value" | "by" | "id" | "name")).unwrap_or_default();
+            if last > head && words[last].1 & SECRET != 0 && !matches!(words[head].0.as_str(), "list" | "search" | "count" | "check" | "validate" | "liste") {
+                say("name.secret", false);
+            }
             return Some(LOOK);
         }
         let public = server & PUBLIC != 0 || words.first().is_some_and(|(_, bits)| bits & PUBLIC != 0 && words.len() > 1);
         // A word is what the verb is done to, unless it names who it is done for, or is the verb.
         let object = |bit: u32| {
-            words.iter().enumerate().any(|(index, (_, bits))| index != head && bits & bit != 0 && !(index > 0 && index > head && words[index - 1].1 & PREPOSITION != 0))
+            words
+                .iter()
+                .enumerate()
+                .any(|(index, (_, bits))| index != head && bits & bit != 0 && !(index > 0 && index > head && words[index - 1].1 & PREPOSITION != 0))
         };
-        let money = words.iter().enumerate().any(|(index, (_, bits))| {
-            index != head && bits & MONEY != 0 && !words.iter().skip(index + 1).any(|(_, bits)| bits & ABOUT_MONEY != 0)
-        });
+        let money = words
+            .iter()
+            .enumerate()
+            .any(|(index, (_, bits))| index != head && bits & MONEY != 0 && !words.iter().skip(index + 1).any(|(_, bits)| bits & ABOUT_MONEY != 0));
         let to_somebody = words.iter().skip(head).any(|(_, bits)| bits & PREPOSITION != 0);
-        let people = object(PEOPLE) && !object(DRAFT);
+        let people = object(PEOPLE) && !object(DRAFT) && words[head].1 & PRIVATE == 0;
         let mut strongest = LOOK;
         for verb in [CHANGE, SEND, RUN, POWER, BUY, DELETE, PAY].into_iter().filter(|verb| verbs & verb != 0) {
             strongest = verb;
@@ -331,6 +399,7 @@ impl Bench<'_> {
                 CHANGE if object(IDENTITY) => say("name.identity", public),
                 CHANGE => say("name.change", public || people),
                 SEND if money && !has(DRAFT) => say("name.pay", true),
+                SEND if object(ACCESS) && !object(PEOPLE) => say("name.access", true),
                 SEND if has(CROWD) => say("name.crowd", true),
                 SEND if has(DRAFT) && own != SEND => say("name.change", false),
                 SEND => say("name.send", true),
@@ -344,12 +413,13 @@ impl Bench<'_> {
                 DELETE if object(IDENTITY) && to_somebody => say("name.delete", true),
                 DELETE if object(IDENTITY) => say("name.access", true),
                 DELETE => say("name.delete", public || object(CROWD)),
+                POWER if object(ACCESS | IDENTITY) => say("name.access", public),
                 POWER => say("name.power", public),
                 // What it runs is judged where it is told.
                 _ => {}
             }
         }
-        found.effect(if strongest == DELETE { Deed::Delete } else { Deed::Change }, tool);
+        found.effect(if strongest == DELETE { Deed::Delete } else { Deed::Change }, whole);
         Some(if verbs & RUN != 0 && strongest == RUN { RUN } else { strongest })
     }
 
@@ -406,7 +476,9 @@ impl Bench<'_> {
         if shape & COMMAND != 0 && (verb.is_none() || verb == Some(RUN) || trimmed.contains(' ')) {
             shapes.judged = true;
             let line = match beside.get("args") {
-                Some(Value::Array(words)) if key != "args" => words.iter().filter_map(Value::as_str).fold(text.to_owned(), |line, word| format!("{line} {}", super::quoted(word))),
+                Some(Value::Array(words)) if key != "args" => {
+                    words.iter().filter_map(Value::as_str).fold(text.to_owned(), |line, word| format!("{line} {}", super::quoted(word)))
+                }
                 _ => text.to_owned(),
             };
             return found.join(self.shell.judge(&line, &self.cwd(beside), self.env_of(beside)));
@@ -433,24 +505,24 @@ impl Bench<'_> {
             if is_address(trimmed) {
                 return found.join(self.http.judge(&Request::get(trimmed)));
             }
-            let target = shape & TARGET_PATH != 0;
             let deed = match verb {
-                Some(LOOK | RUN) | None => Deed::Read,
                 Some(DELETE) => Deed::Delete,
-                Some(SEND) => Deed::Read,
-                _ if target => Deed::Write,
+                _ if shape & TARGET_PATH != 0 => Deed::Write,
+                Some(LOOK | RUN | SEND) | None => Deed::Read,
                 _ => Deed::Write,
             };
             match self.home_expanded(trimmed) {
                 Some(path) => found.join(self.paths.judge(deed, &path, self.workspace)),
                 None => self.file(deed, key, trimmed, found),
             }
-        } else if trimmed.len() > 7 && is_address(trimmed) && !trimmed.contains(char::is_whitespace) && (trimmed.starts_with("file:") || trimmed.contains("://")) {
+        } else if trimmed.len() > 7
+            && is_address(trimmed)
+            && !trimmed.contains(char::is_whitespace)
+            && (trimmed.starts_with("file:") || trimmed.contains("://"))
+        {
             // An address in an argument of any name: only where it must not be reached does it matter.
             let inner = self.http.judge(&Request::get(trimmed));
-            if inner.class >= Class::Red && trimmed.starts_with("http") && !inner.unknown {
-                found.join(inner);
-            } else if trimmed.starts_with("file:") {
+            if trimmed.starts_with("file:") || (inner.class >= Class::Red && trimmed.starts_with("http") && !inner.unknown) {
                 found.join(inner);
             }
         }
@@ -494,16 +566,35 @@ fn split(name: &str) -> Vec<String> {
     for (at, letter) in letters.iter().enumerate() {
         let before = at.checked_sub(1).map(|at| letters[at]);
         let after = letters.get(at + 1);
-        let begins = letter.is_uppercase() && (before.is_some_and(|before| before.is_lowercase() || before.is_numeric()) || (before.is_some_and(char::is_uppercase) && after.is_some_and(|after| after.is_lowercase())));
+        let begins = letter.is_uppercase()
+            && (before.is_some_and(|before| before.is_lowercase() || before.is_numeric())
+                || (before.is_some_and(char::is_uppercase) && after.is_some_and(|after| after.is_lowercase())));
         if begins || !letter.is_alphanumeric() {
             words.extend((!word.is_empty()).then(|| std::mem::take(&mut word)));
         }
         if letter.is_alphanumeric() {
-            word.extend(letter.to_lowercase());
+            fold(*letter, &mut word);
         }
     }
     words.extend((!word.is_empty()).then_some(word));
     words
+}
+
+/// Lower case, and German letters as they are written without them.
+fn fold(letter: char, word: &mut String) {
+    match letter.to_lowercase().next() {
+        Some('ä') => word.push_str("ae"),
+        Some('ö') => word.push_str("oe"),
+        Some('ü') => word.push_str("ue"),
+        Some('ß') => word.push_str("ss"),
+        _ => word.extend(letter.to_lowercase()),
+    }
+}
+
+fn folded(word: &str) -> String {
+    let mut plain = String::with_capacity(word.len());
+    word.chars().for_each(|letter| fold(letter, &mut plain));
+    plain
 }
 
 const NAME_CHARS_MAX: usize = 200;
@@ -518,7 +609,8 @@ fn is_path(shape: u32, value: &str) -> bool {
     if value.contains('\n') || value.len() > 4096 {
         return shape & (PATH | TARGET_PATH) != 0;
     }
-    shape & (PATH | TARGET_PATH) != 0 || (shape & PERHAPS_PATH != 0 && !value.contains("://") && (value.contains('/') || value.starts_with(['.', '~']) || value.contains("..")))
+    shape & (PATH | TARGET_PATH) != 0
+        || (shape & PERHAPS_PATH != 0 && !value.contains("://") && (value.contains('/') || value.starts_with(['.', '~']) || value.contains("..")))
 }
 
 /// Whether a text without a scheme may name a host; `/a`, `#a` and `<a>` do not.
@@ -534,7 +626,11 @@ fn is_person(text: &str) -> bool {
 /// An account as banks write it.
 fn is_account(text: &str) -> bool {
     let plain: String = text.chars().filter(|letter| !letter.is_whitespace()).collect();
-    (15..=34).contains(&plain.len()) && plain.is_ascii() && plain.as_bytes()[..2].iter().all(u8::is_ascii_uppercase) && plain.as_bytes()[2..].iter().all(u8::is_ascii_alphanumeric) && plain.bytes().filter(u8::is_ascii_digit).count() > 8
+    (15..=34).contains(&plain.len())
+        && plain.is_ascii()
+        && plain.as_bytes()[..2].iter().all(u8::is_ascii_uppercase)
+        && plain.as_bytes()[2..].iter().all(u8::is_ascii_alphanumeric)
+        && plain.bytes().filter(u8::is_ascii_digit).count() > 8
 }
 
 fn language(key: &str, beside: &Map<String, Value>) -> String {
@@ -561,7 +657,7 @@ mod tests {
             ("list-events", vec!["list", "events"]),
             ("HTTPRequestSend", vec!["http", "request", "send"]),
             ("HassTurnOn", vec!["hass", "turn", "on"]),
-            ("überweiseGeld", vec!["überweise", "geld"]),
+            ("überweiseGeld", vec!["ueberweise", "geld"]),
             ("", vec![]),
         ] {
             assert_eq!(split(name), expected, "{name}");

@@ -54,7 +54,7 @@ impl Bench<'_> {
 
     pub(super) fn hex(&self, text: &str, found: &mut Judgement) {
         let digits: String = text.trim_start_matches("0x").chars().filter(|letter| !letter.is_whitespace()).collect();
-        let bytes: Option<Vec<u8>> = (digits.len() % 2 == 0 && digits.is_ascii())
+        let bytes: Option<Vec<u8>> = (digits.len().is_multiple_of(2) && digits.is_ascii())
             .then(|| (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect())
             .flatten();
         match bytes.and_then(|bytes| String::from_utf8(bytes).ok()) {
