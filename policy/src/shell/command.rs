@@ -279,6 +279,10 @@ impl Walk<'_> {
                 {
                     green = false;
                 }
+                // An option that nobody described and that is called after a change is not a way to look.
+                if green && reading.each_option().any(|option| option.known.is_none() && self.changes(&option.name)) {
+                    green = false;
+                }
                 class = match (green, base) {
                     (true, _) => Class::Green,
                     // What a wrapper runs decides; without anything to run it does little.
@@ -308,6 +312,12 @@ impl Walk<'_> {
             self.judgement.raise(class, rule);
         }
         false
+    }
+
+    /// Whether an option's name says that something is changed.
+    fn changes(&self, option: &str) -> bool {
+        let words = option.trim_start_matches('-');
+        words.len() > 2 && (matches!(words, "in-place" | "inplace" | "write" | "overwrite") || self.lexicon.verb(words).is_some_and(|verb| verb != Verb::Look))
     }
 
     /// Whether the first words say that the command only looks.
