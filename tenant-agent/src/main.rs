@@ -8,7 +8,7 @@ use serde_json::Value;
 use service::store::StoreError;
 use service::text::Language;
 use service::{Clock, SecretString, Stop, log, secret};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tenant_agent::console::{self, Verb};
@@ -175,7 +175,8 @@ fn from_stdin(what: &str) -> anyhow::Result<SecretString> {
 }
 
 fn say(json: bool, facts: &Value, text: &str) -> ExitCode {
-    println!("{}", if json { facts.to_string() } else { text.to_owned() });
+    // Whoever reads may have gone, as `head` does.
+    let _ = writeln!(std::io::stdout(), "{}", if json { facts.to_string() } else { text.to_owned() });
     if facts["ok"] == true { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) }
 }
 

@@ -2,6 +2,7 @@
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -37,13 +38,13 @@ pub struct Memory {
 /// Keeps this process's memory to itself, as far as the system allows. For the start of a process that holds secrets.
 ///
 /// Locking counts the whole address space against the limit, and a process over its limit gets no more memory. So memory
-/// is locked only where there is no limit (`LimitMEMLOCK=infinity`), page by page as it is used, which adds nothing to
-/// what the process takes.
+/// is locked only where there is no limit (`LimitMEMLOCK=infinity`, or the capability `CAP_IPC_LOCK`), page by page as it
+/// is used, which adds nothing to what the process takes.
 pub fn keep_memory() -> Memory {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let undumpable = setrlimit(Resource::Core, none).is_ok() & set_dumpable_behavior(DumpableBehavior::NotDumpable).is_ok();
-    let limit = getrlimit(Resource::Memlock);
     // `None` is no limit.
-    let locked = limit.current.is_none() && mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok();
+    let unlimited = getrlimit(Resource::Memlock).current.is_none() || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    let locked = unlimited && mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok();
     Memory { undumpable, locked }
 }
