@@ -57,22 +57,25 @@ pub(crate) async fn serve(listener: UnixListener, parts: Arc<Parts>, stop: Stop)
         let (parts, callers) = (parts.clone(), callers.clone());
         tokio::spawn(async move {
             let Ok(_place) = callers.acquire().await else { return };
-            if tokio::time::timeout(WAIT, answer(stream, &parts)).await.is_err() {
-                tracing::warn!("a console caller was too slow");
-            }
+            answer(stream, &parts).await;
         });
     }
 }
 
+/// Only the caller has a time limit: a deed that was begun is done, and whoever watches for it hears of it.
 async fn answer(mut stream: UnixStream, parts: &Parts) {
-    let outcome = match line(&mut stream).await.map(|line| serde_json::from_slice::<Verb>(&line)) {
+    let Ok(said) = tokio::time::timeout(WAIT, line(&mut stream)).await else {
+        tracing::warn!("a console caller was too slow");
+        return;
+    };
+    let outcome = match said.map(|line| serde_json::from_slice::<Verb>(&line)) {
         Ok(Ok(verb)) => act(verb, parts).await,
         _ => Ok(failed("body_malformed", "this is no verb of the console")),
     };
     let answer = outcome.unwrap_or_else(|error| failed("internal", &format!("{error:#}")));
     let answer = Zeroizing::new(format!("{answer}\n"));
-    // The caller may have gone.
-    let _ = stream.write_all(answer.as_bytes()).await;
+    // The caller may have gone, or take nothing.
+    let _ = tokio::time::timeout(WAIT, stream.write_all(answer.as_bytes())).await;
     let _ = stream.shutdown().await;
 }
 

@@ -118,7 +118,7 @@ impl Vault {
 
     /// The backup's versions, sealed for this vault: written into a scratch store, read back from it, opened and compared.
     async fn rehearsed(&self, saved: &Saved, fingerprint_key: &[u8; KEY_BYTES]) -> Result<Vec<Version>> {
-        let path = self.0.folder.join("vault-scratch.db");
+        let path = self.0.folder.join(SCRATCH);
         remove_store(&path);
         let outcome = self.rehearse(&path, saved, fingerprint_key).await;
         remove_store(&path);
@@ -220,6 +220,13 @@ pub(super) fn recovery_public(c: &Connection) -> rusqlite::Result<Option<Recover
 fn is_fresh(c: &Connection) -> rusqlite::Result<bool> {
     c.query_row("SELECT NOT EXISTS (SELECT 1 FROM secret_version)", [], |row| row.get(0))
 }
+
+/// What a restore that was killed has left; all of it is sealed.
+pub(super) fn remove_scratch(folder: &Path) {
+    remove_store(&folder.join(SCRATCH));
+}
+
+const SCRATCH: &str = "vault-scratch.db";
 
 fn remove_store(path: &Path) {
     for suffix in ["", "-wal", "-shm"] {

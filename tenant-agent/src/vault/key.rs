@@ -1,13 +1,16 @@
 //! Where the vault's key lies: a systemd credential (from a file, a TPM, or both), or a 0600 file beside the store.
 //!
 //! The store says by id which key it is sealed with, and the key is looked for under every name that it may have. So a
-//! rotation may be killed anywhere: before the store's commit the old key is found, after it the new one.
+//! rotation may be killed anywhere: before the store's commit the old key is found, after it the new one. A key that was
+//! drawn for a rotation that never was is left lying: another process may be in the middle of that rotation.
 
 use super::VaultError;
 use super::seal::{KEY_BYTES, Key, key_bytes};
 use anyhow::{Context, anyhow};
 use service::{config, random};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Both places.
@@ -18,7 +21,7 @@ pub(super) struct KeyPlace {
 
 /// A key and the name it was found under.
 pub(super) struct Found {
-    pub(super) key: Key,
+    pub(super) key: Arc<Key>,
     pub(super) name: Name,
 }
 
@@ -44,8 +47,7 @@ impl KeyPlace {
         for name in NAMES {
             let Some(found) = self.read(name)? else { continue };
             if id.is_none_or(|id| found.key.id() == id) {
-                self.settle(name)?;
-                return Ok(found);
+                return self.settled(found);
             }
             seen.push(format!("`{}` is {}", self.path(name).unwrap_or_default().display(), found.key.id()));
         }
@@ -70,17 +72,20 @@ impl KeyPlace {
         }
     }
 
-    /// The store is sealed with the key of this name now: it gets its lasting name, and files with another are gone.
-    pub(super) fn settle(&self, name: Name) -> Result<(), VaultError> {
+    /// The store is sealed with this key now, so it gets its lasting name. A key that credentials have taken the place of
+    /// stays in its file: it may be that of a copy of the store, and whoever moved deletes it.
+    pub(super) fn settled(&self, found: Found) -> Result<Found, VaultError> {
+        if found.name != Name::NextFile {
+            return Ok(found);
+        }
         let (file, next) = (self.folder.join("vault.key"), self.folder.join("vault.key.next"));
-        let outcome = match name {
-            Name::NextFile => std::fs::rename(&next, &file),
-            Name::File => gone(&next),
-            // The file may be the key of a copy of the store; whoever moved to credentials deletes it.
-            Name::Credential | Name::NextCredential => Ok(()),
-        };
-        let synced = outcome.and_then(|()| std::fs::File::open(&self.folder)).and_then(|folder| folder.sync_all());
-        Ok(synced.with_context(|| format!("giving the vault key its name in `{}`", self.folder.display()))?)
+        match std::fs::rename(&next, &file).and_then(|()| std::fs::File::open(&self.folder)?.sync_all()) {
+            Ok(()) => {}
+            // Another start was here first.
+            Err(error) if error.kind() == ErrorKind::NotFound && self.read(Name::File)?.is_some_and(|file| file.key.id() == found.key.id()) => {}
+            Err(error) => return Err(anyhow!(error).context(format!("giving the vault key `{}` its name", next.display())).into()),
+        }
+        Ok(Found { name: Name::File, ..found })
     }
 
     pub(super) fn path(&self, name: Name) -> Option<PathBuf> {
@@ -96,7 +101,7 @@ impl KeyPlace {
         let bytes = Zeroizing::new(random::bytes::<KEY_BYTES>());
         let path = self.path(name).context("a file has a path")?;
         config::write_private(&path, bytes.as_slice())?;
-        Ok(Found { key: Key::new(&bytes), name })
+        Ok(Found { key: Arc::new(Key::new(&bytes)), name })
     }
 
     fn read(&self, name: Name) -> Result<Option<Found>, VaultError> {
@@ -108,14 +113,7 @@ impl KeyPlace {
         });
         let bytes = key_bytes(&bytes)
             .ok_or_else(|| anyhow!("the vault key `{}` must be {KEY_BYTES} bytes, not {}: put the right file back", path.display(), bytes.len()))?;
-        Ok(Some(Found { key: Key::new(&bytes), name }))
-    }
-}
-
-fn gone(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Ok(Some(Found { key: Arc::new(Key::new(&bytes)), name }))
     }
 }
 
@@ -145,13 +143,17 @@ mod tests {
         assert_eq!(old.name, Name::File);
         let new = place.next(&old).unwrap();
         assert_ne!(new.key.id(), old.key.id());
-        // Before the commit: the old key stays, and the new one is no more.
+        // Before the commit the old key is the one, and the next rotation draws over the new one.
         assert_eq!(place.find(Some(old.key.id())).unwrap().name, Name::File);
+        let newer = place.next(&old).unwrap();
+        assert_ne!(newer.key.id(), new.key.id());
+        // After the commit the new key takes the place of the old one, as often as somebody looks.
+        for _ in 0..2 {
+            let found = place.find(Some(newer.key.id())).unwrap();
+            assert_eq!((found.key.id(), found.name), (newer.key.id(), Name::File));
+        }
+        assert_eq!(place.settled(newer).unwrap().name, Name::File, "another start was here first");
         assert!(!folder.0.join("vault.key.next").exists());
-        // After the commit: the new key takes the place of the old one.
-        let new = place.next(&old).unwrap();
-        assert_eq!(place.find(Some(new.key.id())).unwrap().key.id(), new.key.id());
-        assert_eq!(place.find(Some(new.key.id())).unwrap().name, Name::File);
         let error = place.find(Some(old.key.id())).err().unwrap().to_string();
         assert!(error.contains(old.key.id()) && error.contains("vault.key"), "{error}");
     }

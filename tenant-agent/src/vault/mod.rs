@@ -22,7 +22,7 @@ use anyhow::Context;
 use backup::recovery_public;
 pub use backup::{Restore, Restored};
 pub use import::{Entry, Format, IMPORT_BYTES_MAX};
-use key::{Found, KeyPlace, Name};
+use key::{KeyPlace, Name};
 pub use recovery::{Backup, RecoveryKey, RecoveryPublic};
 use ring::hmac;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -273,6 +273,7 @@ pub struct Checked {
 impl Vault {
     /// `credentials` is systemd's folder of credentials, where the key is called `vault-key`.
     pub async fn open(store: Store, clock: Clock, state_folder: &Path, credentials: Option<&Path>, tenant: &str, given: Given) -> Result<Vault> {
+        backup::remove_scratch(state_folder);
         let place = KeyPlace::new(state_folder, credentials);
         let sql = "SELECT key_id, sealed FROM vault";
         let made: Option<(String, Vec<u8>)> = store.read(move |c| c.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()).await?;
@@ -292,7 +293,7 @@ impl Vault {
                 bytes
             }
         };
-        let unlocked = Unlocked { keys: vec![Arc::new(found.key)], name: found.name, fingerprint_key };
+        let unlocked = Unlocked { keys: vec![found.key], name: found.name, fingerprint_key };
         let vault = Vault(Arc::new(Inner {
             store,
             clock,
@@ -430,18 +431,18 @@ impl Vault {
         // A rotation whose outcome nobody knows is finished by a start, before another one draws over its key.
         let current = self.0.place.find(Some(&id))?;
         let next = self.0.place.next(&current)?;
-        let Found { key, name } = next;
-        let (key, id) = (Arc::new(key), id);
+        let key = next.key.clone();
         let unlocked = |keys: Vec<Arc<Key>>, name| Arc::new(Unlocked { keys, name, fingerprint_key: before.fingerprint_key.clone() });
-        let old = before.keys.iter().find(|key| key.id() == id).cloned().unwrap_or_else(|| Arc::new(current.key));
+        let old = before.keys.iter().find(|key| key.id() == id).cloned().unwrap_or(current.key);
         self.unlock(unlocked(vec![old.clone(), key.clone()], before.name));
         let (vault, by, now_ms, new) = (self.clone(), by.to_owned(), self.0.clock.wall_ms(), key.clone());
         let written: Result<()> = self.0.store.write(move |tx| vault.sealed_anew(tx, &by, now_ms, &old, &new)).await;
         written?;
         let both = self.unlocked().keys.clone();
         // The old one stays for readers that began before, until the next start or rotation.
-        self.unlock(unlocked(both, name));
-        self.0.place.settle(name)?;
+        self.unlock(unlocked(both, next.name));
+        let name = self.0.place.settled(next)?.name;
+        self.unlock(unlocked(self.unlocked().keys.clone(), name));
         Ok(key.id().to_owned())
     }
 
