@@ -158,6 +158,7 @@ pub struct BindingFlags {
     host: Vec<String>,
 }
 
+/// A full vault in base64.
 const BACKUP_BYTES_MAX: usize = 24 * 1024 * 1024;
 const RECOVERY_KEY_BYTES_MAX: usize = 1024;
 const SHOWN: &str = "pipe it into the program that needs it, or say --reveal";
@@ -308,7 +309,7 @@ fn text(command: &VaultCommand, answer: &Value) -> String {
     match command {
         VaultCommand::Set { .. } | VaultCommand::Rotate { .. } => kept(answer),
         VaultCommand::List { .. } => table(answer),
-        VaultCommand::ShowFingerprint { .. } => answer["versions"][0][2].as_str().unwrap_or_default().to_owned(),
+        VaultCommand::ShowFingerprint { .. } => answer["versions"][0]["fingerprint"].as_str().unwrap_or_default().to_owned(),
         VaultCommand::History { .. } => history(answer),
         VaultCommand::Bind { .. } | VaultCommand::Unbind { .. } => format!("{} is bound to {}", word("name"), bound(answer)),
         VaultCommand::Forget { now: true, .. } => format!("{} is wiped; nothing finds it in texts any more", word("name")),
@@ -363,8 +364,8 @@ fn table(answer: &Value) -> String {
 
 fn history(answer: &Value) -> String {
     let rows = list(&answer["versions"]).iter().map(|version| {
-        let time = |at: usize| version[at].as_i64().map(day).unwrap_or_default();
-        [version[0].to_string(), version[1].as_str().unwrap_or_default().to_owned(), version[2].as_str().unwrap_or_default().to_owned(), time(3), time(4)]
+        let (word, time) = (|key: &str| version[key].as_str().unwrap_or_default().to_owned(), |key: &str| version[key].as_i64().map(day).unwrap_or_default());
+        [version["version"].to_string(), word("state"), word("fingerprint"), time("created_ms"), time("retired_ms")]
     });
     aligned(["VERSION", "STATE", "FINGERPRINT", "SINCE", "UNTIL"], rows.collect())
 }
