@@ -16,7 +16,7 @@ use crate::people::People;
 use crate::safety_wrapper::{self, SafetyWrapper};
 use crate::settings::Settings;
 use crate::store::MIGRATIONS;
-use crate::vault::Vault;
+use crate::vault::{RecoveryKey, Vault};
 use anyhow::Context;
 use service::config::private_folder;
 use service::door::{self, Door};
@@ -63,6 +63,21 @@ pub async fn enrol(settings: &Settings, token: &SecretString) -> anyhow::Result<
     enrol::enrol(&store, &Clock::system(), &key, &outward::client(), &settings.hub, token).await
 }
 
+/// The tenant's recovery key, if there is none yet. It is known here and now, and to nobody afterwards.
+pub async fn first_recovery_key(settings: &Settings, identity: &Identity) -> anyhow::Result<Option<RecoveryKey>> {
+    let store = Store::open(&settings.state_folder.join("agent.db"), MIGRATIONS)?;
+    let vault = open_vault(settings, store, Clock::system(), identity).await?;
+    if vault.check().await?.recovery_key.is_some() {
+        return Ok(None);
+    }
+    Ok(Some(vault.new_recovery_key("console").await?))
+}
+
+async fn open_vault(settings: &Settings, store: Store, clock: Clock, identity: &Identity) -> anyhow::Result<Vault> {
+    let (credentials, tenant) = (settings.credentials.as_deref(), identity.tenant_id.to_string());
+    Ok(Vault::open(store, clock, &settings.state_folder, credentials, &tenant, settings.given.clone()).await?)
+}
+
 impl Agent {
     pub async fn start(settings: Settings, clock: Clock, stop: Stop) -> anyhow::Result<Agent> {
         private_folder(&settings.state_folder)?;
@@ -71,7 +86,7 @@ impl Agent {
         let identity =
             identity::load(&store).await?.context("this host is not enrolled yet: run `tenant-agent enrol` with the token of the hub on standard input")?;
         let key = HostKey::open(&settings.state_folder)?;
-        let vault = Vault::open(store.clone(), clock.clone(), &settings.state_folder, settings.credentials.as_deref(), &identity.tenant_id.to_string())?;
+        let vault = open_vault(&settings, store.clone(), clock.clone(), &identity).await?;
         let client = outward::client();
         let parts = Arc::new(Parts {
             people: Arc::new(People::new(store.clone(), clock.clone())),
@@ -215,6 +230,9 @@ async fn rounds(parts: Arc<Parts>, stop: Stop) {
 
 async fn round(parts: &Parts) -> service::store::Result<()> {
     parts.approvals.sweep().await?;
+    if let Err(error) = parts.vault.sweep().await {
+        tracing::error!(%error, "what the vault should forget is still there; it is tried again");
+    }
     if !parts.gateway.is_gated() {
         return Ok(());
     }

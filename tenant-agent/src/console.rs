@@ -2,6 +2,8 @@
 //!
 //! The same binary speaks both ends: `tenant-agent unfreeze …` is a client of the running agent, so there is one writer.
 
+mod vault;
+
 use crate::agent::Parts;
 use crate::audit::{self, Deed};
 use crate::people::Role;
@@ -14,9 +16,11 @@ use service::{SecretString, Stop};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+pub use vault::VaultVerb;
+use zeroize::Zeroizing;
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
@@ -30,9 +34,8 @@ pub enum Verb {
     },
     /// Writes the guard plugin over whatever is there and starts OpenClaw again.
     RestorePlugin {},
-    VaultSet {
-        name: String,
-        value: String,
+    Vault {
+        what: VaultVerb,
     },
     PersonAdd {
         name: String,
@@ -44,7 +47,8 @@ pub enum Verb {
 
 /// A person and a provisioning step or two.
 const CALLERS_MAX: usize = 4;
-const LINE_BYTES_MAX: u64 = 128 * 1024;
+/// A full vault as a backup in base64, twice escaped, with room to spare. Only the agent's own user comes in here.
+const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 const WAIT: Duration = Duration::from_secs(15);
 
 pub(crate) async fn serve(listener: UnixListener, parts: Arc<Parts>, stop: Stop) {
@@ -53,26 +57,50 @@ pub(crate) async fn serve(listener: UnixListener, parts: Arc<Parts>, stop: Stop)
         let (parts, callers) = (parts.clone(), callers.clone());
         tokio::spawn(async move {
             let Ok(_place) = callers.acquire().await else { return };
-            if tokio::time::timeout(WAIT, answer(stream, &parts)).await.is_err() {
-                tracing::warn!("a console caller was too slow");
-            }
+            answer(stream, &parts).await;
         });
     }
 }
 
-async fn answer(stream: UnixStream, parts: &Parts) {
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    let read = (&mut stream).take(LINE_BYTES_MAX).read_line(&mut line).await;
-    let outcome = match (read, serde_json::from_str::<Verb>(&line)) {
-        (Ok(_), Ok(verb)) => act(verb, parts).await,
+/// Only the caller has a time limit: a deed that was begun is done, and whoever watches for it hears of it.
+async fn answer(mut stream: UnixStream, parts: &Parts) {
+    let Ok(said) = tokio::time::timeout(WAIT, line(&mut stream)).await else {
+        tracing::warn!("a console caller was too slow");
+        return;
+    };
+    let outcome = match said.map(|line| serde_json::from_slice::<Verb>(&line)) {
+        Ok(Ok(verb)) => act(verb, parts).await,
         _ => Ok(failed("body_malformed", "this is no verb of the console")),
     };
     let answer = outcome.unwrap_or_else(|error| failed("internal", &format!("{error:#}")));
-    // The caller may have gone.
-    let _ = stream.write_all(format!("{answer}\n").as_bytes()).await;
+    let answer = Zeroizing::new(format!("{answer}\n"));
+    // The caller may have gone, or take nothing.
+    let _ = tokio::time::timeout(WAIT, stream.write_all(answer.as_bytes())).await;
     let _ = stream.shutdown().await;
 }
+
+/// One line, without leaving copies of it in memory: lines carry secrets.
+async fn line(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES_FIRST));
+    loop {
+        if line.len() == line.capacity() {
+            if line.len() >= LINE_BYTES_MAX {
+                return Err(std::io::Error::other("the line is too long"));
+            }
+            // Growing in place would leave the old bytes behind.
+            let mut larger = Zeroizing::new(Vec::with_capacity(line.len() * 2));
+            larger.extend_from_slice(&line);
+            line = larger;
+        }
+        let before = line.len();
+        let read = stream.read_buf(&mut *line).await?;
+        if read == 0 || line[before..].contains(&b'\n') {
+            return Ok(line);
+        }
+    }
+}
+
+const LINE_BYTES_FIRST: usize = 8 * 1024;
 
 async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
     match verb {
@@ -87,6 +115,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
                 "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id, "version": env!("CARGO_PKG_VERSION"),
                 "gateway": parts.gateway.state(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
                 // The number of the first line of the audit that was changed, if any was.
+                "vault": parts.vault.check().await?,
                 "audit_broken_at": parts.store.read(audit::first_break).await?,
             }))
         }
@@ -108,10 +137,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             parts.gateway.restart();
             Ok(json!({ "ok": true }))
         }
-        Verb::VaultSet { name, value } => {
-            parts.vault.set("console", &name, SecretString::new(value)).await?;
-            Ok(json!({ "ok": true, "name": name }))
-        }
+        Verb::Vault { what } => Ok(vault::act(what, parts).await),
     }
 }
 
@@ -128,13 +154,13 @@ fn failed(code: &str, message: &str) -> Value {
 /// Says a verb to the agent that runs from this state folder.
 pub async fn say(socket: &Path, verb: &Verb) -> anyhow::Result<Value> {
     let missing = || format!("no agent answers on `{}`: is it running, with the same configuration?", socket.display());
-    let stream = UnixStream::connect(socket).await.with_context(missing)?;
-    let mut stream = BufReader::new(stream);
-    stream.write_all(format!("{}\n", serde_json::to_string(verb)?).as_bytes()).await?;
-    let mut line = String::new();
-    let read = tokio::time::timeout(WAIT, stream.read_line(&mut line)).await.context("the agent did not answer in time")??;
-    if read == 0 {
+    let mut stream = UnixStream::connect(socket).await.with_context(missing)?;
+    let mut said = Zeroizing::new(serde_json::to_vec(verb)?);
+    said.push(b'\n');
+    stream.write_all(&said).await?;
+    let line = tokio::time::timeout(WAIT, line(&mut stream)).await.context("the agent did not answer in time")??;
+    if line.is_empty() {
         bail!("the agent closed the console without an answer");
     }
-    serde_json::from_str(&line).context("the agent's answer is unreadable")
+    serde_json::from_slice(&line).context("the agent's answer is unreadable")
 }

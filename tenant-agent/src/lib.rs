@@ -20,7 +20,7 @@ pub mod people;
 mod safety_wrapper;
 pub mod settings;
 mod store;
-mod vault;
+pub mod vault;
 
 pub use agent::Agent;
 pub use settings::Settings;

@@ -1,16 +1,21 @@
 //! `tenant-agent`: parse, read the configuration, build, run.
 
+mod vault_command;
+
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use serde_json::Value;
+use service::store::StoreError;
 use service::text::Language;
-use service::{Clock, SecretString, Stop, log};
-use std::io::Read;
+use service::{Clock, SecretString, Stop, log, secret};
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tenant_agent::console::{self, Verb};
 use tenant_agent::people::Role;
+use tenant_agent::vault::VaultError;
 use tenant_agent::{Agent, Settings, agent};
+use vault_command::VaultCommand;
 
 /// The agent beside OpenClaw: chat, approvals, secrets and metering of one tenant.
 #[derive(Parser)]
@@ -31,7 +36,11 @@ enum Command {
     /// Run the agent until it is told to stop.
     Run,
     /// Bring this host to the hub, once. The one-time token is read from standard input.
-    Enrol,
+    Enrol {
+        /// Draw the tenant's recovery key, too, and print it, this once. `vault recovery-key new` draws another one later.
+        #[arg(long)]
+        reveal_recovery_key: bool,
+    },
     /// Print a one-time link for the first owner. An earlier unused link dies.
     OwnerLink,
     /// Say how the running agent is.
@@ -69,21 +78,20 @@ enum PersonCommand {
     },
 }
 
-#[derive(Subcommand)]
-enum VaultCommand {
-    /// Keep a value under a name. The value is read from standard input; a newline at its end is not part of it.
-    Set { name: String },
-}
-
 /// sysexits: the configuration is wrong, and starting again will not help.
 const EXIT_CONFIG: u8 = 78;
 /// The verb was understood and could not be done.
 const EXIT_REFUSED: u8 = 3;
+/// Tokens and passwords.
 const INPUT_BYTES_MAX: u64 = 64 * 1024;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log::start("info");
+    let memory = secret::keep_memory();
+    if matches!(cli.command, Command::Run) {
+        tracing::info!(undumpable = memory.undumpable, locked = memory.locked, "memory");
+    }
     let settings = match Settings::read(&cli.config) {
         Ok(settings) => settings,
         Err(error) => return fail(&cli, EXIT_CONFIG, &error),
@@ -92,8 +100,13 @@ fn main() -> ExitCode {
     let outcome = runtime.context("starting the runtime").and_then(|runtime| runtime.block_on(act(&cli, settings)));
     match outcome {
         Ok(code) => code,
-        Err(error) => fail(&cli, 1, &error),
+        Err(error) => fail(&cli, if is_lasting(&error) { EXIT_CONFIG } else { 1 }, &error),
     }
+}
+
+/// Whether starting again will fail in the same way.
+fn is_lasting(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(VaultError::KeyWrong { .. })) || matches!(error.downcast_ref(), Some(StoreError::Damaged { .. }))
 }
 
 /// The agent waits more than it computes, on the smallest VPS there is.
@@ -104,15 +117,21 @@ const BLOCKING_MAX: usize = 8;
 async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
     let verb = match &cli.command {
         Command::Run => return run(settings).await,
-        Command::Enrol => {
+        Command::Enrol { reveal_recovery_key } => {
             let token = from_stdin("the one-time token")?;
             let identity = agent::enrol(&settings, &token).await?;
-            let facts = serde_json::json!({ "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id });
-            return Ok(say(cli, &facts, &format!("enrolled as {} of {}", identity.host_id, identity.tenant_id)));
+            let mut facts = serde_json::json!({ "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id });
+            let mut text = format!("enrolled as {} of {}", identity.host_id, identity.tenant_id);
+            if *reveal_recovery_key && let Some(key) = agent::first_recovery_key(&settings, &identity).await? {
+                // Shown this once: whoever enrols hands it to the tenant.
+                facts["recovery_key"] = key.text().expose().into();
+                text = format!("{text}\nthe recovery key, which is not shown again: {}", key.text().expose());
+            }
+            return Ok(say(cli.json, &facts, &text));
         }
         Command::CheckConfig => {
             let facts = serde_json::json!({ "ok": true, "origin": settings.origin, "state_folder": settings.state_folder });
-            return Ok(say(cli, &facts, &format!("the configuration is usable: {settings:#?}")));
+            return Ok(say(cli.json, &facts, &format!("the configuration is usable: {settings:#?}")));
         }
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
@@ -126,10 +145,7 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             // The console carries the password to the hash.
             password: from_stdin("the password")?.expose().trim_end_matches(['\r', '\n']).to_owned(),
         },
-        Command::Vault { command: VaultCommand::Set { name } } => {
-            // The console carries the value to the vault.
-            Verb::VaultSet { name: name.clone(), value: from_stdin("the value")?.expose().trim_end_matches(['\r', '\n']).to_owned() }
-        }
+        Command::Vault { command } => return vault_command::run(command, cli.json, &settings.console_socket()).await,
     };
     let answer = console::say(&settings.console_socket(), &verb).await?;
     let text = match (answer["link"].as_str(), answer["message"].as_str()) {
@@ -137,7 +153,7 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         (_, Some(message)) => message.to_owned(),
         _ => serde_json::to_string_pretty(&answer)?,
     };
-    Ok(say(cli, &answer, &text))
+    Ok(say(cli.json, &answer, &text))
 }
 
 async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
@@ -152,13 +168,15 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
 
 fn from_stdin(what: &str) -> anyhow::Result<SecretString> {
     let mut text = String::new();
-    std::io::stdin().take(INPUT_BYTES_MAX).read_to_string(&mut text).with_context(|| format!("reading {what} from standard input"))?;
+    std::io::stdin().take(INPUT_BYTES_MAX + 1).read_to_string(&mut text).with_context(|| format!("reading {what} from standard input"))?;
+    anyhow::ensure!(text.len() as u64 <= INPUT_BYTES_MAX, "{what} on standard input is larger than {INPUT_BYTES_MAX} bytes");
     anyhow::ensure!(!text.trim().is_empty(), "{what} must come on standard input");
     Ok(SecretString::new(text))
 }
 
-fn say(cli: &Cli, facts: &Value, text: &str) -> ExitCode {
-    println!("{}", if cli.json { facts.to_string() } else { text.to_owned() });
+fn say(json: bool, facts: &Value, text: &str) -> ExitCode {
+    // Whoever reads may have gone, as `head` does.
+    let _ = writeln!(std::io::stdout(), "{}", if json { facts.to_string() } else { text.to_owned() });
     if facts["ok"] == true { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::gateway::openclaw::{Dialect, Provider};
 use crate::gateway::{Mode, Program, Trust};
+use crate::vault::{Given, provider_key_name};
 use anyhow::{Context, bail};
 use service::config::{Key, Kind, Values};
 use std::net::SocketAddr;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub providers: Vec<Provider>,
     /// systemd's folder of credentials, where there is one.
     pub credentials: Option<PathBuf>,
+    /// Keys of providers that came with the start, by environment or credential.
+    pub given: Given,
 }
 
 impl Settings {
@@ -82,7 +85,10 @@ impl Settings {
         if !known {
             bail!("`model` must name a configured provider and one of its models, as provider/model, not `{model}`");
         }
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let names: Vec<String> = providers.iter().map(|provider| provider_key_name(&provider.name)).collect();
         Ok(Settings {
+            given: Given::read(&names, |name| std::env::var(name).ok(), credentials.as_deref())?,
             state_folder: values.path("state_folder"),
             origin: values.text("origin").to_owned(),
             tenant: address("listen.tenant")?,
@@ -92,7 +98,7 @@ impl Settings {
             gateway_uid: values.parsed("gateway.uid").unwrap_or_else(own_uid),
             model,
             providers,
-            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            credentials,
         })
     }
 

@@ -1,7 +1,8 @@
 //! The agent's own database: one file, one writer. Each table is owned by one cupboard, which alone speaks SQL to it.
 
 /// Grows at the end only: hosts out there run every prefix of it.
-pub(crate) const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "
     -- identity.rs
     CREATE TABLE identity (
         one         INTEGER PRIMARY KEY CHECK (one = 1),
@@ -141,4 +142,42 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         detail  TEXT NOT NULL,
         chain   TEXT NOT NULL
     ) STRICT;
-"];
+",
+    "
+    -- vault/mod.rs
+    CREATE TABLE vault (
+        one        INTEGER PRIMARY KEY CHECK (one = 1),
+        -- The key that everything below is sealed with.
+        key_id     TEXT NOT NULL,
+        -- What fingerprints are made with.
+        sealed     BLOB NOT NULL,
+        rotated_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE secret_version (
+        name        TEXT NOT NULL,
+        version     INTEGER NOT NULL,
+        state       TEXT NOT NULL CHECK (state IN ('current', 'retired', 'forgotten')),
+        -- The value's own key under the vault's key, and the value under its own.
+        sealed_key  BLOB,
+        sealed      BLOB,
+        fingerprint TEXT NOT NULL,
+        created_ms  INTEGER NOT NULL,
+        retired_ms  INTEGER,
+        PRIMARY KEY (name, version),
+        CHECK ((state = 'current') = (retired_ms IS NULL)),
+        CHECK ((state = 'forgotten') = (sealed IS NULL) AND (sealed IS NULL) = (sealed_key IS NULL))
+    ) STRICT;
+    CREATE UNIQUE INDEX secret_current ON secret_version (name) WHERE state = 'current';
+    CREATE TABLE secret_binding (
+        name  TEXT NOT NULL,
+        kind  TEXT NOT NULL CHECK (kind IN ('tool', 'host')),
+        value TEXT NOT NULL,
+        PRIMARY KEY (name, kind, value)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE recovery (
+        one        INTEGER PRIMARY KEY CHECK (one = 1),
+        public     BLOB NOT NULL,
+        created_ms INTEGER NOT NULL
+    ) STRICT;
+",
+];

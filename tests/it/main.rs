@@ -9,3 +9,4 @@ mod link;
 mod model_call;
 mod openclaw;
 mod tool_call;
+mod vault;

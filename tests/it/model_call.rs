@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use tenant_agent::console::Verb;
+use tenant_agent::console::{VaultVerb, Verb};
 use tests::{Answer, Manners, Tenant, World, request, soon};
 
 /// A model call as somebody would send it who found the proxy.
@@ -127,7 +127,7 @@ async fn a_missing_key_is_said_and_costs_nothing() {
     tenant.ready().await;
     let mut browser = tenant.chat().await;
     assert!(browser.ask("hello").await.contains("provider_key_missing"));
-    let wrong = Verb::VaultSet { name: "provider.scripted".into(), value: "not the key".into() };
+    let wrong = Verb::Vault { what: VaultVerb::set("provider.scripted", "not the key") };
     assert_eq!(tenant.console(&wrong).await["ok"], true);
     let reply = browser.ask("hello").await;
     assert!(!reply.contains("not the key"), "{reply}");

@@ -8,7 +8,8 @@ use crate::world::{free_port, soon};
 use hub::demo::model::ScriptedModel;
 use serde_json::{Value, json};
 use service::{SecretString, Stop};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::Duration;
 use tokio::process::Child;
 
@@ -79,6 +80,24 @@ impl Machines {
         self.binaries.facts("tenant-agent", &self.folder.join("agent.toml"), arguments, input).await
     }
 
+    /// The agent's command with any input, to its end.
+    pub async fn agent_output(&self, arguments: &[&str], input: &[u8]) -> Output {
+        self.binaries.output("tenant-agent", &self.agent_config(), arguments, input).await
+    }
+
+    pub fn agent_config(&self) -> PathBuf {
+        self.folder.join("agent.toml")
+    }
+
+    pub fn agent_binary(&self) -> PathBuf {
+        self.binaries.path("tenant-agent")
+    }
+
+    /// Everything that hub and agent write lies in here.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub async fn ready(&self) {
         soon(async {
             while self.agent_says(&["status"], "").await["gateway"]["state"] != "ready" {
@@ -109,8 +128,17 @@ impl Machines {
 
     /// Ends the agent in the middle of whatever it does, and returns when another listens.
     pub async fn restart_agent(&mut self) {
+        self.end_agent().await;
+        self.start_agent().await;
+    }
+
+    /// Ends the agent in the middle of whatever it does.
+    pub async fn end_agent(&mut self) {
         self.agent.kill().await.unwrap();
-        self.agent = self.binaries.spawn("tenant-agent", &self.folder.join("agent.toml"), &["run"]);
+    }
+
+    pub async fn start_agent(&mut self) {
+        self.agent = self.binaries.spawn("tenant-agent", &self.agent_config(), &["run"]);
         self.binaries.listening(self.origin.rsplit(':').next().unwrap().parse().unwrap()).await;
     }
 

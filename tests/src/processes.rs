@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -40,23 +40,21 @@ impl Processes {
 
     /// Runs a command to its end and returns the facts that it prints.
     pub async fn facts(&self, name: &str, config: &Path, arguments: &[&str], input: &str) -> Value {
+        let arguments = [arguments, &["--json"]].concat();
+        let output = self.output(name, config, &arguments, input.as_bytes()).await;
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{name} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Runs a command to its end.
+    pub async fn output(&self, name: &str, config: &Path, arguments: &[&str], input: &[u8]) -> Output {
         let mut command = Command::new(self.path(name));
-        command
-            .args(arguments)
-            .arg("--json")
-            .arg("--config")
-            .arg(config)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+        command.args(arguments).arg("--config").arg(config).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("the binary starts");
         let mut stdin = child.stdin.take().expect("it was asked for");
-        // A command that reads nothing may be gone already.
-        let _ = stdin.write_all(input.as_bytes()).await;
+        // A command that reads nothing, or not all of it, may be gone already.
+        let _ = stdin.write_all(input).await;
         drop(stdin);
-        let output = soon(child.wait_with_output()).await.expect("it ends");
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{name} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))
+        soon(child.wait_with_output()).await.expect("it ends")
     }
 
     /// Waits until something listens; another process's start is nothing that a clock of ours could move.

@@ -10,9 +10,10 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tenant_agent::console::{self, Verb};
+use tenant_agent::console::{self, VaultVerb, Verb};
 use tenant_agent::gateway::openclaw::{Dialect, Provider};
 use tenant_agent::gateway::{Mode, Program, Trust};
+use tenant_agent::vault::Given;
 use tenant_agent::{Agent, Settings, agent};
 use wire::TenantId;
 use wire::fleet::GatewayState;
@@ -107,7 +108,7 @@ impl World {
     }
 
     async fn give_key(&self, tenant: &Tenant) {
-        let verb = Verb::VaultSet { name: "provider.scripted".to_owned(), value: self.model_key.clone() };
+        let verb = Verb::Vault { what: VaultVerb::set("provider.scripted", &self.model_key) };
         assert_eq!(tenant.console(&verb).await["ok"], true);
     }
 
@@ -142,6 +143,7 @@ impl World {
                 models: vec!["scripted-1".to_owned()],
             }],
             credentials: None,
+            given: Given::default(),
         };
         agent::enrol(&settings, &SecretString::new(token)).await.expect("the host enrols");
         Tenant::run(id, settings, gateway, gateway_stop, self.clock.clone()).await

@@ -4,7 +4,7 @@
 //! takes whatever waits in its queue into one commit (WAL, `synchronous=FULL`): each closure in a savepoint of its own,
 //! each caller answered after the commit. Reads run beside it on connections that cannot write.
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 pub enum StoreError {
     #[error("the store `{path}` cannot be opened: {source}")]
     Open { path: PathBuf, source: rusqlite::Error },
+    #[error("the store `{path}` is damaged ({source}): it was truncated or overwritten. Keep a copy of it, and put back one from a backup")]
+    Damaged { path: PathBuf, source: rusqlite::Error },
     #[error("the store `{path}` was written by a newer version (schema {found}, this build knows {known})")]
     Newer { path: PathBuf, found: i64, known: i64 },
     #[error("the store refused: {0}")]
@@ -65,7 +67,7 @@ const BUSY_WAIT_MS: u32 = 5_000;
 impl Store {
     /// Opens or creates the file (0600) and brings its schema up to date: `migrations[n]` leads from version n to n+1.
     pub fn open(path: &Path, migrations: &'static [&'static str]) -> Result<Store> {
-        let failed = |source| StoreError::Open { path: path.to_owned(), source };
+        let failed = |source| unopened(path, source);
         if !path.exists() {
             use std::os::unix::fs::OpenOptionsExt;
             std::fs::OpenOptions::new()
@@ -77,7 +79,10 @@ impl Store {
         }
         let mut writer = Connection::open(path).map_err(failed)?;
         prepare(&writer).map_err(failed)?;
-        migrate(&mut writer, path, migrations)?;
+        migrate(&mut writer, path, migrations).map_err(|error| match error {
+            StoreError::Sql(source) if is_damage(&source) => failed(source),
+            other => other,
+        })?;
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         std::thread::Builder::new().name("store".into()).spawn(move || write_all(&mut writer, queue)).map_err(|e| StoreError::Commit(e.to_string()))?;
         Ok(Store { jobs, readers: Arc::new(Readers { path: path.to_owned(), idle: Mutex::default() }) })
@@ -129,6 +134,15 @@ impl Store {
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopped)?
     }
+}
+
+fn unopened(path: &Path, source: rusqlite::Error) -> StoreError {
+    let path = path.to_owned();
+    if is_damage(&source) { StoreError::Damaged { path, source } } else { StoreError::Open { path, source } }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -228,6 +242,31 @@ mod tests {
         assert_eq!(count, 32);
         let written = store.read(|c| c.execute("DELETE FROM n", [])).await;
         assert!(written.is_err(), "a reader cannot write");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_said_to_be_damaged() {
+        let folder = folder();
+        let path = folder.join("s.db");
+        let store = Store::open(&path, SCHEMA).unwrap();
+        for v in 0..50 {
+            insert(&store, v).await.unwrap();
+        }
+        drop(store);
+        // The file as it lies when nobody has it open.
+        let copy = folder.join("copy.db");
+        Connection::open(&path).unwrap().execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+        let whole = std::fs::read(&copy).unwrap();
+        let overwritten = [b"no database at all".repeat(20), whole[360..].to_vec()].concat();
+        for bytes in [&whole[..whole.len() / 2], &whole[..300], &overwritten] {
+            std::fs::write(&copy, bytes).unwrap();
+            let error = Store::open(&copy, SCHEMA).err().expect("it is refused");
+            assert!(matches!(error, StoreError::Damaged { .. }), "{} bytes: {error}", bytes.len());
+            assert_eq!(std::fs::read(&copy).unwrap(), bytes, "it is left for somebody to look at");
+        }
+        std::fs::write(&copy, &whole).unwrap();
+        Store::open(&copy, SCHEMA).unwrap();
         std::fs::remove_dir_all(folder).unwrap();
     }
 

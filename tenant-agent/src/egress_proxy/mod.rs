@@ -75,7 +75,7 @@ const UNANNOUNCED: Stopped = stopped("trace_unannounced", "The safety plugin did
 const FROZEN: Stopped = stopped("session_frozen", "A tool ran in this session without a safety check. The session is frozen until an operator looks at it.");
 const MALFORMED: Stopped = stopped("body_malformed", "This request is not one of the provider's dialect.");
 const ENCODED: Stopped = stopped("encoding_unsupported", "A request with a content encoding cannot be checked.");
-const KEY_MISSING: Stopped = stopped("provider_key_missing", "No key for this provider is in the vault.");
+const KEY_MISSING: Stopped = stopped("provider_key_missing", "No key for this provider is in the environment, a credential or the vault.");
 const TOO_LARGE: Stopped = Stopped { status: StatusCode::PAYLOAD_TOO_LARGE, code: "body_too_large", message: "This request is larger than the agent accepts." };
 const UNREACHABLE: Stopped = Stopped { status: StatusCode::BAD_GATEWAY, code: "provider_unreachable", message: "The provider could not be reached." };
 const UNREADABLE: Stopped = Stopped { status: StatusCode::BAD_GATEWAY, code: "provider_unreadable", message: "The provider's answer could not be read." };
@@ -233,10 +233,11 @@ async fn turned_down(proxy: &EgressProxy, dialect: Dialect, run: &Run, model: &M
 }
 
 async fn key(vault: &Vault, provider: &Provider) -> Result<SecretString, Stopped> {
-    match vault.value(&format!("provider.{}", provider.name)).await {
-        Ok(key) => key.ok_or(KEY_MISSING),
+    match vault.provider_key(&provider.name).await {
+        Ok(Some((key, _))) => Ok(key),
+        Ok(None) => Err(KEY_MISSING),
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), provider = provider.name, "the provider's key cannot be read");
+            tracing::error!(%error, provider = provider.name, "the provider's key cannot be read");
             Err(KEY_MISSING)
         }
     }
