@@ -7,10 +7,12 @@
 //! why) and [`gate`] (run, ask or refuse). [`digest`] names the exact call that a person approves.
 
 pub mod approval;
+pub mod bundle;
 pub mod call;
 pub mod class;
 pub mod classify;
 pub mod gate;
+pub mod law;
 pub mod path;
 pub mod rules;
 
@@ -19,4 +21,5 @@ pub use call::Call;
 pub use class::Class;
 pub use classify::Finding;
 pub use gate::{Gate, Level, Verdict, gate};
+pub use law::{Beside, Law};
 pub use rules::{Rules, RulesError, Sentence};
