@@ -4,6 +4,7 @@
 
 use crate::agent::Parts;
 use crate::audit::{self, Deed};
+use crate::ledger;
 use crate::people::Role;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,11 @@ pub enum Verb {
     },
     /// Writes the guard plugin over whatever is there and starts OpenClaw again.
     RestorePlugin {},
+    /// The calls that were decided last, before a number, the newest first.
+    DecidedCalls {
+        before: i64,
+        limit: u32,
+    },
     VaultSet {
         name: String,
         value: String,
@@ -45,6 +51,8 @@ pub enum Verb {
 /// A person and a provisioning step or two.
 const CALLERS_MAX: usize = 4;
 const LINE_BYTES_MAX: u64 = 128 * 1024;
+/// Of one answer.
+const DECIDED_CALLS_MAX: u32 = 100;
 const WAIT: Duration = Duration::from_secs(15);
 
 pub(crate) async fn serve(listener: UnixListener, parts: Arc<Parts>, stop: Stop) {
@@ -85,7 +93,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             let identity = &parts.identity;
             Ok(json!({
                 "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id, "version": env!("CARGO_PKG_VERSION"),
-                "gateway": parts.gateway.state(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
+                "gateway": parts.gateway.state(), "policy": parts.in_force.report(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
                 // The number of the first line of the audit that was changed, if any was.
                 "audit_broken_at": parts.store.read(audit::first_break).await?,
             }))
@@ -101,6 +109,10 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             } else {
                 failed("session_not_frozen", "no session of this name is frozen; `tenant-agent status` lists them")
             })
+        }
+        Verb::DecidedCalls { before, limit } => {
+            let calls = parts.store.read(move |c| ledger::decided(c, before, limit.min(DECIDED_CALLS_MAX))).await?;
+            Ok(json!({ "ok": true, "calls": calls }))
         }
         Verb::RestorePlugin {} => {
             parts.home.write_plugin()?;

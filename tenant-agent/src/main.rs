@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tenant_agent::console::{self, Verb};
+use tenant_agent::law::PolicyCommand;
 use tenant_agent::people::Role;
 use tenant_agent::{Agent, Settings, agent};
 
@@ -53,6 +54,11 @@ enum Command {
         #[command(subcommand)]
         command: VaultCommand,
     },
+    /// The law: try it before it is one.
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Check the configuration and print what it comes to.
     CheckConfig,
 }
@@ -84,6 +90,15 @@ const INPUT_BYTES_MAX: u64 = 64 * 1024;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log::start("info");
+    // Whoever writes rules does so on a machine without an agent.
+    if let Command::Policy { command } = &cli.command
+        && let Some(outcome) = command.alone(&Clock::system())
+    {
+        return match outcome {
+            Ok(said) => say(&cli, &said.facts, &said.text),
+            Err(error) => fail(&cli, 1, &error),
+        };
+    }
     let settings = match Settings::read(&cli.config) {
         Ok(settings) => settings,
         Err(error) => return fail(&cli, EXIT_CONFIG, &error),
@@ -113,6 +128,10 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         Command::CheckConfig => {
             let facts = serde_json::json!({ "ok": true, "origin": settings.origin, "state_folder": settings.state_folder });
             return Ok(say(cli, &facts, &format!("the configuration is usable: {settings:#?}")));
+        }
+        Command::Policy { command } => {
+            let said = command.run(&settings, &Clock::system()).await?;
+            return Ok(say(cli, &said.facts, &said.text));
         }
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},

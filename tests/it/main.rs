@@ -8,4 +8,5 @@ mod kill;
 mod link;
 mod model_call;
 mod openclaw;
+mod policy;
 mod tool_call;

@@ -211,7 +211,7 @@ async fn a_tool_that_runs_unasked_freezes_its_session() {
     browser.open().await.unwrap();
     assert!(browser.ask("hello").await.contains("session_frozen"), "over a restart too");
     let names_it =
-        |fleet: &wire::Fleet| fleet.tenants[0].findings.iter().any(|finding| finding.code == "session_frozen" && finding.detail == "agent:main:main");
+        |fleet: &wire::fleet::Fleet| fleet.tenants[0].findings.iter().any(|finding| finding.code == "session_frozen" && finding.detail == "agent:main:main");
     soon(world.hub.wait_fleet(names_it)).await.expect("the operator sees which session is frozen");
 
     let session = "agent:main:main".to_owned();

@@ -284,6 +284,12 @@ fn roots_rotate_by_the_threshold_of_both() {
     let fresh = sealed(&draft(9), &[13], vec![usual_keys(), keys_signed(&second, &[2, 3, 4, 6]), keys_signed(&third, &[5, 6])]).text();
     assert_eq!(said(read(fresh.as_bytes(), &pinned(), &reader(None))), "law 9", "an agent that slept through it follows the chain");
     assert_eq!(said(read(fresh.as_bytes(), &trust, &reader(None))), "law 9");
+    let kept = chain(vec![keys_signed(&third, &[5, 6]), usual_keys(), keys_signed(&second, &[2, 3, 4, 6]), keys_signed(&key_document(1, &[11]), &[1, 2])]);
+    assert_eq!((kept.len(), pinned().advance(&kept).unwrap().keys_version()), (3, 3), "one of each version");
+    let mut fourth = third.clone();
+    fourth.version = 4;
+    let kept = chain(kept.into_iter().chain([keys_signed(&fourth, &[5, 6])]).collect());
+    assert_eq!((kept.len(), pinned().advance(&kept).unwrap().keys_version()), (3, 4), "what no rotation needs is left out");
     let gap = sealed(&draft(9), &[13], vec![keys_signed(&third, &[5, 6])]).text();
     assert_eq!(said(read(gap.as_bytes(), &pinned(), &reader(None))), "keys_unsigned", "without the rotation nobody knows the new roots");
 }

@@ -167,6 +167,18 @@ impl Trust {
     }
 }
 
+/// The documents that lead from the first roots to the last document: those that change the roots, and the last. The others
+/// were signed by roots that are known without them.
+pub fn chain(mut documents: Vec<Signed>) -> Vec<Signed> {
+    let version = |document: &Signed| document.read::<Version>().map_or(0, |read| read.version);
+    documents.sort_by_key(version);
+    documents.dedup_by_key(|document| version(document));
+    let roots: Vec<Option<Roots>> = documents.iter().map(|document| document.read::<KeyDocument>().map(|keys| keys.roots)).collect();
+    let last = documents.len().saturating_sub(1);
+    let needed = |index: usize| index == last || index == 0 || roots[index] != roots[index - 1];
+    documents.into_iter().enumerate().filter(|(index, _)| needed(*index)).map(|(_, document)| document).collect()
+}
+
 #[derive(Deserialize)]
 struct Version {
     version: i64,
