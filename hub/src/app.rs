@@ -159,9 +159,9 @@ impl Hub {
         self.bundles.publish(trust, text).await
     }
 
-    /// The newest published bundles, one for each channel and audience.
-    pub fn published_policies(&self) -> Vec<BundleRecord> {
-        self.bundles.changes().borrow().to_vec()
+    /// The newest published bundles, one for each channel and audience, as they are in the store by now.
+    pub async fn published_policies(&self) -> anyhow::Result<Vec<BundleRecord>> {
+        Ok(self.bundles.look().await?.to_vec())
     }
 
     /// Waits until everything has ended, which the stop makes it do.

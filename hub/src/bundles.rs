@@ -132,7 +132,7 @@ impl Bundles {
         while !stop.is_stopped() {
             match self.store.bundles_mark().await {
                 Ok(mark) if mark != seen => match self.look().await {
-                    Ok(()) => seen = mark,
+                    Ok(_) => seen = mark,
                     Err(error) => tracing::error!(%error, "the published policy bundles could not be read"),
                 },
                 Ok(_) => {}
@@ -142,7 +142,8 @@ impl Bundles {
         }
     }
 
-    async fn look(&self) -> service::store::Result<()> {
+    /// Reads what is published, also by another process; whoever waits for changes hears of them.
+    pub async fn look(&self) -> service::store::Result<Arc<Vec<BundleRecord>>> {
         let newest = self.store.bundles().await?;
         self.newest.send_if_modified(|known| {
             let is_new = **known != newest;
@@ -151,6 +152,6 @@ impl Bundles {
             }
             is_new
         });
-        Ok(())
+        Ok(self.newest.borrow().clone())
     }
 }

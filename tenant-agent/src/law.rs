@@ -1,12 +1,11 @@
 //! `tenant-agent policy …`: for whoever writes the law, and wants to know what it does before it is one.
 //!
-//! `check` needs no running agent and no configuration. `replay` asks the running agent for the calls that it decided last,
-//! and tries another bundle on them; nothing is changed by that.
+//! `check` needs no running agent and no configuration. A [`Trial`] is another bundle, tried on the calls that the running
+//! agent decided last; nothing is changed by that.
 
-use crate::bundle::{compiled_in, floor, own_rules};
-use crate::console::{self, Verb};
-use crate::ledger::Decided;
-use crate::settings::Settings;
+use crate::bundle::{compiled_in, floor, listed, own_rules};
+pub use crate::ledger::Decided;
+use crate::settings::PolicySettings;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use policy::bundle::{self, BYTES_MAX, Content, Fault, File, Named, Refusal};
@@ -48,17 +47,8 @@ impl PolicyCommand {
             PolicyCommand::Replay { .. } => None,
         }
     }
-
-    pub async fn run(&self, settings: &Settings, clock: &Clock) -> anyhow::Result<Said> {
-        match self {
-            PolicyCommand::Check { file } => check(file, clock),
-            PolicyCommand::Replay { bundle, last } => replay(bundle, *last, settings, clock).await,
-        }
-    }
 }
 
-/// Calls of one answer of the console.
-const PAGE: u32 = 50;
 /// Of arguments, in a line for people.
 const SHOWN_CHARS_MAX: usize = 100;
 
@@ -93,35 +83,8 @@ fn check(path: &Path, clock: &Clock) -> anyhow::Result<Said> {
             text
         })
     };
-    let code = if faults.is_empty() { Value::Null } else { json!("faults") };
+    let code = if faults.is_empty() { Value::Null } else { json!("failed") };
     Ok(Said { facts: json!({ "ok": faults.is_empty(), "code": code, "faults": faults }), text })
-}
-
-/// What would change for the calls that were decided last.
-async fn replay(path: &Path, last: u32, settings: &Settings, clock: &Clock) -> anyhow::Result<Said> {
-    let now_ms = clock.wall_ms();
-    let content = match content(path, now_ms)? {
-        Ok(content) => content,
-        Err(Refusal::RulesWrong { faults }) => bail!("this bundle is not usable:{}", bundle_faults(&faults)),
-        Err(refusal) => bail!("this bundle is not usable: {refusal}"),
-    };
-    let own = settings.policy.tenant_rules.as_deref().map(own_rules).transpose()?.unwrap_or_default();
-    let socket = settings.console_socket();
-    let status = console::say(&socket, &Verb::Status {}).await?;
-    let tenant = status["tenant_id"].as_str().context("the agent does not say whose it is")?;
-    let law = Law::new(&content, tenant, Beside { floor: &floor(), own: &own }, i64::MAX, now_ms, false);
-    let law = law.map_err(|faults| anyhow::anyhow!("this bundle is not usable:{}", bundle_faults(&faults)))?;
-    let mut tried = Tried::default();
-    let mut before = i64::MAX;
-    while tried.calls < last {
-        let verb = Verb::DecidedCalls { before, limit: PAGE.min(last - tried.calls) };
-        let answer = console::say(&socket, &verb).await?;
-        let calls: Vec<Decided> = serde_json::from_value(answer["calls"].clone()).context("the agent's calls are unreadable")?;
-        let Some(oldest) = calls.last() else { break };
-        before = oldest.n;
-        calls.iter().for_each(|call| tried.try_on(&law, call));
-    }
-    Ok(tried.said())
 }
 
 /// How one call came out before, and would come out.
@@ -142,23 +105,43 @@ struct Outcome {
     rule: String,
 }
 
-#[derive(Default)]
-struct Tried {
+/// Another law, and what has been found out about it.
+pub struct Trial {
+    law: Law,
     calls: u32,
     not_whole: u32,
     differences: Vec<Difference>,
 }
 
-impl Tried {
-    fn try_on(&mut self, law: &Law, decided: &Decided) {
+impl Trial {
+    /// A signed bundle or a folder, as it would be law for this tenant; nobody's signature is looked at.
+    pub fn of(path: &Path, tenant: &str, settings: &PolicySettings, clock: &Clock) -> anyhow::Result<Trial> {
+        let now_ms = clock.wall_ms();
+        let unusable = |faults: Vec<Fault>| anyhow::anyhow!("this bundle is not usable:{}", listed(&faults));
+        let content = match content(path, now_ms)? {
+            Ok(content) => content,
+            Err(Refusal::RulesWrong { faults }) => return Err(unusable(faults)),
+            Err(refusal) => bail!("this bundle is not usable: {refusal}"),
+        };
+        let own = settings.tenant_rules.as_deref().map(own_rules).transpose()?.unwrap_or_default();
+        let law = Law::new(&content, tenant, Beside { floor: &floor(), own: &own }, i64::MAX, now_ms, false).map_err(unusable)?;
+        Ok(Trial { law, calls: 0, not_whole: 0, differences: Vec::new() })
+    }
+
+    /// How many calls it was tried on.
+    pub fn calls(&self) -> u32 {
+        self.calls
+    }
+
+    pub fn on(&mut self, decided: &Decided) {
         self.calls += 1;
         self.not_whole += u32::from(!decided.is_whole);
         let Decided { tool, arguments, resolved, assistant, workspace, .. } = decided;
         let call = Call { assistant, tool, arguments, workspace, resolved };
         let before = Outcome { verdict: decided.verdict.clone(), class: decided.class.clone(), rule: decided.rule.clone() };
-        let after = if law.manifest(tool) {
-            let finding = law.classify(&call);
-            let verdict = word(gate(&finding, law.gate(assistant, tool)));
+        let after = if self.law.manifest(tool) {
+            let finding = self.law.classify(&call);
+            let verdict = word(gate(&finding, self.law.gate(assistant, tool)));
             Outcome { verdict: verdict.to_owned(), class: finding.class.name().to_owned(), rule: finding.rule }
         } else {
             Outcome { verdict: NOT_AVAILABLE.to_owned(), class: before.class.clone(), rule: "manifest".to_owned() }
@@ -175,8 +158,8 @@ impl Tried {
         }
     }
 
-    fn said(self) -> Said {
-        let Tried { calls, not_whole, differences } = self;
+    pub fn said(self) -> Said {
+        let Trial { calls, not_whole, differences, .. } = self;
         let mut text = match (calls, differences.len()) {
             (0, _) => "this agent has decided no call yet".to_owned(),
             (calls, 0) => format!("nothing changes for the last {calls} calls"),
@@ -225,10 +208,6 @@ fn in_words(verdict: &str) -> &str {
     }
 }
 
-fn bundle_faults(faults: &[Fault]) -> String {
-    crate::bundle::listed(faults)
-}
-
 /// What is wrong with rules and exceptions, the examples included.
 fn faults_of(content: &Content, now_ms: i64) -> Vec<Fault> {
     Law::new(content, "", Beside { floor: &floor(), own: &[] }, i64::MAX, now_ms, false).err().unwrap_or_default()
@@ -245,7 +224,7 @@ fn faults_of_rules(named: Named, now_ms: i64) -> anyhow::Result<Vec<Fault>> {
         return Ok(faults_of(&Content { rules: vec![named], ..Content::default() }, now_ms));
     }
     let law = Law::new(&compiled_in(), "", Beside { floor: &floor(), own: &[] }, i64::MAX, now_ms, true);
-    let law = law.map_err(|faults| anyhow::anyhow!("the rules that come with this agent are not usable:{}", bundle_faults(&faults)))?;
+    let law = law.map_err(|faults| anyhow::anyhow!("the rules that come with this agent are not usable:{}", listed(&faults)))?;
     Ok(law.own_faults(&[named]))
 }
 

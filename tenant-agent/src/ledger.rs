@@ -243,8 +243,8 @@ fn mask(value: &mut Value) -> bool {
             is_whole
         }
         // Each one is looked at, whatever the others were.
-        Value::Array(items) => items.iter_mut().fold(true, |whole, item| mask(item) && whole),
-        Value::Object(map) => map.values_mut().fold(true, |whole, item| mask(item) && whole),
+        Value::Array(items) => items.iter_mut().map(mask).filter(|whole| !whole).count() == 0,
+        Value::Object(map) => map.values_mut().map(mask).filter(|whole| !whole).count() == 0,
         _ => true,
     }
 }

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tenant_agent::console::{self, Verb};
-use tenant_agent::law::PolicyCommand;
+use tenant_agent::law::{Decided, PolicyCommand, Said, Trial};
 use tenant_agent::people::Role;
 use tenant_agent::{Agent, Settings, agent};
 
@@ -130,7 +130,7 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             return Ok(say(cli, &facts, &format!("the configuration is usable: {settings:#?}")));
         }
         Command::Policy { command } => {
-            let said = command.run(&settings, &Clock::system()).await?;
+            let said = policy(command, &settings).await?;
             return Ok(say(cli, &said.facts, &said.text));
         }
         Command::OwnerLink => Verb::OwnerLink {},
@@ -157,6 +157,27 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         _ => serde_json::to_string_pretty(&answer)?,
     };
     Ok(say(cli, &answer, &text))
+}
+
+/// Calls of one answer of the console.
+const PAGE: u32 = 50;
+
+async fn policy(command: &PolicyCommand, settings: &Settings) -> anyhow::Result<Said> {
+    let clock = Clock::system();
+    let PolicyCommand::Replay { bundle, last } = command else { return command.alone(&clock).context("this command needs no agent")? };
+    let socket = settings.console_socket();
+    let status = console::say(&socket, &Verb::Status {}).await?;
+    let tenant = status["tenant_id"].as_str().context("the agent does not say whose it is")?;
+    let mut trial = Trial::of(bundle, tenant, &settings.policy, &clock)?;
+    let mut before = i64::MAX;
+    while trial.calls() < *last {
+        let answer = console::say(&socket, &Verb::DecidedCalls { before, limit: PAGE.min(last - trial.calls()) }).await?;
+        let calls: Vec<Decided> = serde_json::from_value(answer["calls"].clone()).context("the agent's calls are unreadable")?;
+        let Some(oldest) = calls.last() else { break };
+        before = oldest.n;
+        calls.iter().for_each(|call| trial.on(call));
+    }
+    Ok(trial.said())
 }
 
 async fn run(settings: Settings) -> anyhow::Result<ExitCode> {

@@ -135,7 +135,7 @@ impl Said {
                     let _ = write!(text, "\n  {fault}");
                     text
                 });
-                (json!({ "ok": false, "code": "faults", "faults": faults }), text, REFUSED)
+                (json!({ "ok": false, "code": "failed", "faults": faults }), text, REFUSED)
             }
             Said::Refused(Refusal::RulesWrong { faults }) => return Said::Faults(faults).out(as_json),
             Said::Refused(refusal) => {
@@ -314,6 +314,9 @@ async fn show_published(place: &Place, now_ms: i64) -> Result<Said, Trouble> {
         let _ =
             write!(text, "\n  version {} on `{}` for {whom}, {}, {}", record.version, record.channel, left(record.expires_ms - now_ms), &record.digest[..12]);
     }
+    if !tenants.is_empty() {
+        text.push_str("\nENFORCED");
+    }
     for tenant in &tenants {
         let how = match &tenant.policy {
             None => "has not said".to_owned(),
@@ -468,5 +471,5 @@ fn in_words(content: &Content) -> String {
 }
 
 fn left(ms: i64) -> String {
-    if ms <= 0 { "expired".to_owned() } else { format!("{} days left", ms / bundle::DAY_MS) }
+    if ms <= 0 { "expired".to_owned() } else { format!("{} days left", (ms + bundle::DAY_MS - 1) / bundle::DAY_MS) }
 }

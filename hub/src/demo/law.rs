@@ -40,13 +40,13 @@ impl Company {
     }
 
     fn root_keys(&self) -> Roots {
-        Roots { keys: self.roots.iter().map(|root| Signer::public(root)).collect(), threshold: THRESHOLD }
+        Roots { keys: self.roots.iter().map(Signer::public).collect(), threshold: THRESHOLD }
     }
 
     /// Publishes the rules that come with this build, unless they are published and good for a while.
     pub async fn publish(&self, hub: &Hub, now_ms: i64) -> anyhow::Result<()> {
         let keys = self.keys(now_ms)?;
-        let newest = hub.published_policies().into_iter().find(|record| record.channel == CHANNEL);
+        let newest = hub.published_policies().await?.into_iter().find(|record| record.channel == CHANNEL);
         let held = newest.as_ref().and_then(|record| File::parse(record.text.as_bytes()).ok());
         let is_current = held.as_ref().is_some_and(|file| file.content().is_ok_and(|content| content == default_content()))
             && newest.as_ref().is_some_and(|record| record.expires_ms - now_ms > LEFT_DAYS_MIN * DAY_MS);
