@@ -155,3 +155,65 @@ impl Bundles {
         Ok(self.newest.borrow().clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(version: i64, keys_version: i64, tenants: &[&str], text: &str) -> BundleRecord {
+        BundleRecord {
+            channel: "stable".to_owned(),
+            tenants: tenants.iter().map(|tenant| (*tenant).to_owned()).collect(),
+            version,
+            digest: Digest::of(text.as_bytes()).to_string(),
+            keys_version,
+            file: format!("file {version} {keys_version}"),
+            text: text.to_owned(),
+            expires_ms: 1,
+            published_ms: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn numbers_only_grow_and_each_tenant_gets_what_is_meant_for_it() {
+        let folder = std::env::temp_dir().join(format!("gatehouse-bundles-{}", service::random::token()));
+        let store = Store::open(&folder).unwrap();
+        let (one, other): (TenantId, TenantId) = (TenantId::new(1), TenantId::new(2));
+        let bundles = Bundles::open(store.clone(), Clock::manual(0)).await.unwrap();
+        assert!(bundles.offer(one).bundles.is_empty());
+        store.publish_bundle(record(3, 1, &[], "three")).await.unwrap();
+        for (bad, expected) in [(record(2, 1, &[], "two"), "version 3 is published"), (record(3, 1, &[], "another three"), "another bundle of version 3")] {
+            assert!(store.publish_bundle(bad).await.unwrap_err().to_string().contains(expected));
+        }
+        store.publish_bundle(record(3, 2, &[], "three")).await.unwrap();
+        let many = "ä\"".repeat(PART_BYTES_MAX);
+        store.publish_bundle(record(4, 2, &[&one.to_string()], &many)).await.unwrap();
+        bundles.look().await.unwrap();
+        let offered = |tenant| bundles.offer(tenant).bundles.iter().map(|bundle| (bundle.version, bundle.file.clone())).collect::<Vec<_>>();
+        assert_eq!(offered(other), [(3, "file 3 2".to_owned())], "the same law, with newer keys");
+        assert_eq!(offered(one)[0].0, 4);
+
+        let file = offered(one)[0].1.clone();
+        let mut text = String::new();
+        loop {
+            let part = bundles.part(one, PolicyWant { file: file.clone(), offset: text.len() });
+            assert!(wire::link::frame("policy_part", "p", &part).len() < wire::link::FRAME_BYTES_MAX);
+            if part.text.is_empty() {
+                break;
+            }
+            text.push_str(&part.text);
+        }
+        assert_eq!(text, many, "whole, in parts that fit");
+        for (tenant, offset) in [(other, 0), (one, 1), (one, usize::MAX)] {
+            assert_eq!(bundles.part(tenant, PolicyWant { file: file.clone(), offset }).text, "", "{tenant} {offset}");
+        }
+
+        // A number that a stolen key drove up is left by newer keys, and only by those.
+        store.publish_bundle(record(1_000_000, 2, &[], "stolen")).await.unwrap();
+        assert!(store.publish_bundle(record(5, 2, &[], "five")).await.is_err());
+        store.publish_bundle(record(5, 3, &[], "five")).await.unwrap();
+        bundles.look().await.unwrap();
+        assert_eq!(offered(other)[0].0, 5);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

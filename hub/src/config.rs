@@ -184,6 +184,9 @@ mod tests {
             (format!("[local]\nagent = \"{file}\"\nmodel = \"x/y\""), "`local.model` must name a configured provider"),
             (format!("[local]\nagent = \"{file}\"\nports = 65500"), "`local.ports` must be a number"),
             ("[provider.x]\nurl = \"http://h\"".to_owned(), "`provider.x.dialect` is missing"),
+            ("[policy]\nroots = [\"aa\"]".to_owned(), "`policy.roots` needs `policy.fleet`"),
+            ("[policy]\nfleet = \"acme\"\nroots = [\"aa\"]".to_owned(), "`aa` is no public key"),
+            (format!("[policy]\nfleet = \"acme\"\nroots = [\"{}\"]", "ab".repeat(32)), "threshold must be at least 2 and at most the number of root keys (1)"),
         ] {
             let message = format!("{:#}", read(&text).unwrap_err());
             assert!(message.contains(expected), "{expected}: {message}");

@@ -440,3 +440,70 @@ fn keep_keys(tx: &Tx, documents: &[String]) -> rusqlite::Result<()> {
 fn kept_keys(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     connection.prepare("SELECT document FROM policy_keys ORDER BY n")?.query_map([], |row| row.get(0))?.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::bundle::{PublicKey, Roots};
+    use policy::{Call, Class};
+    use std::path::PathBuf;
+
+    fn folder() -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("gatehouse-law-{}", service::random::token()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn own(path: &Path, class: &str, example: &str) {
+        let rule = format!(
+            "[[rule]]\nid = \"own\"\ntools = [\"read\"]\nclass = \"{class}\"\nreason = {{ de = \"d\", en = \"e\" }}\nmatch = [{{ tool = \"{example}\", arguments = {{ path = \"x\" }} }}]\n"
+        );
+        std::fs::write(path, rule).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_tenants_own_rules_count_and_wrong_ones_are_named() {
+        let folder = folder();
+        let path = folder.join("own.toml");
+        let store = Store::open(&folder.join("a.db"), crate::store::MIGRATIONS).unwrap();
+        let settings = PolicySettings { tenant_rules: Some(path.clone()), ..PolicySettings::default() };
+        let open = || InForce::open(store.clone(), Clock::manual(0), "ten_a", &settings);
+        assert!(format!("{:#}", open().await.err().unwrap()).contains("cannot be read"));
+        own(&path, "red", "exec");
+        let said = format!("{:#}", open().await.err().unwrap());
+        assert!(said.contains("own.toml:2: rule `own`: does not match its example"), "{said}");
+        own(&path, "red", "read");
+        let in_force = open().await.unwrap();
+        let arguments = serde_json::json!({ "path": "notes.md" });
+        let found = in_force.law().classify(&Call { assistant: "a", tool: "read", arguments: &arguments, workspace: "/w", resolved: &[] });
+        assert_eq!((found.class, found.rule.as_str()), (Class::Red, "own"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn without_root_keys_nobody_changes_the_law() {
+        let folder = folder();
+        let store = Store::open(&folder.join("a.db"), crate::store::MIGRATIONS).unwrap();
+        let offer = PolicyOffer { bundles: vec![OfferedBundle { channel: "stable".into(), version: 1, file: "aa".into(), bytes: 2 }] };
+        let closed = InForce::open(store.clone(), Clock::manual(0), "ten_a", &PolicySettings::default()).await.unwrap();
+        assert_eq!(closed.wants(&offer), None);
+        assert_eq!(closed.take(b"{}".to_vec()).await.unwrap().unwrap_err().code(), "malformed");
+
+        let roots = Roots { keys: vec![PublicKey::new([1; 32]), PublicKey::new([2; 32])], threshold: 2 };
+        let settings = PolicySettings { pinned: Some(Trust::pinned("acme", roots)), ..PolicySettings::default() };
+        let clock = Clock::manual(0);
+        let open = InForce::open(store, clock.clone(), "ten_a", &settings).await.unwrap();
+        assert!(open.wants(&offer).is_some());
+        for other in [OfferedBundle { channel: "beta".into(), ..offer.bundles[0].clone() }, OfferedBundle { bytes: usize::MAX, ..offer.bundles[0].clone() }] {
+            assert_eq!(open.wants(&PolicyOffer { bundles: vec![other] }), None);
+        }
+        let file = Digest::of(b"{}").to_string();
+        assert!(open.take(b"{}".to_vec()).await.unwrap().is_err());
+        let same = PolicyOffer { bundles: vec![OfferedBundle { file, ..offer.bundles[0].clone() }] };
+        assert_eq!(open.wants(&same), None, "it was looked at");
+        clock.advance(RETRY_MS);
+        assert!(open.wants(&same).is_some(), "and is looked at again after a while");
+        assert_eq!((open.report().state, open.report().reason.as_deref()), (PolicyState::Refused, Some("malformed")));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -9,6 +9,8 @@ use tokio::process::Command;
 use wire::fleet::PolicyState;
 
 const DAY_MS: u64 = 86_400_000;
+/// Time that passes faster than frames do ends a link before it has begun.
+const SLOWLY_MS: u64 = 20;
 
 #[tokio::test]
 async fn a_published_bundle_is_law_in_one_round_trip() {
@@ -71,7 +73,7 @@ async fn whatever_is_wrong_with_a_bundle_the_last_good_one_goes_on() {
     world.clock.advance(2 * DAY_MS);
     world.smuggle(&short).await;
     // Two days of silence end the link; the agent comes back.
-    let said = world.as_time_passes(1_000, world.enforced(|policy| policy.reason.as_deref() == Some("expired"))).await;
+    let said = world.as_time_passes(SLOWLY_MS, world.enforced(|policy| policy.reason.as_deref() == Some("expired"))).await;
     assert_eq!(said.version, 7);
     let mut browser = tenant.chat().await;
     browser.say(r#"[[tool:write {"path":"a.md","content":"x"}]]"#).await;
@@ -99,7 +101,7 @@ async fn an_expired_bundle_is_enforced_without_its_indulgences() {
     browser.ask(r#"[[tool:write {"path":"a.md","content":"x"}]]"#).await;
     assert_eq!(tenant.gateway.executed().len(), 1, "the exception makes it green");
     world.clock.advance(2 * DAY_MS);
-    let said = world.as_time_passes(1_000, world.enforced(|policy| policy.state == PolicyState::Expired)).await;
+    let said = world.as_time_passes(SLOWLY_MS, world.enforced(|policy| policy.state == PolicyState::Expired)).await;
     assert_eq!(said.version, 7);
     assert!(world.hub.fleet().await.unwrap().tenants[0].findings.iter().any(|finding| finding.code == "policy_expired"));
     let mut browser = tenant.browser();
