@@ -3,7 +3,7 @@
 use crate::store::{BundleRecord, PublishError, Store};
 use anyhow::Context;
 use policy::bundle::{Content, File, Named, Reader, Refusal, Roots, Trust};
-use policy::{Beside, Digest, Law};
+use policy::{Beside, Digest, Regime};
 use service::{Clock, Stop};
 use std::sync::Arc;
 use thiserror::Error;
@@ -70,7 +70,7 @@ pub fn examined(trust: &Trust, text: String, now_ms: i64) -> Result<BundleRecord
     let tenant = manifest.tenants.first().map_or("", String::as_str);
     let reader = Reader { tenant, channel: &manifest.channel, agent_version: &manifest.min_agent, now_ms, held: None };
     let (manifest, content) = file.open(&trust, &reader)?;
-    Law::new(&content, tenant, Beside { floor: &floor(), own: &[] }, manifest.expires_ms, now_ms, false).map_err(|faults| Refusal::RulesWrong { faults })?;
+    Regime::new(&content, tenant, Beside { floor: &floor(), own: &[] }, manifest.expires_ms, now_ms, false).map_err(|faults| Refusal::RulesWrong { faults })?;
     Ok(BundleRecord {
         channel: manifest.channel,
         tenants: manifest.tenants,

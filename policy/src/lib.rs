@@ -12,8 +12,8 @@ pub mod call;
 pub mod class;
 pub mod classify;
 pub mod gate;
-pub mod law;
 pub mod path;
+pub mod regime;
 pub mod rules;
 
 pub use approval::{Digest, canonical_json, digest};
@@ -21,5 +21,5 @@ pub use call::Call;
 pub use class::Class;
 pub use classify::Finding;
 pub use gate::{Gate, Level, Verdict, gate};
-pub use law::{Beside, Law};
+pub use regime::{Beside, Regime};
 pub use rules::{Rules, RulesError, Sentence};

@@ -8,7 +8,7 @@ use crate::audit::{self, Deed};
 use crate::settings::PolicySettings;
 use anyhow::{Context, bail};
 use policy::bundle::{Content, Fault, File, Held, Manifest, Named, Reader, Refusal, Signed, Trust, chain};
-use policy::{Beside, Digest, Law};
+use policy::{Beside, Digest, Regime};
 use rusqlite::{Connection, params};
 use service::store::StoreError;
 use service::{Clock, Store, Tx};
@@ -29,7 +29,7 @@ struct Inner {
     channel: String,
     /// The tenant's own rules, which only raise.
     own: Vec<Named>,
-    law: RwLock<Arc<Law>>,
+    law: RwLock<Arc<Regime>>,
     state: Mutex<State>,
     /// One offer after the other.
     offers: tokio::sync::Mutex<()>,
@@ -63,7 +63,7 @@ struct Refused {
 /// A bundle that verifies, with what it comes to.
 struct Good {
     active: Active,
-    law: Law,
+    law: Regime,
     text: String,
 }
 
@@ -115,8 +115,8 @@ fn named(name: &str, text: &str) -> Named {
     Named { name: name.to_owned(), text: text.to_owned() }
 }
 
-fn default_law(tenant: &str, own: &[Named]) -> anyhow::Result<Law> {
-    let law = Law::new(&compiled_in(), tenant, Beside { floor: &floor(), own }, i64::MAX, 0, false);
+fn default_law(tenant: &str, own: &[Named]) -> anyhow::Result<Regime> {
+    let law = Regime::new(&compiled_in(), tenant, Beside { floor: &floor(), own }, i64::MAX, 0, false);
     law.map_err(|faults| anyhow::anyhow!("the rules that come with this agent are not usable:{}", listed(&faults)))
 }
 
@@ -147,7 +147,7 @@ impl InForce {
     }
 
     /// The law at this moment.
-    pub fn law(&self) -> Arc<Law> {
+    pub fn law(&self) -> Arc<Regime> {
         let law = self.0.law.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         let now_ms = self.now_ms();
         if now_ms < law.until_ms() {
@@ -178,7 +178,9 @@ impl InForce {
         let name = Digest::of(&bytes).to_string();
         let outcome = self.weigh(bytes).await?;
         let refused = outcome.as_ref().err().cloned();
-        if let Some(refusal) = &refused {
+        // Whoever sends one bad file after the other fills no disk with that.
+        let is_news = |refusal: &Refusal| self.lock().refused.as_ref().is_none_or(|before| before.code != refusal.code());
+        if let Some(refusal) = refused.as_ref().filter(|refusal| is_news(refusal)) {
             tracing::warn!(code = refusal.code(), %refusal, "a policy bundle was refused; the last good one goes on");
             self.note("policy_refused", &name, refusal.code()).await?;
         }
@@ -377,9 +379,9 @@ impl InForce {
         }
     }
 
-    fn law_of(&self, manifest: &Manifest, content: &Content, proven: bool) -> Result<Law, Vec<Fault>> {
+    fn law_of(&self, manifest: &Manifest, content: &Content, proven: bool) -> Result<Regime, Vec<Fault>> {
         let now_ms = self.0.clock.wall_ms().max(manifest.issued_ms);
-        Law::new(content, &self.0.tenant, Beside { floor: &floor(), own: &self.0.own }, manifest.expires_ms, now_ms, proven)
+        Regime::new(content, &self.0.tenant, Beside { floor: &floor(), own: &self.0.own }, manifest.expires_ms, now_ms, proven)
     }
 
     /// The one place where the law changes. Without a bundle it is what is compiled in.

@@ -9,7 +9,7 @@ use crate::settings::PolicySettings;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use policy::bundle::{self, BYTES_MAX, Content, Fault, File, Named, Refusal};
-use policy::{Beside, Call, Law, Verdict, gate};
+use policy::{Beside, Call, Regime, Verdict, gate};
 use serde::Serialize;
 use serde_json::{Value, json};
 use service::Clock;
@@ -49,6 +49,8 @@ impl PolicyCommand {
     }
 }
 
+/// A bundle is a few dozen files.
+const FILES_MAX: usize = 1000;
 /// Of arguments, in a line for people.
 const SHOWN_CHARS_MAX: usize = 100;
 
@@ -107,7 +109,7 @@ struct Outcome {
 
 /// Another law, and what has been found out about it.
 pub struct Trial {
-    law: Law,
+    law: Regime,
     calls: u32,
     not_whole: u32,
     differences: Vec<Difference>,
@@ -124,7 +126,7 @@ impl Trial {
             Err(refusal) => bail!("this bundle is not usable: {refusal}"),
         };
         let own = settings.tenant_rules.as_deref().map(own_rules).transpose()?.unwrap_or_default();
-        let law = Law::new(&content, tenant, Beside { floor: &floor(), own: &own }, i64::MAX, now_ms, false).map_err(unusable)?;
+        let law = Regime::new(&content, tenant, Beside { floor: &floor(), own: &own }, i64::MAX, now_ms, false).map_err(unusable)?;
         Ok(Trial { law, calls: 0, not_whole: 0, differences: Vec::new() })
     }
 
@@ -210,7 +212,7 @@ fn in_words(verdict: &str) -> &str {
 
 /// What is wrong with rules and exceptions, the examples included.
 fn faults_of(content: &Content, now_ms: i64) -> Vec<Fault> {
-    Law::new(content, "", Beside { floor: &floor(), own: &[] }, i64::MAX, now_ms, false).err().unwrap_or_default()
+    Regime::new(content, "", Beside { floor: &floor(), own: &[] }, i64::MAX, now_ms, false).err().unwrap_or_default()
 }
 
 /// A file with a registry of tools stands alone; one without speaks about the tools that are compiled in, as a tenant's does.
@@ -223,7 +225,7 @@ fn faults_of_rules(named: Named, now_ms: i64) -> anyhow::Result<Vec<Fault>> {
     if stands_alone {
         return Ok(faults_of(&Content { rules: vec![named], ..Content::default() }, now_ms));
     }
-    let law = Law::new(&compiled_in(), "", Beside { floor: &floor(), own: &[] }, i64::MAX, now_ms, true);
+    let law = Regime::new(&compiled_in(), "", Beside { floor: &floor(), own: &[] }, i64::MAX, now_ms, true);
     let law = law.map_err(|faults| anyhow::anyhow!("the rules that come with this agent are not usable:{}", listed(&faults)))?;
     Ok(law.own_faults(&[named]))
 }
@@ -235,20 +237,24 @@ fn content(path: &Path, now_ms: i64) -> anyhow::Result<Result<Content, Refusal>>
     Ok(File::parse(text_of(path)?.text.trim_end().as_bytes()).and_then(|file| file.content()))
 }
 
-/// The files of a bundle's folder: those of its own and of the folders for rules, tools and workflows.
+/// Every file of a folder and of the folders in it, by its name from there.
 fn folder(path: &Path) -> anyhow::Result<Vec<Named>> {
-    let mut files = Vec::new();
-    for (folder, prefix) in
-        [(path.to_owned(), String::new())].into_iter().chain(["rules", "tools", "workflows"].map(|name| (path.join(name), format!("{name}/"))))
-    {
-        if !folder.is_dir() {
-            continue;
-        }
-        for entry in std::fs::read_dir(&folder).with_context(|| format!("the folder `{}` cannot be read", folder.display()))? {
-            let at = entry.with_context(|| format!("the folder `{}` cannot be read", folder.display()))?.path();
-            let name = at.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if at.is_file() && !name.starts_with('.') {
-                files.push(Named { name: format!("{prefix}{name}"), ..text_of(&at)? });
+    let (mut files, mut folders) = (Vec::new(), vec![path.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        let failed = || format!("the folder `{}` cannot be read", folder.display());
+        for entry in std::fs::read_dir(&folder).with_context(failed)? {
+            let at = entry.with_context(failed)?.path();
+            if at.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+                continue;
+            }
+            if at.is_dir() {
+                folders.push(at);
+                continue;
+            }
+            let name = at.strip_prefix(path).unwrap_or(&at).to_string_lossy().into_owned();
+            files.push(Named { name, ..text_of(&at)? });
+            if files.len() > FILES_MAX {
+                bail!("`{}` holds more than {FILES_MAX} files: is it the right folder?", path.display());
             }
         }
     }

@@ -224,6 +224,8 @@ const DECIDED_MAX: i64 = 1000;
 /// Of one text in the arguments of a kept call; of all of them.
 const DECIDED_TEXT_BYTES_MAX: usize = 4 * 1024;
 const DECIDED_BYTES_MAX: usize = 16 * 1024;
+/// What is looked at of one text, before it is cut: whatever secret begins in what is kept has ended by then.
+const DECIDED_LOOK_BYTES_MAX: usize = 64 * 1024;
 
 /// The arguments as they may be kept, and whether that is all of them; `None` when they are too much.
 pub fn kept_arguments(arguments: &Value) -> Option<(Value, bool)> {
@@ -236,7 +238,8 @@ pub fn kept_arguments(arguments: &Value) -> Option<(Value, bool)> {
 fn mask(value: &mut Value) -> bool {
     match value {
         Value::String(text) => {
-            let masked = service::log::masked(text);
+            let looked_at = &text[..text.floor_char_boundary(DECIDED_LOOK_BYTES_MAX)];
+            let masked = service::log::masked(looked_at);
             let end = masked.floor_char_boundary(DECIDED_TEXT_BYTES_MAX);
             let is_whole = masked == *text && end == masked.len();
             *text = masked[..end].to_owned();
@@ -244,7 +247,12 @@ fn mask(value: &mut Value) -> bool {
         }
         // Each one is looked at, whatever the others were.
         Value::Array(items) => items.iter_mut().map(mask).filter(|whole| !whole).count() == 0,
-        Value::Object(map) => map.values_mut().map(mask).filter(|whole| !whole).count() == 0,
+        Value::Object(map) => {
+            let names = map.len();
+            // A name that is a secret has no business in a call; what stands under it goes with it.
+            map.retain(|name, _| service::log::masked(name) == *name);
+            map.values_mut().map(mask).filter(|whole| !whole).count() == 0 && map.len() == names
+        }
         _ => true,
     }
 }
@@ -577,7 +585,7 @@ mod tests {
         let secret = format!("{}{}", "sk-ant-api03-", "Zq8".repeat(20));
         let plain = json!({ "path": "notes.md", "n": 1, "list": ["a"] });
         assert_eq!(kept_arguments(&plain), Some((plain.clone(), true)));
-        let (kept, is_whole) = kept_arguments(&json!({ "command": format!("curl -H {secret}"), "more": { "deep": [secret] } })).unwrap();
+        let (kept, is_whole) = kept_arguments(&json!({ "command": format!("curl -H {secret}"), "more": { "deep": [secret.clone()], secret: 1 } })).unwrap();
         assert!(!is_whole && !kept.to_string().contains("Zq8"), "{kept}");
         let (kept, is_whole) = kept_arguments(&json!({ "content": "ä".repeat(100_000) })).unwrap();
         assert!(!is_whole && kept["content"].as_str().unwrap().len() <= DECIDED_TEXT_BYTES_MAX);

@@ -8,7 +8,7 @@ use crate::bundles::{self, Unpublished, floor};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use policy::bundle::{self, BYTES_MAX, Content, Fault, File, KeyDocument, Named, PublicKey, Refusal, Roots, Signed, Signer, Trust, chain};
-use policy::{Beside, Law};
+use policy::{Beside, Regime};
 use serde_json::{Value, json};
 use service::key::SigningKey;
 use service::{Clock, log};
@@ -185,7 +185,7 @@ fn sign(command: Sign, now_ms: i64) -> Result<Said, Trouble> {
             Ok(draft) => draft,
             Err(faults) => return Ok(Said::Faults(faults)),
         };
-        if let Err(faults) = Law::new(&draft.content, "", Beside { floor: &floor(), own: &[] }, i64::MAX, now_ms, false) {
+        if let Err(faults) = Regime::new(&draft.content, "", Beside { floor: &floor(), own: &[] }, i64::MAX, now_ms, false) {
             return Ok(Said::Faults(faults));
         }
         let mut file = File::seal(&draft, now_ms, chain(documents));

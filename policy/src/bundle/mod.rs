@@ -5,7 +5,7 @@
 //! [`File::open`] answers for one file, one agent and one moment whether it is law, or why not ([`Refusal`]).
 //!
 //! Pure: bytes, keys and the time are arguments. People write TOML, which [`source`] reads and [`diff`] compares; what
-//! the content comes to for a call is [`crate::Law`]'s business.
+//! the content comes to for a call is [`crate::Regime`]'s business.
 
 mod content;
 mod diff;

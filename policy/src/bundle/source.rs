@@ -189,12 +189,12 @@ pub fn is_key_source(name: &str) -> bool {
 pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
     let mut faults = Vec::new();
     let stray = |named: &&Named| {
-        let is_text = FOLDERS.iter().any(|folder| named.name.strip_prefix(folder).is_some_and(|rest| rest.ends_with(".toml") && !rest.contains('/')));
+        let is_text = FOLDERS.iter().any(|folder| named.name.strip_prefix(folder).is_some_and(|rest| rest.ends_with(".toml")));
         !is_text && !is_key_source(&named.name) && !SCHEMA.iter().any(|(name, _)| *name == named.name)
     };
     for named in files.iter().filter(stray) {
         let known: Vec<&str> = SCHEMA.iter().map(|(name, _)| *name).filter(|name| *name != "keys.toml").collect();
-        let fix = format!("rename it, or take it away; a bundle is made of {} and of rules/*.toml, tools/*.toml, workflows/*.toml", known.join(", "));
+        let fix = format!("rename it, or take it away; a bundle is made of {} and of .toml files in rules/, tools/ and workflows/", known.join(", "));
         faults.push(Fault::at(&named.name, "", "no part of a bundle has this name", &fix));
     }
     let text = |name: &str| files.iter().find(|named| named.name == name);

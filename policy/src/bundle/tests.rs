@@ -395,7 +395,7 @@ fn every_fault_is_told_with_file_line_and_remedy() {
             "[[exception]]\nrule = \"look\"\nclass = \"green\"\nuntil = 2020-01-01\nreason = \"x\"\n[[exception]]\nrule = \"x\"\nclass = \"green\"\nuntil = 12:00:00\nreason = \"x\"\nwho = 1\n",
         ),
         ("patterns.toml", "[[pattern]]\nkind = \"a\"\nregex = '('\n[[pattern]]\nkind = \"big\"\nregex = '(a{1000}){1000}'\n"),
-        ("rules/b.toml", "[[rule]]\nid = \"x\"\n[[rule]]\nid = \"x\"\n"),
+        ("rules/more/b.toml", "[[rule]]\nid = \"x\"\n[[rule]]\nid = \"x\"\n"),
         ("notes.md", "x"),
     ]);
     let said: Vec<String> = compile(&broken, NOW_MS).unwrap_err().iter().map(ToString::to_string).collect();
@@ -410,7 +410,7 @@ fn every_fault_is_told_with_file_line_and_remedy() {
         "exceptions.toml:11: `exception.who`: no key",
         "patterns.toml:2: pattern `a`: the expression is no regular expression",
         "patterns.toml:5: pattern `big`: the expression is too large;",
-        "rules/b.toml:4: rule `x`: its id stands in line 2 already;",
+        "rules/more/b.toml:4: rule `x`: its id stands in line 2 already;",
         "notes.md: no part of a bundle has this name;",
     ] {
         assert!(said.iter().any(|line| line.starts_with(expected)), "{expected}\n{}", said.join("\n"));
@@ -422,7 +422,7 @@ fn faults_of_rules_are_put_to_their_lines() {
     let check = |rules: &str| {
         let draft = compile(&files(&[("rules/b.toml", rules), ("exceptions.toml", "")]), NOW_MS);
         let faults = match draft {
-            Ok(draft) => crate::Law::new(&draft.content, TENANT, crate::Beside::default(), NOW_MS + DAY_MS, NOW_MS, false).err().unwrap_or_default(),
+            Ok(draft) => crate::Regime::new(&draft.content, TENANT, crate::Beside::default(), NOW_MS + DAY_MS, NOW_MS, false).err().unwrap_or_default(),
             Err(faults) => faults,
         };
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")

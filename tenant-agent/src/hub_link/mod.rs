@@ -51,6 +51,8 @@ const RETRY_MS_MAX: u64 = 60_000;
 const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 200..=300_000;
 /// A usage frame that nobody acknowledged by then is sent again.
 const ACK_WAIT_MS: u64 = 30_000;
+/// A part of a bundle that has not come by then is asked for again, from the beginning.
+const PART_WAIT_MS: u64 = 60_000;
 /// Findings and questions that one heartbeat names.
 const NAMED_MAX: usize = 64;
 
@@ -58,6 +60,8 @@ const NAMED_MAX: usize = 64;
 struct Fetch {
     bundle: OfferedBundle,
     text: String,
+    /// When its last part was asked for.
+    asked_ms: u64,
 }
 
 impl HubLink {
@@ -163,10 +167,11 @@ impl HubLink {
 
     /// Asks for the newest bundle, if there is one that we do not know and none is on its way.
     async fn fetch(&self, socket: &mut Socket, offer: &PolicyOffer, fetch: &mut Option<Fetch>) -> anyhow::Result<()> {
-        let wanted = self.in_force.wants(offer);
-        if let Some(bundle) = wanted.filter(|bundle| fetch.as_ref().is_none_or(|fetch| fetch.bundle.file != bundle.file)) {
+        let asked_ms = self.clock.now().mono_ms;
+        let is_new = |bundle: &OfferedBundle| fetch.as_ref().is_none_or(|fetch| fetch.bundle.file != bundle.file || asked_ms - fetch.asked_ms >= PART_WAIT_MS);
+        if let Some(bundle) = self.in_force.wants(offer).filter(is_new) {
             let want = PolicyWant { file: bundle.file.clone(), offset: 0 };
-            *fetch = Some(Fetch { bundle, text: String::new() });
+            *fetch = Some(Fetch { bundle, text: String::new(), asked_ms });
             send(socket, link::frame("policy_want", "p0", &want)).await?;
         }
         Ok(())
@@ -183,6 +188,7 @@ impl HubLink {
         }
         if have < all {
             let want = PolicyWant { file: part.file, offset: have };
+            under_way.asked_ms = self.clock.now().mono_ms;
             *fetch = Some(under_way);
             return send(socket, link::frame("policy_want", &format!("p{have}"), &want)).await;
         }

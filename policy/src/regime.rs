@@ -1,4 +1,4 @@
-//! The law for one tenant at one moment: what the rules, exceptions, levels and gates of a bundle come to.
+//! What a bundle comes to for one tenant at one moment: its rules, exceptions, levels and gates, with what is compiled in.
 //!
 //! ```text
 //! class of a call = the highest of   the bundle's rules, as its exceptions lower them until they expire
@@ -9,14 +9,14 @@
 //! When a bundle has expired, its rules and levels go on; its exceptions and unlocked gates lapse.
 
 use crate::bundle::{Content, Exception, Fault, Gates, Levels, Named, rule_faults};
-use crate::rules::{Rule, Rules};
+use crate::rules::{Rule, Rules, RulesError};
 use crate::{Call, Class, Finding, Gate};
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// A law at a moment. Cheap to ask; [`Law::at`] makes the one for another moment.
+/// The law in force. Cheap to ask; [`Regime::at`] makes the one for another moment.
 #[derive(Clone, Debug)]
-pub struct Law {
+pub struct Regime {
     parts: Arc<Parts>,
     /// The rules, lowered by the exceptions that hold now.
     rules: Arc<Rules>,
@@ -44,10 +44,10 @@ pub struct Beside<'a> {
     pub own: &'a [Named],
 }
 
-impl Law {
+impl Regime {
     /// What this content says for a tenant until `expires_ms`. With `proven`, the examples are taken for good: they were run
     /// when these very bytes first came.
-    pub fn new(content: &Content, tenant: &str, beside: Beside<'_>, expires_ms: i64, now_ms: i64, proven: bool) -> Result<Law, Vec<Fault>> {
+    pub fn new(content: &Content, tenant: &str, beside: Beside<'_>, expires_ms: i64, now_ms: i64, proven: bool) -> Result<Regime, Vec<Fault>> {
         let rules = Arc::new(read(content, proven)?);
         let floor = read_beside(&rules, beside.floor, false)?;
         let own = if beside.own.is_empty() { None } else { Some(read_beside(&rules, beside.own, false)?) };
@@ -65,7 +65,7 @@ impl Law {
             expires_ms,
             rules: rules.clone(),
         };
-        Ok(Law { parts: Arc::new(parts), rules, is_expired: false, until_ms: 0 }.at(now_ms))
+        Ok(Regime { parts: Arc::new(parts), rules, is_expired: false, until_ms: 0 }.at(now_ms))
     }
 
     /// What is wrong with a tenant's own rules under this law, their examples included.
@@ -75,12 +75,12 @@ impl Law {
 
     /// The same law at another moment.
     #[must_use]
-    pub fn at(&self, now_ms: i64) -> Law {
+    pub fn at(&self, now_ms: i64) -> Regime {
         let Parts { exceptions, expires_ms, .. } = &*self.parts;
         let is_expired = *expires_ms <= now_ms;
         let holding: Vec<&Exception> = exceptions.iter().filter(|exception| !is_expired && exception.expires_ms > now_ms).collect();
         let until_ms = holding.iter().map(|exception| exception.expires_ms).chain((!is_expired).then_some(*expires_ms)).min();
-        Law { parts: self.parts.clone(), rules: lowered(&self.parts.rules, &holding), is_expired, until_ms: until_ms.unwrap_or(i64::MAX) }
+        Regime { parts: self.parts.clone(), rules: lowered(&self.parts.rules, &holding), is_expired, until_ms: until_ms.unwrap_or(i64::MAX) }
     }
 
     /// Until when this is how it is: then an exception or the bundle expires.
@@ -150,13 +150,9 @@ fn fault_of(exception: &Exception, rules: &Rules, floor: &Rules) -> Option<Fault
 /// The rules of a bundle. The registry of tools comes first, so that rules may speak about them.
 fn read(content: &Content, proven: bool) -> Result<Rules, Vec<Fault>> {
     let files: Vec<&Named> = content.tools.iter().chain(&content.rules).collect();
-    let faults: Vec<Fault> = files.iter().flat_map(|named| rule_faults(named)).collect();
-    if !faults.is_empty() {
-        return Err(faults);
-    }
     let text = joined(&files);
     let rules = if proven { Rules::read(&text) } else { Rules::parse(&text) };
-    rules.map_err(|error| crate::bundle::rules_error(&files, &error))
+    rules.map_err(|error| faults_of(&files, &error))
 }
 
 /// Rules alone, which speak about the tools that `rules` describes. What they say about other tools is passed over: those
@@ -169,14 +165,19 @@ fn read_beside(rules: &Rules, files: &[Named], strictly: bool) -> Result<Rules, 
         rule: Vec<Rule>,
     }
     let files: Vec<&Named> = files.iter().collect();
-    let faults: Vec<Fault> = files.iter().flat_map(|named| rule_faults(named)).collect();
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    let text = joined(&files);
-    let Alone { rule } = toml::from_str(&text).map_err(|error| crate::bundle::rules_error(&files, &error.into()))?;
+    let Alone { rule } = toml::from_str(&joined(&files)).map_err(|error| faults_of(&files, &error.into()))?;
     let alone = rules.with(rule);
-    if strictly { alone.proven().map_err(|error| crate::bundle::rules_error(&files, &error)) } else { Ok(alone) }
+    if strictly { alone.proven().map_err(|error| faults_of(&files, &error)) } else { Ok(alone) }
+}
+
+/// What is wrong with these files: their form, each by itself, and what the reader of rules says of them together.
+fn faults_of(files: &[&Named], error: &RulesError) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = files.iter().flat_map(|named| rule_faults(named)).collect();
+    let together = crate::bundle::rules_error(files, error);
+    let known = |fault: &Fault| faults.iter().any(|other| other.file == fault.file && (other.about == fault.about || other.line == fault.line));
+    let more: Vec<Fault> = together.into_iter().filter(|fault| !known(fault)).collect();
+    faults.extend(more);
+    faults
 }
 
 /// One text, with the lines of the files in their order.
@@ -283,12 +284,12 @@ mod tests {
         }
     }
 
-    fn law(content: &Content, own: &[Named]) -> Result<Law, Vec<Fault>> {
+    fn law(content: &Content, own: &[Named]) -> Result<Regime, Vec<Fault>> {
         let floor = named("floor.toml", FLOOR);
-        Law::new(content, "ten_a", Beside { floor: &floor, own }, 200, 0, false)
+        Regime::new(content, "ten_a", Beside { floor: &floor, own }, 200, 0, false)
     }
 
-    fn class(law: &Law, tool: &str, arguments: serde_json::Value) -> (Class, String) {
+    fn class(law: &Regime, tool: &str, arguments: serde_json::Value) -> (Class, String) {
         let found = law.classify(&Call { assistant: "ast_1", tool, arguments: &arguments, workspace: "/w", resolved: &[] });
         (found.class, found.rule)
     }
@@ -371,6 +372,6 @@ mod tests {
         content.rules[0].text = RULES.replace("path = \"x\"", "path = \"/elsewhere\"");
         assert!(law(&content, &[]).is_err());
         let floor = named("floor.toml", FLOOR);
-        assert!(Law::new(&content, "ten_a", Beside { floor: &floor, own: &[] }, 200, 0, true).is_ok());
+        assert!(Regime::new(&content, "ten_a", Beside { floor: &floor, own: &[] }, 200, 0, true).is_ok());
     }
 }
