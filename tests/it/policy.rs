@@ -115,6 +115,30 @@ async fn an_expired_bundle_is_enforced_without_its_indulgences() {
 }
 
 #[tokio::test]
+async fn a_yes_under_an_older_law_is_weighed_by_the_newer_one() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    world.law(7, Level::L1).await;
+    let mut browser = tenant.chat().await;
+    let run = browser.say(r#"[[tool:write {"path":"a.md","content":"x"}]]"#).await;
+    let question = browser.question().await;
+    let mut stricter = world.company.draft(8, Level::L1);
+    let text = &mut stricter.content.rules[0].text;
+    let at = text.find("id = \"file.write\"").unwrap();
+    *text = format!("{}{}", &text[..at], text[at..].replacen("class = \"yellow\"", "class = \"critical_red\"", 1));
+    world.hub.publish_policy(&world.company.trust(), world.company.signed(&stricter, BUNDLE_KEY)).await.unwrap();
+    world.enforced(|policy| policy.version == 8).await;
+    assert_eq!(browser.decide(&question, "approve").await["ok"], true);
+    browser.reply(&run).await;
+    // The session is told of the grant, and the model proposes the same call again.
+    browser.event("chat", |chat| chat["runId"].as_str().is_some_and(|run| run.starts_with("nudge-")) && chat["state"] == "final").await;
+    assert_eq!(tenant.gateway.executed(), [""; 0], "what was yellow when it was asked about is critical by now");
+    assert!(tenant.gateway.refused()[1].contains("signed approval"), "{:?}", tenant.gateway.refused());
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_revoked_key_takes_its_law_along() {
     let mut world = World::start().await;
     let tenant = world.tenant("alice").await;

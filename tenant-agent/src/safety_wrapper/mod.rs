@@ -17,7 +17,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router};
-use policy::{Call, Class, Digest, Finding};
+use policy::{Call, Class, Digest, Finding, Regime};
 use serde_json::{Value, json};
 use service::door::{self, PeerProcess};
 use service::store::StoreError;
@@ -116,10 +116,19 @@ async fn result(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Outc
     Ok(Json(json!({ "ok": true })))
 }
 
+/// What the law says of a call.
+struct Judged<'a> {
+    law: &'a Arc<Regime>,
+    finding: Finding,
+    verdict: &'static str,
+}
+
 /// What the checks have found out about a call.
 struct Known {
     question: Question,
     call_id: String,
+    /// What it was classified by.
+    law: Arc<Regime>,
     /// Until it is written down, with the first verdict.
     decided: Mutex<Option<Decided>>,
 }
@@ -153,12 +162,14 @@ impl SafetyWrapper {
             });
         }
         if !in_force.manifest(&ask.tool) {
-            let known = self.known(&ask, &call, assistant, call_id, digest, Finding::unknown("manifest"), law::NOT_AVAILABLE);
+            let judged = Judged { law: &in_force, finding: Finding::unknown("manifest"), verdict: law::NOT_AVAILABLE };
+            let known = self.known(&ask, &call, assistant, call_id, digest, judged);
             return self.refuse(known, "This tool is not available to this assistant.").await;
         }
         let finding = in_force.classify(&call);
         let verdict = policy::gate(&finding, in_force.gate(&assistant_name, &ask.tool));
-        let known = self.known(&ask, &call, assistant, call_id, digest, finding, law::word(verdict));
+        let judged = Judged { law: &in_force, finding, verdict: law::word(verdict) };
+        let known = self.known(&ask, &call, assistant, call_id, digest, judged);
         match verdict {
             policy::Verdict::Run | policy::Verdict::RunAndNotify => self.run(known).await,
             policy::Verdict::Ask => self.ask(known).await,
@@ -172,7 +183,8 @@ impl SafetyWrapper {
         }
     }
 
-    fn known(&self, ask: &Decide, call: &Call<'_>, assistant: wire::AssistantId, call_id: String, digest: Digest, finding: Finding, verdict: &str) -> Known {
+    fn known(&self, ask: &Decide, call: &Call<'_>, assistant: wire::AssistantId, call_id: String, digest: Digest, judged: Judged<'_>) -> Known {
+        let Judged { law, finding, verdict } = judged;
         let decided = ledger::kept_arguments(call.arguments).map(|(arguments, is_whole)| Decided {
             n: 0,
             at_ms: self.clock.wall_ms(),
@@ -195,7 +207,7 @@ impl SafetyWrapper {
             details: details(&ask.params),
             digest,
         };
-        Known { question, call_id, decided: Mutex::new(decided) }
+        Known { question, call_id, law: law.clone(), decided: Mutex::new(decided) }
     }
 
     async fn run(&self, known: Known) -> Result<Answer, StoreError> {
@@ -248,6 +260,8 @@ impl SafetyWrapper {
             let state = self.approvals.get(approval.id).await?.map_or(ApprovalState::Expired, |now| now.state);
             match state {
                 ApprovalState::Pending => {}
+                // Another law has come while it was held: it is proposed again, and classified by that one.
+                ApprovalState::Approved if !Arc::ptr_eq(&known.law, &self.in_force.law()) => return Ok(refused(&pending(approval.id))),
                 ApprovalState::Approved => return self.use_grant(&known, &approval, until_ms).await,
                 ApprovalState::Denied => return self.refuse_held(&known, &approval, DENIED).await,
                 ApprovalState::Expired => return self.refuse_held(&known, &approval, EXPIRED).await,
