@@ -7,6 +7,7 @@
 //! why) and [`gate`] (run, ask or refuse). [`digest`] names the exact call that a person approves.
 
 pub mod approval;
+pub mod bundle;
 pub mod call;
 pub mod class;
 pub mod classify;
@@ -17,6 +18,7 @@ pub mod http;
 pub mod judgement;
 pub mod law;
 pub mod path;
+pub mod regime;
 pub mod rules;
 pub mod shell;
 pub mod sql;
@@ -28,4 +30,5 @@ pub use class::Class;
 pub use classify::Finding;
 pub use gate::{Gate, Level, Verdict, gate};
 pub use judgement::{Because, Deed, Effect, Judgement};
+pub use regime::{Beside, Regime};
 pub use rules::{Rules, RulesError, Sentence};

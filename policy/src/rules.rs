@@ -119,10 +119,23 @@ pub(crate) const EXAMPLE_WORKSPACE: &str = "/workspace";
 impl Rules {
     /// Reads and checks the whole text; every fault is named at once.
     pub fn parse(text: &str) -> Result<Rules, RulesError> {
+        Rules::read(text)?.proven()
+    }
+
+    /// Reads a text whose examples were found to hold before.
+    pub(crate) fn read(text: &str) -> Result<Rules, RulesError> {
         let Text { unknown, tool, rule } = toml::from_str(text)?;
-        let rules = Rules { tools: tool, rules: rule, unknown };
-        let faults = rules.faults();
-        if faults.is_empty() { Ok(rules) } else { Err(RulesError::Wrong(faults)) }
+        Ok(Rules { tools: tool, rules: rule, unknown })
+    }
+
+    /// Other rules about the same tools.
+    pub(crate) fn with(&self, rules: Vec<Rule>) -> Rules {
+        Rules { tools: self.tools.clone(), rules, unknown: self.unknown.clone() }
+    }
+
+    pub(crate) fn proven(self) -> Result<Rules, RulesError> {
+        let faults = self.faults();
+        if faults.is_empty() { Ok(self) } else { Err(RulesError::Wrong(faults)) }
     }
 
     /// Whether an assistant may use the tool at all. Tools that are not named are refused before anything looks at the call.

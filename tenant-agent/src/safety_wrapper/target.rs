@@ -62,7 +62,7 @@ mod tests {
         std::os::unix::fs::symlink(&folder, workspace.join("up")).unwrap();
         let folder = folder.canonicalize().unwrap();
         let workspace = workspace.canonicalize().unwrap();
-        let rules = crate::bundle::Bundle::compiled_in().unwrap().rules;
+        let rules = policy::Rules::parse(&crate::bundle::compiled_in().rules[0].text).unwrap();
         let place = |path: Value| {
             let (rules, workspace) = (rules.clone(), workspace.clone());
             async move { resolve(&rules, "read", &json!({ "path": path }), &workspace).await.remove(0).1 }
