@@ -76,11 +76,12 @@ const CLOSED: &[(&str, &[&str])] = &[
 /// Which of ours these crates may use.
 const DIRECTION: &[(&str, &[&str])] = &[
     ("shared/wire", &["policy"]),
+    ("shared/shipped", &["policy"]),
     ("shared/service", &["policy", "wire", "redact"]),
-    ("tenant-agent", &["policy", "wire", "redact", "service"]),
-    ("hub", &["policy", "wire", "redact", "service"]),
+    ("tenant-agent", &["policy", "wire", "redact", "service", "shipped"]),
+    ("hub", &["policy", "wire", "redact", "service", "shipped"]),
 ];
-const OURS: &[&str] = &["policy", "wire", "redact", "service", "tenant-agent", "hub", "demo", "tests"];
+const OURS: &[&str] = &["policy", "wire", "redact", "service", "shipped", "tenant-agent", "hub", "demo", "tests", "fuzz"];
 
 fn dependencies(tree: &Tree) -> Vec<String> {
     let mut broken = Vec::new();

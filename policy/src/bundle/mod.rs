@@ -18,7 +18,6 @@ pub use content::{AssistantLevel, Content, Exception, Gates, Levels, Named, Patt
 pub use diff::{Change, Weight, diff};
 pub use file::{Draft, File, Held, Manifest, Reader, Signed};
 pub use key::{PublicKey, Signature, Signer};
-pub(crate) use source::rules_error;
 pub use source::{Fault, KeysDraft, compile, compile_keys, is_key_source, rule_faults};
 pub use trust::{BundleKey, KeyDocument, Roots, Trust, chain};
 

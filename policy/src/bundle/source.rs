@@ -5,7 +5,6 @@ use super::content::{AssistantLevel, Content, Exception, Gates, Levels, Named, P
 use super::file::{Draft, is_known, parts};
 use super::trust::{BundleKey, KeyDocument, Roots};
 use super::{BUNDLE_KEY_DAYS_MAX, DAY_MS, FORMAT, PublicKey};
-use crate::rules::RulesError;
 use crate::{Class, Level};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -36,7 +35,7 @@ impl Fault {
     }
 
     /// What the TOML reader says.
-    pub(super) fn toml(file: &str, text: &str, error: &toml::de::Error) -> Fault {
+    pub(crate) fn toml(file: &str, text: &str, error: &toml::de::Error) -> Fault {
         let line = error.span().map(|span| line_of(text, span.start));
         let what = error.message().replace('\n', ", ");
         Fault { line, ..Fault::at(file, "", &what, "correct the line; every value needs the form that docs/POLICY.md shows") }
@@ -417,57 +416,6 @@ pub fn rule_faults(named: &Named) -> Vec<Fault> {
         }
     }
     faults
-}
-
-/// What the reader of rules says, put to the file and line that it is about. `files` were read as one text.
-pub(crate) fn rules_error(files: &[&Named], error: &RulesError) -> Vec<Fault> {
-    let lines = |named: &Named| named.text.trim_end_matches('\n').matches('\n').count() + 1;
-    match error {
-        RulesError::Unreadable(error) => {
-            let text: String = files.iter().map(|named| format!("{}\n", named.text.trim_end_matches('\n'))).collect();
-            let Fault { line, what, fix, .. } = Fault::toml("", &text, error);
-            let mut line = line.unwrap_or(1);
-            for named in files {
-                if line <= lines(named) {
-                    let about = rule_before(&named.text, line);
-                    return vec![Fault::on(line, &named.name, &about, &what, &fix)];
-                }
-                line -= lines(named);
-            }
-            vec![Fault::at("rules/", "", &what, &fix)]
-        }
-        RulesError::Wrong(said) => said
-            .iter()
-            .map(|what| {
-                let id = what.split('`').nth(1).unwrap_or_default();
-                let found = files.iter().find_map(|named| Some((*named, line_of_id(&named.text, id)?)));
-                let about = format!("rule `{id}`");
-                let what = what.strip_prefix(&about).unwrap_or(what).trim();
-                let fix = if what.contains("example") || what.contains("must not") {
-                    "correct the condition or the example; both say what the rule is for"
-                } else if what.contains("twice") {
-                    "give it an id of its own"
-                } else {
-                    "correct the rule"
-                };
-                match found {
-                    Some((named, line)) => Fault::on(line, &named.name, &about, what, fix),
-                    None => Fault::at("rules/", &about, what, fix),
-                }
-            })
-            .collect(),
-    }
-}
-
-fn line_of_id(text: &str, id: &str) -> Option<usize> {
-    let is_it = |line: &str| line.trim_start().strip_prefix("id").is_some_and(|rest| rest.trim_start().starts_with('=') && rest.contains(&format!("\"{id}\"")));
-    text.lines().enumerate().filter(|(_, line)| is_it(line)).last().map(|(index, _)| index + 1)
-}
-
-/// The rule that a line belongs to, as far as can be told.
-fn rule_before(text: &str, line: usize) -> String {
-    let id = text.lines().take(line).filter_map(|line| line.trim_start().strip_prefix("id")?.trim_start().strip_prefix('=')).last();
-    id.map_or_else(String::new, |id| format!("rule `{}`", id.trim().trim_matches('"')))
 }
 
 fn line_of(text: &str, at: usize) -> usize {

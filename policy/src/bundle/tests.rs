@@ -63,8 +63,8 @@ fn usual_keys() -> Signed {
     keys_signed(&key_document(1, &[11, 12]), &[1, 2])
 }
 
-const TOOLS: &str = "[unknown]\nde = \"u\"\nen = \"u\"\n[tool.look]\n";
-const RULES: &str = "[[rule]]\nid = \"look\"\ntools = [\"look\"]\nclass = \"green\"\nreason = { de = \"d\", en = \"e\" }\nmatch = [{ tool = \"look\" }]\n";
+const TOOLS: &str = "[group]\nviewers = [\"look\"]\n";
+const RULES: &str = "[[rule]]\nid = \"look\"\ncommands = [\"@viewers\"]\nclass = \"green\"\nreason = { de = \"d\", en = \"e\" }\nmatch = [\"look x\"]\n";
 
 fn draft(version: i64) -> Draft {
     let named = |name: &str, text: &str| vec![Named { name: name.to_owned(), text: text.to_owned() }];
@@ -422,24 +422,28 @@ fn faults_of_rules_are_put_to_their_lines() {
     let check = |rules: &str| {
         let draft = compile(&files(&[("rules/b.toml", rules), ("exceptions.toml", "")]), NOW_MS);
         let faults = match draft {
-            Ok(draft) => crate::Regime::new(&draft.content, TENANT, crate::Beside::default(), NOW_MS + DAY_MS, NOW_MS, false).err().unwrap_or_default(),
+            Ok(draft) => {
+                let floor = crate::RuleBook::default();
+                let beside = crate::Beside { knowledge: &crate::regime::tests::KNOWLEDGE, floor: &floor, own: &[] };
+                crate::Regime::new(&draft.content, TENANT, beside, NOW_MS + DAY_MS, NOW_MS, false).err().unwrap_or_default()
+            }
             Err(faults) => faults,
         };
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     let rule = |id: &str, more: &str| {
-        format!("# about {id}\n[[rule]]\nid = \"{id}\"\ntools = [\"look\"]\nclass = \"red\"\nreason = {{ de = \"d\", en = \"e\" }}\n{more}\n")
+        format!("# about {id}\n[[rule]]\nid = \"{id}\"\ncommands = [\"look\"]\nclass = \"red\"\nreason = {{ de = \"d\", en = \"e\" }}\n{more}\n")
     };
     for (rules, expected) in [
-        (rule("b", "match = [{ tool = \"look\" }]\nwhen = { colour = 1 }"), "rules/b.toml:8: rule `b`: unknown field `colour`"),
-        (rule("b", "match = [{ tool = \"other\" }]"), "rules/b.toml:3: rule `b`: does not match its example: other {}; correct the condition"),
-        (rule("look", "match = [{ tool = \"look\" }]"), "rule `look`: is written twice"),
+        (rule("b", "match = [\"look\"]\ncolour = 1"), "rules/b.toml:8: unknown field `colour`"),
+        (rule("b", "match = [\"other\"]"), "rules/b.toml:3: rule `b`: must match `other` and does not; correct the rule or the example"),
+        (rule("look", "match = [\"look\"]"), "rule `look`: is written twice"),
         (rule("b", "match = ["), "rules/b.toml:"),
     ] {
         let said = check(&rules);
         assert!(said.contains(expected), "{expected}\n{said}");
     }
-    assert_eq!(check(&rule("b", "match = [{ tool = \"look\" }]")), "");
+    assert_eq!(check(&rule("b", "match = [\"look\"]")), "");
 }
 
 #[test]
@@ -468,7 +472,7 @@ fn keys_are_written_down_by_people_too() {
 #[test]
 fn differences_are_told_in_words_and_what_loosens_comes_first() {
     let before = compile(&files(&[]), NOW_MS).unwrap().content;
-    let yellow = RULES.replace("green", "yellow") + &RULES.replace("\"look\"\ntools", "\"more\"\ntools").replace("green", "red");
+    let yellow = RULES.replace("green", "yellow") + &RULES.replace("\"look\"\ncommands", "\"more\"\ncommands").replace("green", "red");
     let after = compile(
         &files(&[
             ("rules/a.toml", &yellow),

@@ -139,7 +139,7 @@ impl Walk<'_> {
         }
         let (name, program) = match self.lexicon.program(name) {
             // A file system that does not tell large from small letters finds `RM` too.
-            (name, None) if !self.lexicon.has_rules(name) => match self.lexicon.programs.get(&name.to_ascii_lowercase()) {
+            (name, None) if !self.lexicon.has_rules(name) => match self.lexicon.programs.get(&name.to_ascii_lowercase()).map(std::sync::Arc::as_ref) {
                 Some(program) => (name.to_ascii_lowercase(), Some(program)),
                 None => (name.to_owned(), None),
             },
@@ -392,7 +392,7 @@ impl Walk<'_> {
                 _ => {}
             }
         }
-        let own = program.or_else(|| self.lexicon.programs.get(name));
+        let own = program.or_else(|| self.lexicon.programs.get(name).map(std::sync::Arc::as_ref));
         let last = reading.operands.len().saturating_sub(1);
         // `sed -i f`: what is read is what is changed.
         let in_place = reading.each_option().any(|option| option.known.is_some_and(|known| known.role == Role::Change && known.takes != super::program::Takes::Value));

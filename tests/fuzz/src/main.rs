@@ -5,7 +5,6 @@
 //! then kept in the corpus, which the tests run through each time.
 
 mod chance;
-mod law;
 mod target;
 
 use chance::Chance;
