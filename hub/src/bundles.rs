@@ -2,8 +2,8 @@
 
 use crate::store::{BundleRecord, PublishError, Store};
 use anyhow::Context;
-use policy::bundle::{Content, File, Named, Reader, Refusal, Roots, Trust};
-use policy::{Beside, Digest, Regime};
+use policy::bundle::{File, Reader, Refusal, Roots, Trust};
+use policy::{Digest, Regime};
 use service::{Clock, Stop};
 use std::sync::Arc;
 use thiserror::Error;
@@ -43,18 +43,6 @@ pub enum Unpublished {
 /// `hub policy publish` writes to the store beside the running hub; this is how soon it is seen.
 const LOOK_EACH_MS: u64 = 500;
 
-/// The rules that come with this build, as a bundle without anything of a company's own.
-pub fn default_content() -> Content {
-    const RULES: &str = include_str!("../../policy/rules/tools.toml");
-    Content { rules: vec![Named { name: "rules/tools.toml".to_owned(), text: RULES.to_owned() }], ..Content::default() }
-}
-
-/// What every agent has compiled in.
-pub fn floor() -> Vec<Named> {
-    const FLOOR: &str = include_str!("../../policy/rules/floor.toml");
-    vec![Named { name: "floor.toml".to_owned(), text: FLOOR.to_owned() }]
-}
-
 /// Keeps a file for the agents, if it is one that they would take.
 pub async fn publish(store: &Store, trust: &Trust, text: String, now_ms: i64) -> Result<BundleRecord, Unpublished> {
     let record = examined(trust, text, now_ms).map_err(Unpublished::Refused)?;
@@ -70,7 +58,7 @@ pub fn examined(trust: &Trust, text: String, now_ms: i64) -> Result<BundleRecord
     let tenant = manifest.tenants.first().map_or("", String::as_str);
     let reader = Reader { tenant, channel: &manifest.channel, agent_version: &manifest.min_agent, now_ms, held: None };
     let (manifest, content) = file.open(&trust, &reader)?;
-    Regime::new(&content, tenant, Beside { floor: &floor(), own: &[] }, manifest.expires_ms, now_ms, false).map_err(|faults| Refusal::RulesWrong { faults })?;
+    Regime::new(&content, tenant, shipped::beside(&[]), manifest.expires_ms, now_ms, false).map_err(|faults| Refusal::RulesWrong { faults })?;
     Ok(BundleRecord {
         channel: manifest.channel,
         tenants: manifest.tenants,

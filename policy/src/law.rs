@@ -67,7 +67,16 @@ impl Finding {
     /// The finding for a call that nobody understands.
     pub fn unknown(rule: &str) -> Finding {
         let reason = Sentence { de: String::new(), en: String::new() };
-        Finding { class: Class::Red, external: false, unknown: true, runs_at_level_3: false, rule: rule.to_owned(), reason, because: Vec::new(), effects: Vec::new() }
+        Finding {
+            class: Class::Red,
+            external: false,
+            unknown: true,
+            runs_at_level_3: false,
+            rule: rule.to_owned(),
+            reason,
+            because: Vec::new(),
+            effects: Vec::new(),
+        }
     }
 }
 
@@ -195,7 +204,12 @@ impl RuleBook {
         for named in texts {
             let Some(file) = File::read(named, &mut faults) else { continue };
             if !file.is_rules_alone() {
-                faults.push(Fault::at(&named.name, "", "a file of rules holds [[rule]] and [group] only", "what is known of programs, verbs and paths comes with the agent"));
+                faults.push(Fault::at(
+                    &named.name,
+                    "",
+                    "a file of rules holds [[rule]] and [group] only",
+                    "what is known of programs, verbs and paths comes with the agent",
+                ));
             }
             for (name, programs) in file.group {
                 book.groups.entry(name).or_default().extend(programs);
@@ -266,7 +280,12 @@ impl Law {
         let mut faults = Vec::new();
         for (rule, file, line) in &book.rules {
             let held = |command: &str| self.shell(command, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE).because.iter().any(|because| because.rule == rule.id);
-            let mut wrong = |what: String| faults.push(Fault { line: Some(*line), ..Fault::at(file, &about(&rule.id), &what, "correct the rule or the example; both say what the rule is for") });
+            let mut wrong = |what: String| {
+                faults.push(Fault {
+                    line: Some(*line),
+                    ..Fault::at(file, &about(&rule.id), &what, "correct the rule or the example; both say what the rule is for")
+                })
+            };
             rule.matching.iter().filter(|command| !held(command)).for_each(|command| wrong(format!("must match `{command}` and does not")));
             rule.not_match.iter().filter(|command| held(command)).for_each(|command| wrong(format!("must not match `{command}` and does")));
         }
@@ -311,7 +330,10 @@ impl Law {
     pub fn sentence(&self, rule: &str) -> Option<&Sentence> {
         let Inner { knowledge, lexicon, rules, by_id } = &*self.0;
         let own = by_id.get(rule).map(|index| &rules[*index].reason);
-        own.or_else(|| knowledge.sentences.get(rule)).or_else(|| self.tools().sentence(rule)).or_else(|| lexicon.paths.sentence(rule)).or_else(|| lexicon.http.sentence(rule))
+        own.or_else(|| knowledge.sentences.get(rule))
+            .or_else(|| self.tools().sentence(rule))
+            .or_else(|| lexicon.paths.sentence(rule))
+            .or_else(|| lexicon.http.sentence(rule))
     }
 
     /// The rules on commands and on what is done to paths.
@@ -377,7 +399,11 @@ impl File {
     }
 
     fn is_rules_alone(&self) -> bool {
-        self.program.is_empty() && self.verbs.is_none() && self.environment.is_none() && self.sentence.is_empty() && [&self.look, &self.change, &self.destroy, &self.send, &self.pay].iter().all(|list| list.is_empty())
+        self.program.is_empty()
+            && self.verbs.is_none()
+            && self.environment.is_none()
+            && self.sentence.is_empty()
+            && [&self.look, &self.change, &self.destroy, &self.send, &self.pay].iter().all(|list| list.is_empty())
     }
 }
 
@@ -464,9 +490,13 @@ mod tests {
             ("xargs sh", format!("echo x | xargs -IZQZ sh -c {quoted}")),
             ("base64", format!("echo {} | base64 -d | sh", base64(line))),
         ];
-        let plain = line.chars().all(|c| c.is_ascii_alphanumeric() || " -_./=:,@%+~".contains(c)) && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        let plain = line.chars().all(|c| c.is_ascii_alphanumeric() || " -_./=:,@%+~".contains(c))
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         // Builtins are no programs, and a second `sudo` is still one.
-        if plain && !["cd", "export", "declare", "unset", "alias", "trap", "exec", "set", "history", "enable", "kill", "builtin", "command", "source", "eval"].contains(&name) {
+        if plain
+            && !["cd", "export", "declare", "unset", "alias", "trap", "exec", "set", "history", "enable", "kill", "builtin", "command", "source", "eval"]
+                .contains(&name)
+        {
             let (first, second) = name.split_at(1);
             ways.extend([
                 ("sudo", format!("sudo {line}")),

@@ -25,7 +25,7 @@ pub mod tool;
 pub use approval::{Digest, canonical_json, digest};
 pub use call::Call;
 pub use class::Class;
-pub use law::{Finding, Knowledge, Law, RuleBook, Sentence};
 pub use gate::{Gate, Level, Verdict, gate};
 pub use judgement::{Because, Deed, Effect, Judgement};
+pub use law::{Finding, Knowledge, Law, RuleBook, Sentence};
 pub use regime::{Beside, Regime};

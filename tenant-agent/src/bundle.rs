@@ -8,7 +8,7 @@ use crate::audit::{self, Deed};
 use crate::settings::PolicySettings;
 use anyhow::{Context, bail};
 use policy::bundle::{Content, Fault, File, Held, Manifest, Named, Reader, Refusal, Signed, Trust, chain};
-use policy::{Beside, Digest, Regime};
+use policy::{Digest, Regime};
 use rusqlite::{Connection, params};
 use service::store::StoreError;
 use service::{Clock, Store, Tx};
@@ -67,10 +67,6 @@ struct Good {
     text: String,
 }
 
-/// Read when the agent starts, so a rule that is edited rebuilds nothing else.
-const COMPILED_IN: &str = include_str!("../../policy/rules/tools.toml");
-const FLOOR: &str = include_str!("../../policy/rules/floor.toml");
-
 /// Bundles that are kept: the one in force, and the one before it for the day when its key is revoked.
 const KEPT_MAX: i64 = 2;
 /// A file that was refused may have become good: by time, or by an update of this agent.
@@ -78,24 +74,14 @@ const RETRY_MS: u64 = 600_000;
 /// A tenant writes a few rules.
 const OWN_BYTES_MAX: u64 = 256 * 1024;
 
-/// What is law before any bundle has come.
-pub fn compiled_in() -> Content {
-    Content { rules: vec![named("tools.toml", COMPILED_IN)], ..Content::default() }
-}
-
-/// What no bundle lowers.
-pub fn floor() -> Vec<Named> {
-    vec![named("floor.toml", FLOOR)]
-}
-
 /// The tenant's own rules, checked against what is compiled in.
 pub fn own_rules(path: &Path) -> anyhow::Result<Vec<Named>> {
     use std::io::Read;
     let mut text = String::new();
     let failed = || format!("`policy.tenant_rules`: `{}` cannot be read", path.display());
     std::fs::File::open(path).and_then(|file| file.take(OWN_BYTES_MAX).read_to_string(&mut text)).with_context(failed)?;
-    let own = vec![named(&path.display().to_string(), &text)];
-    let faults = default_law("", &[])?.own_faults(&own);
+    let own = vec![Named { name: path.display().to_string(), text }];
+    let faults = Regime::own_faults(&own, shipped::knowledge());
     if !faults.is_empty() {
         bail!("the tenant's own rules are not usable:{}", listed(&faults));
     }
@@ -111,12 +97,8 @@ pub fn listed(faults: &[Fault]) -> String {
     })
 }
 
-fn named(name: &str, text: &str) -> Named {
-    Named { name: name.to_owned(), text: text.to_owned() }
-}
-
 fn default_law(tenant: &str, own: &[Named]) -> anyhow::Result<Regime> {
-    let law = Regime::new(&compiled_in(), tenant, Beside { floor: &floor(), own }, i64::MAX, 0, false);
+    let law = Regime::new(&shipped::content(), tenant, shipped::beside(own), i64::MAX, 0, true);
     law.map_err(|faults| anyhow::anyhow!("the rules that come with this agent are not usable:{}", listed(&faults)))
 }
 
@@ -381,7 +363,7 @@ impl InForce {
 
     fn law_of(&self, manifest: &Manifest, content: &Content, proven: bool) -> Result<Regime, Vec<Fault>> {
         let now_ms = self.0.clock.wall_ms().max(manifest.issued_ms);
-        Regime::new(content, &self.0.tenant, Beside { floor: &floor(), own: &self.0.own }, manifest.expires_ms, now_ms, proven)
+        Regime::new(content, &self.0.tenant, shipped::beside(&self.0.own), manifest.expires_ms, now_ms, proven)
     }
 
     /// The one place where the law changes. Without a bundle it is what is compiled in.

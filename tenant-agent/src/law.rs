@@ -1,16 +1,16 @@
 //! `tenant-agent policy …`: for whoever writes the law, and wants to know what it does before it is one.
 //!
-//! `check` needs no running agent and no configuration. A [`Trial`] is another bundle, tried on the calls that the running
+//! `check`, `explain` and `classify` need no running agent and no configuration. A [`Trial`] is another bundle, tried on the calls that the running
 //! agent decided last; nothing is changed by that.
 
-use crate::bundle::{compiled_in, floor, listed, own_rules};
+use crate::bundle::{listed, own_rules};
 pub use crate::ledger::Decided;
 use crate::settings::PolicySettings;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use policy::bundle::{self, BYTES_MAX, Content, Fault, File, Named, Refusal};
-use policy::{Beside, Call, Regime, Verdict, gate};
-use serde::Serialize;
+use policy::{Call, Class, Finding, Gate, Law, Level, Regime, Verdict, gate};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service::Clock;
 use std::collections::BTreeMap;
@@ -19,6 +19,31 @@ use std::path::{Path, PathBuf};
 
 #[derive(Subcommand)]
 pub enum PolicyCommand {
+    /// Show what the law sees in a command: every program in it, which rules hold, why, and what each level would do.
+    Explain {
+        /// The command, as the assistant would give it to `exec`.
+        command: String,
+        /// Where it runs; also the assistant's workspace.
+        #[arg(long, default_value = policy::law::EXAMPLE_WORKSPACE)]
+        cwd: String,
+        /// The language of the reasons.
+        #[arg(long, value_parser = ["de", "en"], default_value = "en")]
+        lang: String,
+        /// A signed bundle or a folder of a bundle's TOML files instead of the rules that come with this agent.
+        #[arg(long)]
+        bundle: Option<PathBuf>,
+    },
+    /// Classify calls: one JSON object a line on standard input (`{"id","tool","params","cwd"}`), one a line on standard output
+    /// (`{"id","class","external","unknown","because":[{"rule","reason"}],"effects":[{"deed","target"}]}`). The tools are taken to be in the
+    /// assistant's manifest.
+    Classify {
+        /// The language of the reasons.
+        #[arg(long, value_parser = ["de", "en"], default_value = "en")]
+        lang: String,
+        /// A signed bundle or a folder of a bundle's TOML files instead of the rules that come with this agent.
+        #[arg(long)]
+        bundle: Option<PathBuf>,
+    },
     /// Look through a signed bundle, a folder of a bundle's TOML files, or a single file of rules, and name everything that is
     /// wrong with it. Whose signature counts is not asked: `hub policy verify` does that.
     Check { file: PathBuf },
@@ -33,7 +58,7 @@ pub enum PolicyCommand {
     },
 }
 
-/// What a command comes to: for programs, for people, and whether all is well.
+/// What a command comes to: for programs, for people, and whether all is well. Null when it has said everything itself.
 pub struct Said {
     pub facts: Value,
     pub text: String,
@@ -44,8 +69,139 @@ impl PolicyCommand {
     pub fn alone(&self, clock: &Clock) -> Option<anyhow::Result<Said>> {
         match self {
             PolicyCommand::Check { file } => Some(check(file, clock)),
+            PolicyCommand::Explain { command, cwd, lang, bundle } => Some(law_of(bundle.as_deref(), clock).map(|law| explain(law.law(), command, cwd, lang))),
+            PolicyCommand::Classify { lang, bundle } => Some(law_of(bundle.as_deref(), clock).and_then(|law| classify(law.law(), lang))),
             PolicyCommand::Replay { .. } => None,
         }
+    }
+}
+
+/// The law of a bundle, or the one that comes with this agent.
+fn law_of(bundle: Option<&Path>, clock: &Clock) -> anyhow::Result<Regime> {
+    let now_ms = clock.wall_ms();
+    let content = match bundle {
+        None => shipped::content(),
+        Some(path) => content(path, now_ms)?.map_err(|refusal| anyhow::anyhow!("this bundle is not usable: {refusal}"))?,
+    };
+    let law = Regime::new(&content, "", shipped::beside(&[]), i64::MAX, now_ms, true);
+    law.map_err(|faults| anyhow::anyhow!("this bundle is not usable:{}", listed(&faults)))
+}
+
+fn reason<'a>(law: &'a Law, rule: &str, lang: &str) -> &'a str {
+    law.sentence(rule).map_or("", |sentence| if lang == "de" { &sentence.de } else { &sentence.en })
+}
+
+/// What was seen in a command, as a tree, and what follows.
+fn explain(law: &Law, command: &str, cwd: &str, lang: &str) -> Said {
+    let (judgement, seen) = law.explain(command, cwd, cwd);
+    let finding = law.finding(judgement);
+    let colours = Colours::of_stdout();
+    let mut text = String::new();
+    for one in &seen {
+        let words: String = one.words.join(" ").chars().map(|c| if ('\u{fdd0}'..='\u{fdef}').contains(&c) { '…' } else { c }).take(SHOWN_CHARS_MAX).collect();
+        let _ = writeln!(text, "{}{} {words}", "  ".repeat(one.depth.saturating_sub(1)), colours.class(one.class));
+        for rule in one.rules.iter().filter(|rule| *rule != "shell.looks") {
+            let _ = writeln!(text, "{}  {rule}: {}", "  ".repeat(one.depth.saturating_sub(1)), reason(law, rule, lang));
+        }
+    }
+    let flags = [(finding.external, "reaches other people"), (finding.unknown, "not readable")]
+        .iter()
+        .filter(|(holds, _)| *holds)
+        .fold(String::new(), |text, (_, flag)| format!("{text}, {flag}"));
+    let _ = writeln!(text, "{}{flags}: {} ({})", colours.class(finding.class), reason(law, &finding.rule, lang), finding.rule);
+    let mut levels = serde_json::Map::new();
+    for level in [Level::L1, Level::L2, Level::L3] {
+        let verdict = word(gate(&finding, Gate { level, ..Gate::default() }));
+        let unlocked = word(gate(&finding, Gate { level, external_unlocked: true, ..Gate::default() }));
+        let more = if verdict == unlocked { String::new() } else { format!("; {} when its way to other people is unlocked", in_words(unlocked)) };
+        let _ = writeln!(text, "  at {level:?} it {}{more}", in_words(verdict));
+        levels.insert(format!("{level:?}"), json!(verdict));
+    }
+    let seen: Vec<Value> = seen.iter().map(|one| json!({ "depth": one.depth, "words": one.words, "class": one.class, "rules": one.rules })).collect();
+    let mut facts = told(law, &finding, lang);
+    facts["ok"] = json!(true);
+    facts["seen"] = json!(seen);
+    facts["levels"] = Value::Object(levels);
+    Said { facts, text: text.trim_end().to_owned() }
+}
+
+fn told(law: &Law, finding: &Finding, lang: &str) -> Value {
+    let because: Vec<Value> = finding.because.iter().map(|because| json!({ "rule": because.rule, "reason": reason(law, &because.rule, lang) })).collect();
+    json!({ "class": finding.class, "external": finding.external, "unknown": finding.unknown, "rule": finding.rule, "because": because, "effects": finding.effects })
+}
+
+/// A line for `classify`.
+#[derive(Deserialize)]
+struct Asked {
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    tool: String,
+    #[serde(default)]
+    params: Value,
+    cwd: Option<String>,
+}
+
+/// A call's arguments are bounded at the plugin's door; this is a file of somebody's.
+const ASKED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+fn classify(law: &Law, lang: &str) -> anyhow::Result<Said> {
+    use std::io::{BufRead, Read, Write};
+    let (mut input, mut output) = (std::io::stdin().lock(), std::io::BufWriter::new(std::io::stdout().lock()));
+    let (mut count, mut unreadable, mut line) = (0_u64, 0_u64, Vec::new());
+    loop {
+        line.clear();
+        input.by_ref().take(ASKED_BYTES_MAX).read_until(b'\n', &mut line).context("reading standard input")?;
+        if line.is_empty() {
+            break;
+        }
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        count += 1;
+        let answer = match serde_json::from_slice::<Asked>(&line) {
+            Ok(Asked { id, tool, params, cwd }) => {
+                let workspace = cwd.as_deref().unwrap_or(policy::law::EXAMPLE_WORKSPACE).trim_end_matches('/');
+                let finding = law.classify(&Call { assistant: "", tool: &tool, arguments: &params, workspace, resolved: &[] });
+                let mut answer = told(law, &finding, lang);
+                answer["id"] = id;
+                answer
+            }
+            // What cannot be read is Red like any other call that cannot be read.
+            Err(_) => {
+                unreadable += 1;
+                let mut answer = told(law, &Finding::unknown("unreadable"), lang);
+                answer["id"] = Value::Null;
+                answer
+            }
+        };
+        writeln!(output, "{answer}").context("writing to standard output")?;
+    }
+    output.flush().context("writing to standard output")?;
+    // Standard output holds answers only.
+    if unreadable > 0 {
+        eprintln!("{unreadable} of {count} lines were no calls; they are answered as Red");
+    }
+    Ok(Said { facts: Value::Null, text: String::new() })
+}
+
+/// Colours for people, none for files and pipes.
+struct Colours(bool);
+
+impl Colours {
+    fn of_stdout() -> Colours {
+        use std::io::IsTerminal;
+        Colours(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+    }
+
+    fn class(&self, class: Class) -> String {
+        let code = match class {
+            Class::Green => 32,
+            Class::Yellow => 33,
+            Class::Red => 31,
+            Class::CriticalRed => 35,
+        };
+        if self.0 { format!("\u{1b}[1;{code}m{}\u{1b}[0m", class.name()) } else { class.name().to_owned() }
     }
 }
 
@@ -66,7 +222,7 @@ fn check(path: &Path, clock: &Clock) -> anyhow::Result<Said> {
         let named = text_of(path)?;
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("toml") if bundle::is_key_source(&named.name) => ("the key document", bundle::compile_keys(&named).err().unwrap_or_default()),
-            Some("toml") => ("the rules", faults_of_rules(named, now_ms)?),
+            Some("toml") => ("the rules", faults_of_rules(named)),
             _ => match File::parse(named.text.trim_end().as_bytes()).and_then(|file| Ok((file.manifest()?, file.content()?))) {
                 Ok((manifest, content)) => {
                     let late = (manifest.expires_ms <= now_ms).then(|| Fault::at(&named.name, "", "it has expired", "sign it anew with a later version"));
@@ -126,7 +282,7 @@ impl Trial {
             Err(refusal) => bail!("this bundle is not usable: {refusal}"),
         };
         let own = settings.tenant_rules.as_deref().map(own_rules).transpose()?.unwrap_or_default();
-        let law = Regime::new(&content, tenant, Beside { floor: &floor(), own: &own }, i64::MAX, now_ms, false).map_err(unusable)?;
+        let law = Regime::new(&content, tenant, shipped::beside(&own), i64::MAX, now_ms, false).map_err(unusable)?;
         Ok(Trial { law, calls: 0, not_whole: 0, differences: Vec::new() })
     }
 
@@ -212,22 +368,13 @@ fn in_words(verdict: &str) -> &str {
 
 /// What is wrong with rules and exceptions, the examples included.
 fn faults_of(content: &Content, now_ms: i64) -> Vec<Fault> {
-    Regime::new(content, "", Beside { floor: &floor(), own: &[] }, i64::MAX, now_ms, false).err().unwrap_or_default()
+    Regime::new(content, "", shipped::beside(&[]), i64::MAX, now_ms, false).err().unwrap_or_default()
 }
 
-/// A file with a registry of tools stands alone; one without speaks about the tools that are compiled in, as a tenant's does.
-fn faults_of_rules(named: Named, now_ms: i64) -> anyhow::Result<Vec<Fault>> {
+/// A file of rules by itself, as a tenant's is.
+fn faults_of_rules(named: Named) -> Vec<Fault> {
     let form = bundle::rule_faults(&named);
-    if !form.is_empty() {
-        return Ok(form);
-    }
-    let stands_alone = named.text.parse::<toml::Table>().is_ok_and(|table| table.contains_key("tool"));
-    if stands_alone {
-        return Ok(faults_of(&Content { rules: vec![named], ..Content::default() }, now_ms));
-    }
-    let law = Regime::new(&compiled_in(), "", Beside { floor: &floor(), own: &[] }, i64::MAX, now_ms, true);
-    let law = law.map_err(|faults| anyhow::anyhow!("the rules that come with this agent are not usable:{}", listed(&faults)))?;
-    Ok(law.own_faults(&[named]))
+    if form.is_empty() { Regime::own_faults(&[named], shipped::knowledge()) } else { form }
 }
 
 fn content(path: &Path, now_ms: i64) -> anyhow::Result<Result<Content, Refusal>> {

@@ -99,7 +99,7 @@ fn main() -> ExitCode {
         && let Some(outcome) = command.alone(&Clock::system())
     {
         return match outcome {
-            Ok(said) => say(&cli, &said.facts, &said.text),
+            Ok(said) => say(cli.json, &said.facts, &said.text),
             Err(error) => fail(&cli, 1, &error),
         };
     }
@@ -150,7 +150,7 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         }
         Command::Policy { command } => {
             let said = policy(command, &settings).await?;
-            return Ok(say(cli, &said.facts, &said.text));
+            return Ok(say(cli.json, &said.facts, &said.text));
         }
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
@@ -215,6 +215,9 @@ fn from_stdin(what: &str) -> anyhow::Result<SecretString> {
 }
 
 fn say(json: bool, facts: &Value, text: &str) -> ExitCode {
+    if facts.is_null() {
+        return ExitCode::SUCCESS;
+    }
     // Whoever reads may have gone, as `head` does.
     let _ = writeln!(std::io::stdout(), "{}", if json { facts.to_string() } else { text.to_owned() });
     if facts["ok"] == true { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) }

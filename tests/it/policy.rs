@@ -262,7 +262,7 @@ async fn from_a_folder_to_a_bundle_by_hand() {
 
     write(&folder, "law/bundle.toml", "fleet = \"acme\"\nversion = 1\ndays = 30\n");
     write(&folder, "law/levels.toml", "default = \"L2\"\n");
-    write(&folder, "law/rules/tools.toml", &hub::bundles::default_content().rules[0].text);
+    write(&folder, "law/rules/tools.toml", &shipped::content().rules[0].text);
     let sign = ["policy", "sign", &at("law"), "--key", &at("bundle"), "--key-document", &at("keys.json"), "--out", &at("one.json")].map(str::to_owned);
     let sign: Vec<&str> = sign.iter().map(String::as_str).collect();
     let (code, said) = says("hub", &sign).await;

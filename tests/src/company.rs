@@ -78,7 +78,7 @@ impl Company {
             min_agent: "0.1.0".to_owned(),
             tenants: Vec::new(),
             must: Vec::new(),
-            content: Content { levels: Levels { default: level, ..Levels::default() }, ..hub::bundles::default_content() },
+            content: Content { levels: Levels { default: level, ..Levels::default() }, ..shipped::content() },
         }
     }
 

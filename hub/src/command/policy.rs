@@ -4,11 +4,11 @@
 //! A private key is a file of mode 0600 and is named, never given.
 
 use super::{EXIT_CONFIG, Place, Trouble, open, read};
-use crate::bundles::{self, Unpublished, floor};
+use crate::bundles::{self, Unpublished};
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use policy::Regime;
 use policy::bundle::{self, BYTES_MAX, Content, Fault, File, KeyDocument, Named, PublicKey, Refusal, Roots, Signed, Signer, Trust, chain};
-use policy::{Beside, Regime};
 use serde_json::{Value, json};
 use service::key::SigningKey;
 use service::{Clock, log};
@@ -185,7 +185,7 @@ fn sign(command: Sign, now_ms: i64) -> Result<Said, Trouble> {
             Ok(draft) => draft,
             Err(faults) => return Ok(Said::Faults(faults)),
         };
-        if let Err(faults) = Regime::new(&draft.content, "", Beside { floor: &floor(), own: &[] }, i64::MAX, now_ms, false) {
+        if let Err(faults) = Regime::new(&draft.content, "", shipped::beside(&[]), i64::MAX, now_ms, false) {
             return Ok(Said::Faults(faults));
         }
         let mut file = File::seal(&draft, now_ms, chain(documents));

@@ -3,7 +3,7 @@
 //! All keys lie in one folder, which no real company does: its root keys stay offline (docs/OPERATING.md).
 
 use crate::app::Hub;
-use crate::bundles::{Authority, default_content};
+use crate::bundles::Authority;
 use anyhow::{Context, ensure};
 use policy::bundle::{BundleKey, DAY_MS, Draft, FORMAT, File, KeyDocument, Roots, Signed, Signer};
 use service::config::{private_folder, read_private, write_private};
@@ -48,7 +48,7 @@ impl Company {
         let keys = self.keys(now_ms)?;
         let newest = hub.published_policies().await?.into_iter().find(|record| record.channel == CHANNEL);
         let held = newest.as_ref().and_then(|record| File::parse(record.text.as_bytes()).ok());
-        let is_current = held.as_ref().is_some_and(|file| file.content().is_ok_and(|content| content == default_content()))
+        let is_current = held.as_ref().is_some_and(|file| file.content().is_ok_and(|content| content == shipped::content()))
             && newest.as_ref().is_some_and(|record| record.expires_ms - now_ms > LEFT_DAYS_MIN * DAY_MS);
         if is_current {
             return Ok(());
@@ -61,7 +61,7 @@ impl Company {
             min_agent: env!("CARGO_PKG_VERSION").to_owned(),
             tenants: Vec::new(),
             must: Vec::new(),
-            content: default_content(),
+            content: shipped::content(),
         };
         let mut file = File::seal(&draft, now_ms, vec![keys]);
         file.sign(&self.bundle);

@@ -24,7 +24,10 @@ enum Token {
     End,
     Option(Vec<Pattern>),
     /// None of these options, and none of the operands is one of these words.
-    Without { options: Vec<Pattern>, words: Vec<String> },
+    Without {
+        options: Vec<Pattern>,
+        words: Vec<String>,
+    },
     /// An operand is a path in the set, or (`!`) is not provably in it.
     Path {
         set: String,
@@ -118,7 +121,8 @@ impl Form {
 
 /// Whether an operand or an option's value has this text.
 fn says(reading: &Reading<'_>, text: &str) -> bool {
-    reading.operands.iter().any(|operand| contains(operand.as_str(), text)) || reading.options.iter().filter_map(|option| option.value.as_ref()).any(|value| contains(value.as_str(), text))
+    reading.operands.iter().any(|operand| contains(operand.as_str(), text))
+        || reading.options.iter().filter_map(|option| option.value.as_ref()).any(|value| contains(value.as_str(), text))
 }
 
 /// Tokens of a form; `~…~` may hold spaces.
@@ -200,7 +204,9 @@ impl Pattern {
     fn fits(&self, option: &Opt<'_>) -> bool {
         // `--privileged=false` says that it is not.
         let denied = self.values.is_empty() && option.value.as_ref().is_some_and(|value| value.as_str() == "false");
-        option.is(&self.name) && !denied && (self.values.is_empty() || option.value.as_ref().is_some_and(|value| self.values.iter().any(|pattern| glob(pattern, value.as_str()))))
+        option.is(&self.name)
+            && !denied
+            && (self.values.is_empty() || option.value.as_ref().is_some_and(|value| self.values.iter().any(|pattern| glob(pattern, value.as_str()))))
     }
 }
 
@@ -208,12 +214,19 @@ impl Pattern {
 fn sequence(tokens: &[Token], operands: &[Text]) -> bool {
     let Some((token, rest)) = tokens.split_first() else { return true };
     match token {
-        Token::Word(words) => operands.split_first().is_some_and(|(operand, after)| words.iter().any(|word| if word.contains('*') { glob(word, operand.as_str()) } else { word == operand.as_str() }) && sequence(rest, after)),
+        Token::Word(words) => operands.split_first().is_some_and(|(operand, after)| {
+            words.iter().any(|word| if is_glob(word) { glob(word, operand.as_str()) } else { word == operand.as_str() }) && sequence(rest, after)
+        }),
         Token::Any => !operands.is_empty() && sequence(rest, &operands[1..]),
         Token::Many => (0..=operands.len().min(SKIPPED_MAX)).any(|skipped| sequence(rest, &operands[skipped..])),
         Token::End => operands.is_empty() && sequence(rest, operands),
         _ => sequence(rest, operands),
     }
+}
+
+/// `delete-*` is any word that begins so; `*`, `./*` and `.*` are meant as they stand.
+fn is_glob(word: &str) -> bool {
+    word.contains('*') && !matches!(word.trim_matches('*'), "" | "." | "./" | "../" | ".." | "/" | "/." | "~/")
 }
 
 /// `**` looks this far for the next word.

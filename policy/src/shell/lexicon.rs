@@ -245,7 +245,8 @@ impl Lexicon {
 impl PathRule {
     /// `path` is absolute or begins with `~`.
     pub fn fits(&self, deed: Deed, path: &str, parts: &[&str], paths: &Paths, workspace: &str) -> bool {
-        self.deeds.contains(&deed) && (self.patterns.iter().any(|pattern| pattern.fits(parts)) || self.sets.iter().any(|set| paths.lies_in(path, set, workspace)))
+        self.deeds.contains(&deed)
+            && (self.patterns.iter().any(|pattern| pattern.fits(parts)) || self.sets.iter().any(|set| paths.lies_in(path, set, workspace)))
     }
 }
 
@@ -263,11 +264,18 @@ impl PathPattern {
     pub fn new(text: &str) -> PathPattern {
         let parts: Vec<String> = text.split('/').map(str::to_owned).collect();
         let plain = |part: Option<&String>| part.filter(|part| !part.contains('*') && *part != "~").cloned();
-        PathPattern { home: parts.first().is_some_and(|first| first == "~"), first: plain(parts.get(1)).filter(|_| parts.first().is_some_and(String::is_empty)), last: plain(parts.last()), parts }
+        PathPattern {
+            home: parts.first().is_some_and(|first| first == "~"),
+            first: plain(parts.get(1)).filter(|_| parts.first().is_some_and(String::is_empty)),
+            last: plain(parts.last()),
+            parts,
+        }
     }
 
     fn fits(&self, parts: &[&str]) -> bool {
-        if self.last.as_ref().is_some_and(|last| parts.last() != Some(&last.as_str())) || self.first.as_ref().is_some_and(|first| parts.get(1) != Some(&first.as_str())) {
+        if self.last.as_ref().is_some_and(|last| parts.last() != Some(&last.as_str()))
+            || self.first.as_ref().is_some_and(|first| parts.get(1) != Some(&first.as_str()))
+        {
             return false;
         }
         if !self.home {

@@ -142,11 +142,11 @@ impl SafetyWrapper {
         }
         // One law for the whole decision, whatever comes meanwhile.
         let in_force = self.in_force.law();
-        let resolved = target::resolve(in_force.rules(), &ask.tool, &ask.params, &self.workspace).await;
+        let resolved = target::resolve(in_force.law().tools(), &ask.tool, &ask.params, &self.workspace).await;
         let workspace = self.workspace.to_string_lossy();
         let assistant_name = assistant.to_string();
         let call = Call { assistant: &assistant_name, tool: &ask.tool, arguments: &ask.params, workspace: &workspace, resolved: &resolved };
-        let digest = policy::digest(&call, in_force.rules().presentation(&ask.tool));
+        let digest = policy::digest(&call, in_force.law().tools().presentation(&ask.tool));
 
         // Asked again about the same call: the same answer. Another call under the same id is not the same call.
         let (session, id) = (ask.session_key.clone(), call_id.clone());
