@@ -167,6 +167,11 @@ impl Paths {
         self.names.get(name).map(|bit| Sets(*bit))
     }
 
+    /// The class that a rule gives.
+    pub fn class_of(&self, id: &str) -> Option<Class> {
+        self.rules.iter().filter(|rule| rule.id == id).map(|rule| rule.class).max()
+    }
+
     pub fn sentence(&self, rule: &str) -> Option<&Sentence> {
         self.rules.iter().find(|known| known.id == rule).map(|rule| &rule.reason)
     }

@@ -300,6 +300,11 @@ impl Http {
         if faults.is_empty() { Ok(http) } else { Err(faults) }
     }
 
+    /// The class that a rule gives.
+    pub fn class_of(&self, id: &str) -> Option<Class> {
+        self.by_id.get(id).map(|index| self.rules[usize::from(*index)].class)
+    }
+
     pub fn sentence(&self, rule: &str) -> Option<&Sentence> {
         self.by_id.get(rule).map(|index| &self.rules[usize::from(*index)].reason)
     }

@@ -63,8 +63,11 @@ impl Judgement {
     /// `rule` holds: the class is at least `class`. INVARIANT: nothing here ever lowers anything.
     pub fn raise(&mut self, class: Class, rule: &str) {
         self.class = self.class.max(class);
-        if self.because.len() < REASONS_MAX && !self.because.iter().any(|known| known.rule == rule) {
-            self.because.push(Because { rule: rule.to_owned(), class });
+        let room = self.because.len() < REASONS_MAX;
+        match self.because.iter_mut().find(|known| known.rule == rule) {
+            Some(known) => known.class = known.class.max(class),
+            None if room => self.because.push(Because { rule: rule.to_owned(), class }),
+            None => {}
         }
     }
 
@@ -78,6 +81,19 @@ impl Judgement {
         if self.effects.len() < EFFECTS_MAX {
             self.effects.push(Effect { deed, target: target.into() });
         }
+    }
+
+    /// The same with some reasons counted for less. Nothing is lowered when not every reason was kept.
+    pub(crate) fn lower(&mut self, classes: &std::collections::BTreeMap<String, Class>) {
+        if self.because.len() >= REASONS_MAX || !self.because.iter().any(|because| classes.contains_key(&because.rule)) {
+            return;
+        }
+        for because in &mut self.because {
+            if let Some(lower) = classes.get(&because.rule) {
+                because.class = because.class.min(*lower);
+            }
+        }
+        self.class = self.because.iter().map(|because| because.class).max().unwrap_or(self.class);
     }
 
     /// Takes these reasons back, for a part that turns out not to happen by itself. False, and nothing is taken back,

@@ -33,6 +33,8 @@ pub struct Knowledge {
     tools: Tools,
     sentences: BTreeMap<String, Sentence>,
     groups: BTreeMap<String, Vec<String>>,
+    /// The tools that assistants get unless a bundle says otherwise.
+    manifest: BTreeSet<String>,
 }
 
 /// Cheap to clone: the parts are shared.
@@ -45,6 +47,9 @@ struct Inner {
     lexicon: Lexicon,
     rules: Vec<Rule>,
     by_id: BTreeMap<String, usize>,
+    /// Rules that count for less at the moment.
+    lowered: BTreeMap<String, Class>,
+    manifest: BTreeSet<String>,
 }
 
 /// A classified call: everything that was found, and the reason that a person is shown first.
@@ -112,6 +117,12 @@ pub enum Deeds {
     Each(Vec<Deed>),
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    tools: Vec<String>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -121,6 +132,7 @@ struct File {
     rule: Vec<Rule>,
     #[serde(default)]
     group: BTreeMap<String, Vec<String>>,
+    manifest: Option<Manifest>,
     verbs: Option<Verbs>,
     environment: Option<Environment>,
     #[serde(default)]
@@ -153,7 +165,7 @@ impl Knowledge {
         let http = one(texts, HTTP, |text| Http::parse(text).map_err(|error| error.to_string()), &mut faults);
         let tools = one(texts, TOOLS, |text| Tools::parse(text).map_err(|error| error.to_string()), &mut faults);
         let (Some(paths), Some(http), Some(tools)) = (paths, http, tools) else { return Err(faults) };
-        let mut known = Knowledge { base: Lexicon::new(paths, http), tools, sentences: BTreeMap::new(), groups: BTreeMap::new() };
+        let mut known = Knowledge { base: Lexicon::new(paths, http), tools, sentences: BTreeMap::new(), groups: BTreeMap::new(), manifest: BTreeSet::new() };
         // One text after the other: together they are large, and what was read of one is not needed for the next.
         for named in texts.iter().filter(|named| ![TOOLS, PATHS, HTTP].iter().any(|name| is_named(named, name))) {
             let Some(file) = File::read(named, &mut faults) else { continue };
@@ -183,6 +195,12 @@ impl Knowledge {
         for (name, programs) in &file.group {
             self.groups.entry(name.clone()).or_default().extend(programs.iter().cloned());
         }
+        if let Some(Manifest { tools }) = &file.manifest {
+            for tool in tools.iter().filter(|tool| !self.tools.describes(tool)) {
+                faults.push(Fault::at(&named.name, &format!("tool `{tool}`"), "is not in the registry", "describe it there first"));
+            }
+            self.manifest.extend(tools.iter().cloned());
+        }
     }
 
     /// The registry of tools.
@@ -196,6 +214,7 @@ impl Knowledge {
 pub struct RuleBook {
     rules: Vec<(Rule, String, usize)>,
     groups: BTreeMap<String, Vec<String>>,
+    manifest: Option<BTreeSet<String>>,
 }
 
 impl RuleBook {
@@ -207,9 +226,12 @@ impl RuleBook {
                 faults.push(Fault::at(
                     &named.name,
                     "",
-                    "a file of rules holds [[rule]] and [group] only",
+                    "a file of rules holds [[rule]], [group] and [manifest] only",
                     "what is known of programs, verbs and paths comes with the agent",
                 ));
+            }
+            if let Some(Manifest { tools }) = file.manifest {
+                book.manifest.get_or_insert_default().extend(tools);
             }
             for (name, programs) in file.group {
                 book.groups.entry(name).or_default().extend(programs);
@@ -225,11 +247,17 @@ impl RuleBook {
     /// Only the rules that nothing may lower.
     #[must_use]
     pub fn floor(&self) -> RuleBook {
-        RuleBook { rules: self.rules.iter().filter(|(rule, ..)| rule.class == Class::CriticalRed).cloned().collect(), groups: self.groups.clone() }
+        RuleBook { rules: self.rules.iter().filter(|(rule, ..)| rule.class == Class::CriticalRed).cloned().collect(), groups: self.groups.clone(), manifest: None }
     }
 
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().map(|(rule, ..)| rule)
+    }
+
+    /// Rules alone: whoever may only raise a class may not give tools either.
+    #[must_use]
+    pub fn without_manifest(self) -> RuleBook {
+        RuleBook { manifest: None, ..self }
     }
 }
 
@@ -237,7 +265,7 @@ impl Law {
     /// The rules of all books together. A rule that stands in two books word for word is one; two that differ both hold.
     /// The examples are not run: that is `faults_of_examples`, once for each law, off the hot path.
     pub fn new(knowledge: &Arc<Knowledge>, books: &[&RuleBook]) -> Result<Law, Vec<Fault>> {
-        let mut inner = Inner { knowledge: knowledge.clone(), lexicon: knowledge.base.beside(), rules: Vec::new(), by_id: BTreeMap::new() };
+        let mut inner = Inner { knowledge: knowledge.clone(), lexicon: knowledge.base.beside(), rules: Vec::new(), by_id: BTreeMap::new(), lowered: BTreeMap::new(), manifest: knowledge.manifest.clone() };
         let mut faults = Vec::new();
         let mut groups = knowledge.groups.clone();
         for book in books {
@@ -246,6 +274,12 @@ impl Law {
             }
         }
         for book in books {
+            if let Some(manifest) = &book.manifest {
+                for tool in manifest.iter().filter(|tool| !knowledge.tools.describes(tool)) {
+                    faults.push(Fault::at("tools/", &format!("tool `{tool}`"), "no tool of this name is described", "take it out, or wait for an agent that knows it"));
+                }
+                inner.manifest.clone_from(manifest);
+            }
             let mut seen: BTreeSet<&str> = BTreeSet::new();
             for (rule, file, line) in &book.rules {
                 let mut wrong = |what: &str, fix: &str| faults.push(Fault { line: Some(*line), ..Fault::at(file, &about(&rule.id), what, fix) });
@@ -261,18 +295,31 @@ impl Law {
         if faults.is_empty() { Ok(Law(Arc::new(inner))) } else { Err(faults) }
     }
 
-    /// The same rules, some of them with another class.
+    /// The same rules, some of them counted for less.
     #[must_use]
-    pub fn lowered(&self, classes: &BTreeMap<String, Class>) -> Law {
-        if classes.is_empty() {
+    pub fn lowered(&self, classes: BTreeMap<String, Class>) -> Law {
+        if classes == self.0.lowered {
             return self.clone();
         }
-        let Inner { knowledge, lexicon, rules, by_id } = &*self.0;
-        Law(Arc::new(Inner { knowledge: knowledge.clone(), lexicon: lexicon.lowered(classes), rules: rules.clone(), by_id: by_id.clone() }))
+        let Inner { knowledge, lexicon, rules, by_id, manifest, .. } = &*self.0;
+        Law(Arc::new(Inner { knowledge: knowledge.clone(), lexicon: lexicon.clone(), rules: rules.clone(), by_id: by_id.clone(), lowered: classes, manifest: manifest.clone() }))
     }
 
+    /// The class that a rule gives, wherever it is written.
     pub fn class_of(&self, id: &str) -> Option<Class> {
-        self.0.by_id.get(id).map(|index| self.0.rules[*index].class)
+        let own = self.0.by_id.get(id).map(|index| self.0.rules[*index].class);
+        own.or_else(|| self.class_of_known(id))
+    }
+
+    /// The class of a rule that comes with what is known.
+    pub fn class_of_known(&self, id: &str) -> Option<Class> {
+        let Inner { lexicon, .. } = &*self.0;
+        [self.tools().class_of(id), lexicon.paths.class_of(id), lexicon.http.class_of(id)].into_iter().flatten().max()
+    }
+
+    /// Whether assistants get the tool. One that is not in the manifest is refused before anything looks at a call.
+    pub fn manifest(&self) -> &BTreeSet<String> {
+        &self.0.manifest
     }
 
     /// Runs the examples of these rules. What does not hold is told by rule.
@@ -308,7 +355,27 @@ impl Law {
         if found.because.is_empty() {
             found.unreadable("tool.call");
         }
+        self.on_paths(call, &mut found);
+        found.lower(&self.0.lowered);
         found
+    }
+
+    /// Rules on deeds hold for every tool; the shell's reader has asked them already.
+    fn on_paths(&self, call: &Call<'_>, found: &mut Judgement) {
+        let Inner { lexicon, .. } = &*self.0;
+        if lexicon.on_paths.is_empty() {
+            return;
+        }
+        let mut held = Vec::new();
+        for Effect { deed, target } in &found.effects {
+            let Some(path) = crate::path::absolute(target, call.workspace) else { continue };
+            let parts: Vec<&str> = path.split('/').collect();
+            held.extend(lexicon.on_paths.iter().filter(|rule| rule.fits(*deed, &path, &parts, &lexicon.paths, call.workspace)));
+        }
+        for rule in held {
+            found.raise(rule.class, &rule.id);
+            found.external |= rule.external;
+        }
     }
 
     pub fn classify(&self, call: &Call<'_>) -> Finding {
@@ -328,7 +395,7 @@ impl Law {
 
     /// What a tenant is told of a rule.
     pub fn sentence(&self, rule: &str) -> Option<&Sentence> {
-        let Inner { knowledge, lexicon, rules, by_id } = &*self.0;
+        let Inner { knowledge, lexicon, rules, by_id, .. } = &*self.0;
         let own = by_id.get(rule).map(|index| &rules[*index].reason);
         own.or_else(|| knowledge.sentences.get(rule))
             .or_else(|| self.tools().sentence(rule))

@@ -49,7 +49,7 @@ impl Regime {
     /// when these very bytes first came.
     pub fn new(content: &Content, tenant: &str, beside: Beside<'_>, expires_ms: i64, now_ms: i64, proven: bool) -> Result<Regime, Vec<Fault>> {
         let texts: Vec<Named> = content.tools.iter().chain(&content.rules).cloned().collect();
-        let (book, own) = match (RuleBook::read(&texts), RuleBook::read(beside.own)) {
+        let (book, own) = match (RuleBook::read(&texts), RuleBook::read(beside.own).map(RuleBook::without_manifest)) {
             (Ok(book), Ok(own)) => (book, own),
             (book, own) => return Err(book.err().into_iter().chain(own.err()).flatten().collect()),
         };
@@ -82,7 +82,7 @@ impl Regime {
         let holding: Vec<&Exception> = exceptions.iter().filter(|exception| !is_expired && exception.expires_ms > now_ms).collect();
         let until_ms = holding.iter().map(|exception| exception.expires_ms).chain((!is_expired).then_some(*expires_ms)).min();
         let classes: BTreeMap<String, Class> = holding.iter().map(|exception| (exception.rule.clone(), exception.class)).collect();
-        Regime { parts: self.parts.clone(), law: self.parts.law.lowered(&classes), is_expired, until_ms: until_ms.unwrap_or(i64::MAX) }
+        Regime { parts: self.parts.clone(), law: self.parts.law.lowered(classes), is_expired, until_ms: until_ms.unwrap_or(i64::MAX) }
     }
 
     /// Until when this is how it is: then an exception or the bundle expires.
@@ -101,7 +101,7 @@ impl Regime {
 
     /// Whether an assistant may use the tool at all. Tools that are not described are refused before anything looks at the call.
     pub fn manifest(&self, tool: &str) -> bool {
-        self.law.tools().describes(tool)
+        self.law.manifest().contains(self.law.tools().name_of(tool))
     }
 
     pub fn classify(&self, call: &Call<'_>) -> Finding {
@@ -126,6 +126,9 @@ fn fault_of(exception: &Exception, law: &Law, untouchable: &BTreeSet<&str>) -> O
     let fault = |what: &str, fix: &str| Some(Fault::at("exceptions.toml", &about, what, fix));
     if untouchable.contains(exception.rule.as_str()) {
         return fault("this rule is compiled into the agents, and nothing lowers it", "remove the exception");
+    }
+    if law.class_of_known(&exception.rule).is_some_and(|class| class >= Class::Red) {
+        return fault("this rule comes with the agents, and exceptions lower only its harmless neighbours", "remove the exception");
     }
     match law.class_of(&exception.rule) {
         None => fault("no rule of this bundle has this id", "write the id of a rule in rules/, or remove the exception"),

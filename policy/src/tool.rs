@@ -305,8 +305,18 @@ impl Tools {
         self.known(tool).is_some()
     }
 
+    /// The name under which a tool is described; another name stays what it is.
+    pub fn name_of<'a>(&'a self, tool: &'a str) -> &'a str {
+        self.known(tool).map_or(tool, |(name, _)| name)
+    }
+
     pub fn tools(&self) -> impl Iterator<Item = &str> {
         self.tools.keys().map(String::as_str)
+    }
+
+    /// The class that a rule gives.
+    pub fn class_of(&self, id: &str) -> Option<Class> {
+        self.rules.iter().filter(|rule| rule.id == id).map(|rule| rule.class).max()
     }
 
     pub fn sentence(&self, rule: &str) -> Option<&Sentence> {

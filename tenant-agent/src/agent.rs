@@ -163,7 +163,7 @@ impl Agent {
             let started = || {
                 ledger.forget_announced();
                 let law = in_force.law();
-                let tools = law.law().tools().tools().collect();
+                let tools = law.law().manifest().iter().map(String::as_str).collect();
                 let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &settings.plugin_socket(), tools };
                 Ok(openclaw::config(&home, &plan))
             };

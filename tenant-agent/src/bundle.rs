@@ -440,7 +440,7 @@ mod tests {
 
     fn own(path: &Path, class: &str, example: &str) {
         let rule = format!(
-            "[[rule]]\nid = \"own\"\ntools = [\"read\"]\nclass = \"{class}\"\nreason = {{ de = \"d\", en = \"e\" }}\nmatch = [{{ tool = \"{example}\", arguments = {{ path = \"x\" }} }}]\n"
+            "[[rule]]\nid = \"own\"\neffect = \"read\"\npaths = [\"@workspace\"]\nclass = \"{class}\"\nreason = {{ de = \"d\", en = \"e\" }}\nmatch = [\"{example} x\"]\n"
         );
         std::fs::write(path, rule).unwrap();
     }
@@ -453,10 +453,10 @@ mod tests {
         let settings = PolicySettings { tenant_rules: Some(path.clone()), ..PolicySettings::default() };
         let open = || InForce::open(store.clone(), Clock::manual(0), "ten_a", &settings);
         assert!(format!("{:#}", open().await.err().unwrap()).contains("cannot be read"));
-        own(&path, "red", "exec");
+        own(&path, "red", "echo");
         let said = format!("{:#}", open().await.err().unwrap());
-        assert!(said.contains("own.toml:2: rule `own`: does not match its example"), "{said}");
-        own(&path, "red", "read");
+        assert!(said.contains("own.toml:2: rule `own`: must match `echo x` and does not"), "{said}");
+        own(&path, "red", "cat");
         let in_force = open().await.unwrap();
         let arguments = serde_json::json!({ "path": "notes.md" });
         let found = in_force.law().classify(&Call { assistant: "a", tool: "read", arguments: &arguments, workspace: "/w", resolved: &[] });

@@ -66,11 +66,11 @@ try {
   await idle(chat);
   await shot(chat, "4-hello");
 
-  await say(chat, "Führe den Befehl aus: uname -a");
+  await say(chat, "Führe den Befehl aus: find . -name '*.tmp' -delete");
   await chat.waitForSelector(".log .approval .hold");
   const card = await chat.textContent(".log .approval");
   assert.match(card, /möchte einen Befehl auf dem Server ausführen/, "the sentence is the rule's");
-  assert.match(card, /uname -a/);
+  assert.match(card, /find . -name '*.tmp' -delete/);
   await dashboard.waitForSelector(".tenant .waiting");
   assert.ok(!(await dashboard.content()).includes("uname"), "the dashboard knows no content");
   await shot(chat, "5-approval");

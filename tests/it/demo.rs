@@ -83,7 +83,7 @@ async fn it_starts_survives_and_stops() {
     assert_eq!(browser.enter("/auth/first", enter).await.status, 200);
     browser.open().await.unwrap();
     assert!(browser.ask("Read the file notes.md in the workspace.").await.len() > 20, "the demo's notes are there");
-    let run = browser.say("Run the command: echo demo-$((40+2))").await;
+    let run = browser.say("Run the command: LD_PRELOAD= echo demo-$((40+2))").await;
     let question = browser.question().await;
     browser.decide(&question, "approve").await;
     assert!(browser.reply(&run).await.contains("demo-42"));

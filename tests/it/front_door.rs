@@ -260,7 +260,7 @@ async fn roles_limit_what_a_person_may_do() {
     let mut member = tenant.browser();
     member.enter("/auth/login", json!({ "name": "member", "password": "another long one" })).await;
     member.open().await.unwrap();
-    let run = owner.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let run = owner.say(r#"[[tool:exec {"command":"git push --force"}]]"#).await;
     let question = member.question().await;
     assert_eq!(member.decide(&question, "approve").await["error"]["code"], "forbidden");
     assert_eq!(tenant.gateway.executed(), [""; 0]);

@@ -13,7 +13,7 @@ async fn a_killed_agent_forgets_nothing() {
     let mut browser = machines.owner().await;
     browser.open().await.unwrap();
     browser.ask("[[text:one]]").await;
-    browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    browser.say(r#"[[tool:exec {"command":"git push --force"}]]"#).await;
     let question = browser.question().await;
     let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
     machines.kill_agent().await;
@@ -25,7 +25,7 @@ async fn a_killed_agent_forgets_nothing() {
     machines.kill_agent().await;
     browser.open().await.unwrap();
     browser.event("chat", |chat| chat["state"] == "final" && chat["runId"].as_str().is_some_and(|run| run.starts_with("nudge-"))).await;
-    assert_eq!(machines.gateway.executed(), [r#"exec {"command":"uname"}"#], "the grant outlived its agent and was used once");
+    assert_eq!(machines.gateway.executed(), [r#"exec {"command":"git push --force"}"#], "the grant outlived its agent and was used once");
     assert_eq!(machines.agent_says(&["status"], "").await["audit_broken_at"], Value::Null);
     machines.end().await;
 }
@@ -39,7 +39,7 @@ async fn a_killed_hub_is_not_missed_and_counts_nothing_twice() {
     browser.ask("[[text:one]]").await;
     machines.kill_hub().await;
     browser.ask("[[text:two]]").await;
-    let run = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let run = browser.say(r#"[[tool:exec {"command":"git push --force"}]]"#).await;
     let question = browser.question().await;
     browser.decide(&question, "approve").await;
     browser.reply(&run).await;

@@ -58,12 +58,12 @@ async fn chat_tools_approval_and_metering() {
     assert!(browser.reply(&run).await.len() > 20);
     assert!(browser.ask("Read the file notes.md in the workspace.").await.contains("buy milk and bread"));
 
-    let run = browser.say("Run the command: echo ran-$((6*7))").await;
+    let run = browser.say("Run the command: LD_PRELOAD= echo ran-$((6*7))").await;
     let question = browser.question().await;
-    assert_eq!(question["rule"], "shell.command");
+    assert_eq!(question["rule"], "shell.environment");
     assert_eq!(browser.decide(&question, "approve").await["ok"], true);
     assert!(browser.reply(&run).await.contains("ran-42"), "the same call ran");
-    let run = browser.say("Run the command: touch never").await;
+    let run = browser.say("Run the command: LD_PRELOAD= touch never").await;
     let question = browser.question().await;
     browser.decide(&question, "deny").await;
     browser.reply(&run).await;
@@ -107,7 +107,7 @@ async fn chat_tools_approval_and_metering() {
     assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]));
 
     // Stop ends the held call at once; the question stands, and a yes to it is still worth something.
-    browser.say("Run the command: echo stopped-$((6*7))").await;
+    browser.say("Run the command: LD_PRELOAD= echo stopped-$((6*7))").await;
     let question = browser.question().await;
     browser.call("chat.abort", json!({ "sessionKey": "main" })).await;
     assert_eq!(browser.ask("[[text:after the stop]]").await, "after the stop");
@@ -138,7 +138,7 @@ async fn a_late_yes_runs_the_same_call() {
     }
     let (world, tenant) = world_with_openclaw().await;
     let mut browser = tenant.chat().await;
-    let run = browser.say("Run the command: echo late-$((6*7))").await;
+    let run = browser.say("Run the command: LD_PRELOAD= echo late-$((6*7))").await;
     let question = browser.question().await;
     // The hold ends by itself after a minute, and the model hears that the question stands.
     browser.reply(&run).await;
@@ -285,7 +285,7 @@ async fn the_seam_fits_a_gateway_behind_a_link_of_its_own() {
     tenant.ready().await;
     let mut browser = tenant.chat().await;
     assert!(browser.ask("Read the file notes.md in the workspace.").await.contains("buy milk"));
-    let run = browser.say("Run the command: ip route | wc -l").await;
+    let run = browser.say("Run the command: LD_PRELOAD= ip route | wc -l").await;
     let question = browser.question().await;
     browser.decide(&question, "approve").await;
     assert!(browser.reply(&run).await.contains('1'), "one route, to the agent");

@@ -123,9 +123,8 @@ async fn a_yes_under_an_older_law_is_weighed_by_the_newer_one() {
     let run = browser.say(r#"[[tool:write {"path":"a.md","content":"x"}]]"#).await;
     let question = browser.question().await;
     let mut stricter = world.company.draft(8, Level::L1);
-    let text = &mut stricter.content.rules[0].text;
-    let at = text.find("id = \"file.write\"").unwrap();
-    *text = format!("{}{}", &text[..at], text[at..].replacen("class = \"yellow\"", "class = \"critical_red\"", 1));
+    let rule = "\n[[rule]]\nid = \"test.write\"\nclass = \"critical_red\"\neffect = \"write\"\npaths = [\"@workspace\"]\nreason = { de = \"d\", en = \"e\" }\nmatch = [\"touch a\"]\n";
+    stricter.content.rules[0].text.push_str(rule);
     world.hub.publish_policy(&world.company.trust(), world.company.signed(&stricter, BUNDLE_KEY)).await.unwrap();
     world.enforced(|policy| policy.version == 8).await;
     assert_eq!(browser.decide(&question, "approve").await["ok"], true);
@@ -262,7 +261,7 @@ async fn from_a_folder_to_a_bundle_by_hand() {
 
     write(&folder, "law/bundle.toml", "fleet = \"acme\"\nversion = 1\ndays = 30\n");
     write(&folder, "law/levels.toml", "default = \"L2\"\n");
-    write(&folder, "law/rules/tools.toml", &shipped::content().rules[0].text);
+    write(&folder, "law/rules/cloud.toml", &shipped::content().rules[0].text);
     let sign = ["policy", "sign", &at("law"), "--key", &at("bundle"), "--key-document", &at("keys.json"), "--out", &at("one.json")].map(str::to_owned);
     let sign: Vec<&str> = sign.iter().map(String::as_str).collect();
     let (code, said) = says("hub", &sign).await;
@@ -272,7 +271,7 @@ async fn from_a_folder_to_a_bundle_by_hand() {
     assert_eq!(says("tenant-agent", &["policy", "check", &at("one.json")]).await.0, Some(0));
 
     write(&folder, "law/levels.toml", "default = \"L3\"\ncolour = 1\n");
-    write(&folder, "law/exceptions.toml", "[[exception]]\nrule = \"floor.shell.elevated\"\nclass = \"green\"\nuntil = 2099-01-01\nreason = \"x\"\n");
+    write(&folder, "law/exceptions.toml", "[[exception]]\nrule = \"fs.remove_root\"\nclass = \"green\"\nuntil = 2099-01-01\nreason = \"x\"\n");
     for (binary, command) in [("hub", sign.clone()), ("tenant-agent", vec!["policy", "check", sign[2]])] {
         let (code, said) = says(binary, &command).await;
         assert!(code == Some(3) && said.contains("levels.toml:2: `colour`: no key has this name"), "{binary}: {said}");
@@ -289,8 +288,8 @@ async fn from_a_folder_to_a_bundle_by_hand() {
     std::fs::write(at("two.json"), altered).unwrap();
     let (code, said) = verify("two.json").await;
     assert!(code == Some(3) && said.contains("`levels` is not what was signed"), "{said}");
-    let own = "[[rule]]\nid = \"own\"\ntools = [\"read\"]\nclass = \"red\"\nreason = { de = \"d\", en = \"e\" }\nmatch = [{ tool = \"exec\" }]\n";
+    let own = "[[rule]]\nid = \"own\"\ncommands = [\"cat\"]\nclass = \"red\"\nreason = { de = \"d\", en = \"e\" }\nmatch = [\"echo x\"]\n";
     let (code, said) = says("tenant-agent", &["policy", "check", write(&folder, "own.toml", own).to_str().unwrap()]).await;
-    assert!(code == Some(3) && said.contains("own.toml:2: rule `own`: does not match its example"), "{said}");
+    assert!(code == Some(3) && said.contains("own.toml:2: rule `own`: must match `echo x` and does not"), "{said}");
     std::fs::remove_dir_all(folder).unwrap();
 }

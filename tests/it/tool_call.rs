@@ -25,12 +25,12 @@ async fn reading_runs_and_a_command_waits_for_a_person() {
     let reply = browser.ask(r#"[[tool:read {"path":"notes.md"}]]"#).await;
     assert!(reply.contains("buy milk"), "{reply}");
 
-    let run = browser.say(r#"[[tool:exec {"command":"uname -a","title":"See the system"}]]"#).await;
+    let run = browser.say(r#"[[tool:exec {"command":"git push --force origin","title":"See the system"}]]"#).await;
     let question = browser.question().await;
     assert_eq!(tenant.gateway.executed().len(), 1, "the command has not run");
     assert_eq!((question["class"].as_str(), question["unknown"].as_bool(), question["rule"].as_str()), (Some("red"), Some(true), Some("shell.command")));
     assert_eq!(question["sentence"]["en"], "The assistant wants to run a command on the server.", "the words are the rule's");
-    assert!(question["details"].as_array().unwrap().contains(&json!({ "name": "command", "value": "uname -a" })));
+    assert!(question["details"].as_array().unwrap().contains(&json!({ "name": "command", "value": "git push --force origin" })));
 
     let fleet = soon(world.hub.wait_fleet(|fleet| fleet.tenants.iter().any(|tenant| tenant.approvals.len() == 1))).await.unwrap();
     let listed = serde_json::to_value(&fleet.tenants[0].approvals[0]).unwrap();
@@ -40,7 +40,7 @@ async fn reading_runs_and_a_command_waits_for_a_person() {
 
     assert_eq!(browser.decide(&question, "approve").await["payload"]["approval"]["state"], "approved");
     assert!(browser.reply(&run).await.contains("ran exec"));
-    assert_eq!(tenant.gateway.executed()[1], r#"exec {"command":"uname -a","title":"See the system"}"#);
+    assert_eq!(tenant.gateway.executed()[1], r#"exec {"command":"git push --force origin","title":"See the system"}"#);
     browser.event("approval", |approval| approval["state"] == "used").await;
     soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].approvals.is_empty())).await.unwrap();
     assert_eq!(browser.decide(&question, "approve").await["error"]["code"], "approval_decided");
@@ -53,7 +53,7 @@ async fn a_refused_command_does_not_run() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
-    let run = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let run = browser.say(r#"[[tool:exec {"command":"git push --force"}]]"#).await;
     let question = browser.question().await;
     assert_eq!(browser.decide(&question, "deny").await["payload"]["approval"]["state"], "denied");
     browser.reply(&run).await;
@@ -68,7 +68,7 @@ async fn a_late_yes_is_for_exactly_that_call() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
-    let run = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let run = browser.say(r#"[[tool:exec {"command":"git push --force"}]]"#).await;
     let question = browser.question().await;
     let_the_hold_end(&world, &tenant, 1).await;
     browser.reply(&run).await;
@@ -76,15 +76,15 @@ async fn a_late_yes_is_for_exactly_that_call() {
     assert_eq!(browser.decide(&question, "approve").await["ok"], true);
     // The session is told, as a turn of its own, in which the model proposes the same call again.
     browser.event("chat", |chat| chat["runId"].as_str().is_some_and(|run| run.starts_with("nudge-")) && chat["state"] == "final").await;
-    assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"uname"}"#], "now it ran, without another question");
+    assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"git push --force"}"#], "now it ran, without another question");
 
-    let other = browser.say(r#"[[tool:exec {"command":"uname -a"}]]"#).await;
+    let other = browser.say(r#"[[tool:exec {"command":"git push --force origin"}]]"#).await;
     let another = browser.question().await;
     assert_ne!(another["id"], question["id"], "another command is another question");
     browser.decide(&another, "deny").await;
     browser.reply(&other).await;
 
-    let again = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let again = browser.say(r#"[[tool:exec {"command":"git push --force"}]]"#).await;
     let third = browser.question().await;
     browser.decide(&third, "deny").await;
     browser.reply(&again).await;
@@ -98,7 +98,7 @@ async fn a_question_outlives_the_agent() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
-    let run = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let run = browser.say(r#"[[tool:exec {"command":"git push --force"}]]"#).await;
     let question = browser.question().await;
     drop(run);
     let tenant = tenant.restart().await;
@@ -107,7 +107,7 @@ async fn a_question_outlives_the_agent() {
     assert_eq!(hello["approvals"][0]["id"], question["id"]);
     assert_eq!(browser.decide(&question, "approve").await["ok"], true);
     browser.event("chat", |chat| chat["runId"].as_str().is_some_and(|run| run.starts_with("nudge-")) && chat["state"] == "final").await;
-    assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"uname"}"#]);
+    assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"git push --force"}"#]);
     tenant.end().await;
     world.end().await;
 }
@@ -132,10 +132,10 @@ async fn paths_are_judged_by_where_they_lead() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
-    std::os::unix::fs::symlink("/etc/passwd", tenant.workspace().join("notes.md")).unwrap();
+    std::os::unix::fs::symlink("/etc/shadow", tenant.workspace().join("notes.md")).unwrap();
     let run = browser.say(r#"[[tool:read {"path":"notes.md"}]]"#).await;
     let question = browser.question().await;
-    assert_eq!(question["rule"], "file.read.outside");
+    assert_eq!(question["rule"], "file.read.secret");
     browser.decide(&question, "deny").await;
     browser.reply(&run).await;
     assert_eq!(tenant.gateway.executed(), [""; 0]);
@@ -230,7 +230,7 @@ async fn a_gateway_that_runs_what_was_refused_is_frozen() {
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
     tenant.gateway.behave(Manners { obeys: false, ..Default::default() });
-    let run = browser.say(r#"[[tool:exec {"command":"cat /etc/shadow"}]]"#).await;
+    let run = browser.say(r#"[[tool:exec {"command":"cat /root/notes.txt"}]]"#).await;
     let question = browser.question().await;
     browser.decide(&question, "deny").await;
     let reply = browser.reply(&run).await;
@@ -245,7 +245,7 @@ async fn a_message_does_not_drop_a_held_call() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
-    let run = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let run = browser.say(r#"[[tool:exec {"command":"git push --force"}]]"#).await;
     let question = browser.question().await;
     let refused = browser.call("chat.send", json!({ "sessionKey": "main", "message": "hello", "idempotencyKey": "k" })).await;
     assert_eq!(refused["error"]["code"], "approval_waiting");
@@ -262,7 +262,7 @@ async fn a_grant_that_nothing_came_of_is_told_again() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
-    browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    browser.say(r#"[[tool:exec {"command":"git push --force"}]]"#).await;
     let question = browser.question().await;
     let_the_hold_end(&world, &tenant, 1).await;
     // The session hears of the grant, and the gateway loses it.
@@ -278,7 +278,7 @@ async fn a_grant_that_nothing_came_of_is_told_again() {
         }
     };
     world.as_time_passes(1_000, ran).await;
-    assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"uname"}"#]);
+    assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"git push --force"}"#]);
     tenant.end().await;
     world.end().await;
 }
@@ -319,7 +319,7 @@ async fn stop_lets_a_held_call_go_and_keeps_the_question() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
-    let run = browser.say(r#"[[tool:exec {"command":"uname"}]]"#).await;
+    let run = browser.say(r#"[[tool:exec {"command":"git push --force"}]]"#).await;
     let question = browser.question().await;
     assert_eq!(browser.call("chat.abort", json!({ "sessionKey": "main" })).await["ok"], true);
     browser.reply(&run).await;
@@ -327,7 +327,7 @@ async fn stop_lets_a_held_call_go_and_keeps_the_question() {
     assert_eq!(browser.ask("[[text:on we go]]").await, "on we go", "nothing is locked");
     assert_eq!(browser.decide(&question, "approve").await["ok"], true);
     browser.event("approval", |approval| approval["outcome"] == "ok").await;
-    assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"uname"}"#], "and the yes was worth something");
+    assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"git push --force"}"#], "and the yes was worth something");
     tenant.end().await;
     world.end().await;
 }

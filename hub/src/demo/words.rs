@@ -23,7 +23,7 @@ pub const OFFERS: [(&str, &str); 4] = [
     ("Say hello and tell me what you can do.", ""),
     ("Read the file notes.md in the workspace.", ""),
     ("Write a haiku into the file haiku.md.", ""),
-    ("Run the command: uname -a", "it asks for your approval first"),
+    ("Run the command: find . -name '*.tmp' -delete", "it asks for your approval first"),
 ];
 /// The reason of a gateway that is not ready yet, which the step's name says already.
 const GATEWAY_STARTING: &str = "gateway_starting";

@@ -401,6 +401,8 @@ impl Walk<'_> {
             reading.each_option().any(|option| option.known.is_some_and(|known| known.role == Role::Change && known.takes != super::program::Takes::Value));
         let target_option = reading.each_option().any(|option| matches!(option.name.as_str(), "-t" | "--target-directory") && option.value.is_some());
         let mut script_given = false;
+        // `sh -s a b`: the words are arguments of what comes on standard input.
+        let from_input = language.as_deref() == Some("shell") && reading.each_option().any(|option| option.name == "-s");
         // The operands in front of a sub-command's own have no role of their own.
         for (index, operand) in reading.operands.iter().enumerate() {
             let role = reading.roles.get(index).copied().unwrap_or(Role::Data);
@@ -412,7 +414,7 @@ impl Walk<'_> {
                     script_given = true;
                     self.code(language.as_deref().unwrap_or("unknown"), operand, scope);
                 }
-                Role::Script if has_code => {}
+                Role::Script if has_code || from_input => {}
                 Role::Script if operand.as_str() == "-" => {}
                 Role::Script => {
                     script_given = true;

@@ -105,18 +105,6 @@ impl Lexicon {
         Lexicon { known: self.known.clone(), rules: Vec::new(), by_program: HashMap::new(), on_paths: Vec::new() }
     }
 
-    /// The same, with other classes for some rules.
-    pub fn lowered(&self, classes: &BTreeMap<String, Class>) -> Lexicon {
-        let mut lowered = self.clone();
-        let on_commands = lowered.rules.iter_mut().map(|rule| (&rule.id, &mut rule.class));
-        for (id, class) in on_commands.chain(lowered.on_paths.iter_mut().map(|rule| (&rule.id, &mut rule.class))) {
-            if let Some(lower) = classes.get(id) {
-                *class = (*class).min(*lower);
-            }
-        }
-        lowered
-    }
-
     pub fn learn(&mut self, written: &Written) -> Result<(), Vec<String>> {
         let Some(known) = Arc::get_mut(&mut self.known) else { return Err(vec!["what is known is in use already".to_owned()]) };
         if written.names.is_empty() {
