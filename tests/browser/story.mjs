@@ -69,10 +69,10 @@ try {
   await say(chat, "Führe den Befehl aus: find . -name '*.tmp' -delete");
   await chat.waitForSelector(".log .approval .hold");
   const card = await chat.textContent(".log .approval");
-  assert.match(card, /möchte einen Befehl auf dem Server ausführen/, "the sentence is the rule's");
-  assert.match(card, /find . -name '*.tmp' -delete/);
+  assert.match(card, /möchte alles löschen, was eine Suche findet/, "the sentence is the rule's");
+  assert.ok(card.includes("find . -name '*.tmp' -delete"), "and the exact command");
   await dashboard.waitForSelector(".tenant .waiting");
-  assert.ok(!(await dashboard.content()).includes("uname"), "the dashboard knows no content");
+  assert.ok(!(await dashboard.content()).includes(".tmp"), "the dashboard knows no content");
   await shot(chat, "5-approval");
   await shot(dashboard, "6-dashboard-waiting");
 

@@ -65,7 +65,7 @@ mod tests {
         let tools = shipped::knowledge().tools();
         let place = |path: Value| {
             let workspace = workspace.clone();
-            async move { resolve(tools, "read", &json!({ "path": path }), &workspace).await.remove(0).1 }
+            async move { resolve(tools, "read", &json!({ "path": path }), &workspace).await.into_iter().next().and_then(|(_, place)| place) }
         };
         let inside = |name: &str| Some(workspace.join(name).to_str().unwrap().to_owned());
         assert_eq!(place(json!("sub/new.md")).await, inside("sub/new.md"));
