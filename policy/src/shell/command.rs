@@ -420,6 +420,7 @@ impl Walk<'_> {
                     self.code(language.as_deref().unwrap_or("unknown"), &value, scope);
                 }
                 Role::Exec if option.value.is_some() => {
+                    has_code |= language.as_deref() == Some("shell");
                     self.wrapped += 1;
                     let line = value.as_str();
                     let line = ["exec=", "exec:", "sh:", "ProxyCommand=", "ProxyCommand ", "LocalCommand=", "LocalCommand ", "KnownHostsCommand="]
@@ -499,6 +500,11 @@ impl Walk<'_> {
         // An interpreter without a script runs what it reads.
         let reads = own.is_some_and(|own| own.reads_commands);
         if reads && !has_code && !script_given && reading.inner.is_none() {
+            // A shell that is not the one at hand, started for somebody to type into; in a container or elsewhere, that is how a person gets in.
+            let odd = !matches!(name, "sh" | "bash" | "zsh") && program.is_some_and(|own| own.operands.as_deref() == Some(&[Role::Script, Role::Data]));
+            if odd && language.as_deref() == Some("shell") && *stdin == Flow::Nothing && self.remote == 0 && reading.operands.is_empty() {
+                self.judgement.raise(Class::Red, "shell.escape");
+            }
             self.runs_input(language.as_deref().unwrap_or("shell"), scope, stdin);
         }
         if matches!(name, "ssh" | "rsh" | "dbclient" | "plink") && reading.inner.is_none() && matches!(stdin, Flow::Text(_) | Flow::Net | Flow::Opaque) {
@@ -709,11 +715,9 @@ impl Walk<'_> {
 
     /// An interpreter that runs its standard input.
     fn runs_input(&mut self, language: &str, scope: &mut Scope, stdin: &Flow) {
-        // Not in a container or on another machine, where starting one is how a person gets in.
-        let here = self.remote == 0;
         match stdin {
             // A shell that a program starts and a person types into is a way around every look at single commands.
-            Flow::Nothing if language == "shell" && (self.wrapped > 0 || here) => self.judgement.raise(Class::Red, "shell.escape"),
+            Flow::Nothing if self.wrapped > 0 && language == "shell" => self.judgement.raise(Class::Red, "shell.escape"),
             Flow::Nothing => self.judgement.raise(Class::Yellow, "shell.changes"),
             Flow::Text(text) if flow::exact(text) => {
                 let mut own = scope.clone();
@@ -1083,7 +1087,7 @@ impl Walk<'_> {
                 _ => Flow::Opaque,
             },
             "date" | "whoami" | "hostname" | "id" | "uname" | "nproc" | "wc" | "seq" | "expr" | "uuidgen" | "logname" | "tty" | "arch" | "md5sum"
-            | "sha256sum" | "sha1sum" | "cksum" | "stat" | "pidof" | "pgrep" | "git" | "docker" | "podman" | "kubectl"
+            | "sha256sum" | "sha1sum" | "cksum" | "stat" | "git" | "docker" | "podman" | "kubectl"
                 if !matches!(name, "git" | "docker" | "podman" | "kubectl") =>
             {
                 Flow::Tame
@@ -1158,6 +1162,10 @@ impl Walk<'_> {
                 // Bare, they show the environment.
                 if words.is_empty() && matches!(name, "export" | "declare" | "set" | "typeset") {
                     self.judgement.raise(Class::Yellow, "shell.shows_environment");
+                    return Some(Flow::File { path: "env".to_owned(), secret: true });
+                }
+                if name == "shopt" && words.iter().any(|word| word.as_str() == "history") && words.iter().any(|word| word.as_str().starts_with("-") && word.as_str().contains('u')) {
+                    self.judgement.raise(Class::Red, "shell.hides_traces");
                 }
                 if name == "enable" && words.iter().any(|word| word.as_str().starts_with("-f")) {
                     self.judgement.raise(Class::Red, "shell.environment");
@@ -1233,13 +1241,30 @@ impl Walk<'_> {
                 }
                 Some(Flow::Nothing)
             }
+            // `hash -p FILE NAME`: from now on the name is the file.
+            "hash" if matches!(words, [option, _, _] if option.as_str() == "-p") => {
+                let program = words[1].as_str().to_owned();
+                self.judgement.raise(Class::Red, "shell.environment");
+                self.judgement.effect(Deed::Exec, &program);
+                Some(Flow::Nothing)
+            }
+            // What is run is what was typed before.
+            "fc" if !words.iter().any(|word| word.as_str().starts_with("-l") || word.as_str().starts_with("-n")) => {
+                self.judgement.unreadable("shell.hidden_program");
+                Some(Flow::Opaque)
+            }
             "exec" => {
                 let mut from = 0;
                 while let Some(word) = words.get(from).filter(|word| word.as_str().starts_with('-')) {
                     from += if word.as_str() == "-a" { 2 } else { 1 };
                 }
                 match words.get(from..).filter(|rest| !rest.is_empty()) {
-                    Some(rest) => Some(self.command(rest, scope, stdin.clone())),
+                    Some(rest) => {
+                        self.wrapped += 1;
+                        let flow = self.command(rest, scope, stdin.clone());
+                        self.wrapped -= 1;
+                        Some(flow)
+                    }
                     None => {
                         looks(self);
                         Some(Flow::Nothing)
