@@ -122,6 +122,13 @@ pub fn read<'a>(program: Option<&'a Program>, words: &[Text]) -> Reading<'a> {
                 let value = match known.map(|known| known.takes) {
                     Some(Takes::Value) if rest.is_empty() => {
                         at += 1;
+                        // A shell's `-c` is followed by more options before the line.
+                        while known.is_some_and(|known| matches!(known.role, Role::Code | Role::Exec))
+                            && program.is_some_and(|program| program.language.as_deref() == Some("shell"))
+                            && let Some(more) = words.get(at).map(Text::as_str).filter(|more| more.len() > 1 && more.starts_with(['-', '+']))
+                        {
+                            at += if matches!(more, "-o" | "+o" | "-O" | "+O") { 2 } else { 1 };
+                        }
                         words.get(at).cloned()
                     }
                     Some(Takes::Value | Takes::Attached) => Some(Text::new(rest.strip_prefix('=').unwrap_or(rest))),

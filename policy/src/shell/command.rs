@@ -63,12 +63,24 @@ pub(super) fn resolve(path: &str, folder: Option<&str>, home: Option<&str>) -> O
             part => parts.push(part),
         }
     }
+    // `/e?c` finds `/etc`.
+    if let Some(first) = parts.first_mut()
+        && first.contains(['*', '?', '['])
+        && first.bytes().any(|byte| byte.is_ascii_alphanumeric())
+        && path.starts_with('/')
+        && let Some(folder) = TOP_FOLDERS.iter().find(|folder| wildcard(first.as_bytes(), folder.as_bytes()))
+    {
+        *first = folder;
+    }
     // Everything in a folder is the folder to whoever deletes it.
     if parts.last().is_some_and(|last| matches!(*last, "*" | "**" | ".*")) {
         parts.pop();
     }
     Some(format!("/{}", parts.join("/")))
 }
+
+/// What every machine has at its root, the worst to lose first.
+const TOP_FOLDERS: &[&str] = &["etc", "usr", "home", "bin", "boot", "var", "lib", "lib64", "root", "sbin", "opt", "srv", "dev", "proc", "run", "sys"];
 
 /// Words of one command, also after braces and lists were expanded.
 const WORDS_MAX: usize = 1_024;
@@ -123,19 +135,33 @@ impl Walk<'_> {
             self.judgement.raise(Class::Yellow, "shell.unknown_program");
             return Flow::Opaque;
         }
-        let hidden = typed.contains([UNKNOWN, TAME]) || (typed.contains(['*', '?', '[']) && !matches!(typed, "[" | "[["));
-        if hidden {
+        let pattern = typed.contains(['*', '?', '[']) && !matches!(typed, "[" | "[[");
+        // `!x` and `^a^b` are what was typed before, or a line for the program of the line before; `rм` only looks like `rm`.
+        let recalled = typed.starts_with(['!', '^']) && typed.len() > 1 || typed.starts_with(":!");
+        let looks_alike = !typed.is_ascii() && !typed.contains('/') && !typed.contains([UNKNOWN, TAME]);
+        if pattern || recalled || looks_alike || typed.contains([UNKNOWN, TAME]) {
             self.judgement.unreadable("shell.hidden_program");
+            if pattern && !typed.contains([UNKNOWN, TAME]) {
+                self.any_of(typed, words, scope);
+            }
             self.as_wrapper(words, scope);
             return Flow::Opaque;
         }
+        // A function that calls itself is seen once; one that is named after a program may call that, through a wrapper.
         if let Some(function) = scope.functions.get(typed).cloned() {
-            return self.call(typed, &function, &words[1..], scope, stdin);
+            let again = scope.calls.iter().any(|call| call == typed);
+            if !again {
+                return self.call(typed, &function, &words[1..], scope, stdin);
+            }
+            if self.lexicon.program(typed).1.is_none() && !self.lexicon.has_rules(typed) {
+                return Flow::Opaque;
+            }
         }
         let (folder, name) = typed.rsplit_once('/').map_or((None, typed), |(folder, name)| (Some(folder), name));
         let own_file = folder.is_some_and(|folder| !PROGRAM_FOLDERS.contains(&folder));
         if own_file {
             self.run_file(first, scope);
+            self.written_by_line(first, &words[1..], scope, None);
         }
         let (name, program) = match self.lexicon.program(name) {
             // A file system that does not tell large from small letters finds `RM` too.
@@ -167,14 +193,25 @@ impl Walk<'_> {
         if program.is_none() {
             self.as_wrapper(words, scope);
         }
-        self.printed(name, &reading, stdin)
+        self.printed(name, &reading, scope, stdin)
+    }
+
+    /// `/bin/r?`: rules for every program that the pattern may be hold.
+    fn any_of(&mut self, pattern: &str, words: &[Text], scope: &Scope) {
+        let lexicon = self.lexicon;
+        let pattern = pattern.rsplit('/').next().unwrap_or_default();
+        if !pattern.chars().any(|c| c.is_ascii_alphanumeric()) {
+            return;
+        }
+        let mut names: Vec<&str> = lexicon.programs_with_rules().filter(|name| wildcard(pattern.as_bytes(), name.as_bytes())).collect();
+        names.sort_unstable();
+        for name in names {
+            let reading = argv::read(lexicon.programs.get(name), &words[1..]);
+            self.rules(name, &reading, scope);
+        }
     }
 
     fn call(&mut self, name: &str, function: &super::scope::Function, arguments: &[Text], scope: &mut Scope, stdin: Flow) -> Flow {
-        // A function that calls itself is seen once.
-        if scope.calls.iter().any(|call| call == name) {
-            return Flow::Opaque;
-        }
         let texts: Vec<String> = arguments.iter().map(|text| text.as_str().to_owned()).collect();
         let mut own = scope.clone();
         own.arguments(&texts);
@@ -364,7 +401,12 @@ impl Walk<'_> {
         let mut writes_to: Vec<String> = Vec::new();
         let fetches = matches!(name, "curl" | "wget" | "aria2c" | "fetch" | "http" | "https" | "scp" | "rsync" | "sftp" | "ftp" | "lftp" | "axel");
         for option in reading.options.iter() {
-            let Some(known) = option.known else { continue };
+            let Some(known) = option.known else {
+                if let Some(value) = &option.value {
+                    self.undescribed(value, &option.name, scope);
+                }
+                continue;
+            };
             let value = option.value.clone().unwrap_or_default();
             match known.role {
                 // `--privileged=false` says that it is not.
@@ -378,8 +420,14 @@ impl Walk<'_> {
                     self.code(language.as_deref().unwrap_or("unknown"), &value, scope);
                 }
                 Role::Exec if option.value.is_some() => {
+                    has_code |= language.as_deref() == Some("shell");
                     self.wrapped += 1;
-                    self.spliced(value.as_str(), scope, Flow::Nothing);
+                    let line = value.as_str();
+                    let line = ["exec=", "exec:", "sh:", "ProxyCommand=", "ProxyCommand ", "LocalCommand=", "LocalCommand ", "KnownHostsCommand="]
+                        .iter()
+                        .find_map(|named| line.strip_prefix(named))
+                        .unwrap_or(line);
+                    self.spliced(line, scope, Flow::Nothing);
                     self.wrapped -= 1;
                     self.judgement.raise(Class::Yellow, "shell.changes");
                 }
@@ -403,10 +451,18 @@ impl Walk<'_> {
         let mut script_given = false;
         // `sh -s a b`: the words are arguments of what comes on standard input.
         let from_input = language.as_deref() == Some("shell") && reading.each_option().any(|option| option.name == "-s");
+        let undescribed = own.is_none_or(|own| own.operands.is_none());
+        // `if=FILE`, `of=FILE`.
+        let named = matches!(name, "dd" | "gdd" | "dcfldd" | "dc3dd");
         // The operands in front of a sub-command's own have no role of their own.
         for (index, operand) in reading.operands.iter().enumerate() {
             let role = reading.roles.get(index).copied().unwrap_or(Role::Data);
             match role {
+                Role::Data if named => self.named(operand, scope),
+                Role::Data if undescribed || operand.as_str().starts_with("@/") => {
+                    let before = reading.options.last().filter(|option| option.known.is_none());
+                    self.undescribed(operand, before.map_or("", |option| option.name.as_str()), scope);
+                }
                 Role::Data | Role::Argv | Role::Shell | Role::Green => {}
                 Role::Raise(class) => self.judgement.raise(class, "shell.risky_option"),
                 Role::Code if has_code => {}
@@ -446,7 +502,23 @@ impl Walk<'_> {
         // An interpreter without a script runs what it reads.
         let reads = own.is_some_and(|own| own.reads_commands);
         if reads && !has_code && !script_given && reading.inner.is_none() {
+            // A shell that is not the one at hand, started for somebody to type into; in a container or elsewhere, that is how a person gets in.
+            let odd = !matches!(name, "sh" | "bash" | "zsh") && program.is_some_and(|own| own.operands.as_deref() == Some(&[Role::Script, Role::Data]));
+            if odd && language.as_deref() == Some("shell") && *stdin == Flow::Nothing && self.remote == 0 && reading.operands.is_empty() {
+                self.judgement.raise(Class::Red, "shell.escape");
+            }
             self.runs_input(language.as_deref().unwrap_or("shell"), scope, stdin);
+        }
+        if matches!(name, "ssh" | "rsh" | "dbclient" | "plink") && reading.inner.is_none() && matches!(stdin, Flow::Text(_) | Flow::Net | Flow::Opaque) {
+            self.remote += 1;
+            self.runs_input("shell", scope, stdin);
+            self.remote -= 1;
+        }
+        // Past every program that would say what it sends, and where.
+        if matches!(name, "nc" | "ncat" | "netcat" | "socat" | "telnet") && matches!(stdin, Flow::File { .. } | Flow::Opaque) {
+            self.judgement.external = true;
+            self.judgement.effect(Deed::Upload, "stdin");
+            self.judgement.raise(Class::Red, "shell.dev_tcp");
         }
         let sends_input = matches!(name, "nc" | "ncat" | "netcat" | "socat" | "telnet" | "mail" | "mailx" | "sendmail" | "curl" | "wget" | "ssh" | "logger");
         if stdin.is_secret() && sends_input {
@@ -486,6 +558,12 @@ impl Walk<'_> {
                 if file == "-" && stdin.is_secret() {
                     self.judgement.raise(Class::Red, "shell.sends_secret");
                 }
+                if let (true, Flow::File { path, .. }) = (file == "-", stdin) {
+                    self.path(Deed::Upload, &Text::new(path.clone()), scope);
+                }
+                if file.starts_with(UNKNOWN) && path.contains(['@', '<']) {
+                    self.judgement.raise(Class::Red, "shell.sends_secret");
+                }
                 if path.contains(['@', '<']) || !path.contains(['=', '{', '&']) {
                     let secret = self.path(Deed::Upload, &Text::new(file), scope);
                     if secret {
@@ -496,6 +574,33 @@ impl Walk<'_> {
             Role::Url => self.url(text),
             Role::Host => self.judgement.effect(Deed::Net, text.as_str()),
             _ => {}
+        }
+    }
+
+    /// `dd if=FILE of=FILE`.
+    fn named(&mut self, operand: &Text, scope: &Scope) {
+        match operand.as_str().split_once('=') {
+            Some(("if", path)) => drop(self.path(Deed::Read, &Text::new(path), scope)),
+            Some(("of", path)) if !is_nowhere(path) => drop(self.path(Deed::Write, &Text::new(path), scope)),
+            _ => {}
+        }
+    }
+
+    /// A word that nobody has described: when it is a path to something that is not the assistant's own, the program may
+    /// well read it, or write it when the option says so.
+    fn undescribed(&mut self, word: &Text, option: &str, scope: &Scope) {
+        let text = word.as_str().trim_start_matches('@');
+        if !text.starts_with(['/', '~']) || text.contains([' ', '\n', '*']) {
+            return;
+        }
+        let name = option.trim_start_matches('-');
+        let writes = name == "o" || ["out", "log", "dest", "write", "save"].iter().any(|word| name.starts_with(word));
+        let path = Text::new(text);
+        let before = std::mem::take(&mut self.judgement);
+        self.path(if writes { Deed::Write } else { Deed::Read }, &path, scope);
+        let found = std::mem::replace(&mut self.judgement, before);
+        if found.class >= Class::Red {
+            self.judgement.join(found);
         }
     }
 
@@ -573,19 +678,41 @@ impl Walk<'_> {
     }
 
     /// A file that is run.
-    fn script(&mut self, path: &Text, scope: &mut Scope, _stdin: &Flow, language: Option<&str>) {
+    fn script(&mut self, path: &Text, scope: &mut Scope, stdin: &Flow, language: Option<&str>) {
         let text = path.as_str();
+        if matches!(text, "-" | "/dev/stdin" | "/dev/fd/0" | "/proc/self/fd/0") && *stdin != Flow::Nothing {
+            self.runs_input(language.unwrap_or("shell"), scope, stdin);
+            return;
+        }
         if text == "/dev/stdin" || text.starts_with("/dev/fd/") || text.contains(TAME) && text.len() <= TAME.len_utf8() {
             // `sh <(curl …)`: a file that is a pipe.
             self.judgement.unreadable("shell.opaque_input");
             return;
         }
-        let _ = language;
+        self.written_by_line(path, &[], scope, language);
         if text.starts_with("http://") || text.starts_with("https://") {
             self.judgement.raise(Class::Red, "shell.net_to_shell");
         }
         self.run_file(path, scope);
         self.path(Deed::Read, path, scope);
+    }
+
+    /// A file that the line has written itself and now runs: what was written runs.
+    fn written_by_line(&mut self, path: &Text, arguments: &[Text], scope: &mut Scope, language: Option<&str>) {
+        const NESTED_MAX: usize = 6;
+        let Some(text) = scope.text_of(path.as_str()).filter(|_| self.depth < NESTED_MAX) else { return };
+        let first = text.lines().next().unwrap_or_default();
+        let named = first.strip_prefix("#!").and_then(|line| line.split_whitespace().rev().find(|word| !word.starts_with('-')));
+        let named = named.map(|name| name.rsplit('/').next().unwrap_or_default());
+        let language = named.and_then(|name| self.lexicon.program(name).1).and_then(|program| program.language.as_deref()).or(language).unwrap_or("shell");
+        let language = language.to_owned();
+        let mut own = scope.clone();
+        // Whatever it writes and runs is another text.
+        own.written.clear();
+        own.arguments(&arguments.iter().map(|argument| argument.as_str().to_owned()).collect::<Vec<_>>());
+        self.depth += 1;
+        self.code(&language, &Text::new(&*text), &mut own);
+        self.depth -= 1;
     }
 
     /// An interpreter that runs its standard input.
@@ -610,6 +737,7 @@ impl Walk<'_> {
             Flow::File { path, .. } => {
                 let path = Text::new(path.clone());
                 self.run_file(&path, scope);
+                self.written_by_line(&path, &[], scope, Some(language));
             }
             Flow::Tame | Flow::Opaque => self.judgement.unreadable("shell.opaque_input"),
         }
@@ -621,21 +749,28 @@ impl Walk<'_> {
         let before = std::mem::take(&mut self.judgement);
         let privilege = program.is_some_and(|program| program.privilege);
         let remote = program.is_some_and(|outer| outer.remote) || reading.program.is_some_and(|sub| sub.remote);
-        let mut elsewhere = scope.clone();
-        let scope = if remote {
+        let (mut elsewhere, mut moved);
+        let mut scope = scope;
+        if remote {
+            elsewhere = scope.clone();
             elsewhere.folder = None;
             elsewhere.functions.clear();
-            &mut elsewhere
-        } else {
-            scope
-        };
+            elsewhere.written.clear();
+            scope = &mut elsewhere;
+        }
         let outside = self.wrapped;
         self.wrapped = if remote { 0 } else { outside + 1 };
+        self.remote += usize::from(remote);
         let flow = match name {
             "xargs" => self.xargs(reading, &words[from..], scope, &stdin),
             "parallel" | "parallel.moreutils" | "sem" => self.parallel(reading, &words[from..], scope, &stdin),
-            "find" | "fd" | "fdfind" | "bfs" | "gfind" => self.found(reading, words, from, scope),
+            "find" | "fd" | "fdfind" | "bfs" | "gfind" => self.found(name, reading, words, from, scope),
             "env" => {
+                if let Some(folder) = reading.each_option().find(|option| matches!(option.name.as_str(), "-C" | "--chdir")).and_then(|option| option.value.as_ref()) {
+                    moved = scope.clone();
+                    moved.folder = self.resolve(folder.as_str(), scope.folder.as_deref());
+                    scope = &mut moved;
+                }
                 let mut rest = &words[from..];
                 while let Some((first, after)) = rest.split_first() {
                     let Some((variable, value)) = first.as_str().split_once('=').filter(|(variable, _)| is_variable(variable)) else { break };
@@ -661,6 +796,7 @@ impl Walk<'_> {
             }
         };
         self.wrapped = outside;
+        self.remote -= usize::from(remote);
         let inner = std::mem::replace(&mut self.judgement, before);
         if privilege {
             self.judgement.effect(Deed::Privilege, name);
@@ -676,7 +812,11 @@ impl Walk<'_> {
         let mark = reading.each_option().find(|option| matches!(option.name.as_str(), "-I" | "-i" | "-J" | "--replace")).map(|option| {
             option.value.as_ref().map_or("{}".to_owned(), |value| if value.as_str().is_empty() { "{}".to_owned() } else { value.as_str().to_owned() })
         });
-        let input = stdin.words();
+        let by_line = reading.each_option().any(|option| matches!(option.name.as_str(), "-0" | "--null" | "-d" | "--delimiter" | "-L" | "--max-lines"));
+        let input = match stdin {
+            Flow::Text(text) if by_line => Some(text.split(['\n', '\0']).filter(|line| !line.is_empty()).map(str::to_owned).collect()),
+            _ => stdin.words(),
+        };
         let mut inner: Vec<Text> = Vec::new();
         match mark {
             Some(mark) => {
@@ -697,14 +837,14 @@ impl Walk<'_> {
         }
         self.guard_code_slot(words, &inner);
         let flow = self.command(&inner, scope, Flow::Nothing);
-        self.bulk();
+        self.bulk(Class::Red);
         flow
     }
 
     /// Deleting whatever a search finds is deleting what nobody has seen.
-    fn bulk(&mut self) {
+    fn bulk(&mut self, class: Class) {
         if self.judgement.effects.iter().any(|effect| effect.deed == Deed::Delete && effect.target.contains(UNKNOWN)) {
-            self.judgement.raise(Class::Red, "shell.bulk_delete");
+            self.judgement.raise(class, "shell.bulk_delete");
         }
     }
 
@@ -778,8 +918,11 @@ impl Walk<'_> {
     }
 
     /// `find … -exec CMD {} \;`: what is found is below where it looks.
-    fn found(&mut self, reading: &Reading<'_>, words: &[Text], from: usize, scope: &mut Scope) -> Flow {
-        let root = reading.operands.iter().find(|operand| !operand.as_str().starts_with(['-', '(', '!'])).map_or(".", |root| root.as_str());
+    fn found(&mut self, name: &str, reading: &Reading<'_>, words: &[Text], from: usize, scope: &mut Scope) -> Flow {
+        let by_pattern = matches!(name, "fd" | "fdfind");
+        // `fd PATTERN PATH`, `find PATH`.
+        let mut places = reading.operands.iter().filter(|operand| !operand.as_str().starts_with(['-', '(', '!'])).skip(usize::from(by_pattern));
+        let root = places.next().map_or(".", |root| root.as_str());
         let found = format!("{}/{UNKNOWN}", root.trim_end_matches('/'));
         let mut rest = &words[from..];
         // The word that starts the command may be the option itself.
@@ -789,13 +932,25 @@ impl Walk<'_> {
             rest = after;
         }
         let end = rest.iter().position(|word| matches!(word.as_str(), ";" | "+" | "\\;")).unwrap_or(rest.len());
-        let inner: Vec<Text> = rest[..end].iter().map(|word| Text::new(word.as_str().replace("{}", &found))).collect();
+        let mut inner: Vec<Text> = rest[..end].iter().map(|word| Text::new(word.as_str().replace("{}", &found))).collect();
+        if by_pattern && !inner.is_empty() && !rest[..end].iter().any(|word| word.as_str().contains('{')) {
+            inner.push(Text::new(found));
+        }
         self.guard_code_slot(&rest[..end], &inner);
         if inner.is_empty() {
             self.judgement.raise(Class::Yellow, "shell.changes");
         } else {
             self.command(&inner, scope, Flow::Nothing);
-            self.bulk();
+            let folder = self.resolve(root, scope.folder.as_deref());
+            let lies_in = |set: &str| folder.as_ref().is_some_and(|folder| self.lexicon.paths.lies_in(folder, set, self.workspace));
+            // Single files of the assistant's own, chosen by name, are what `find -name x -delete` deletes, too.
+            let named = reading.each_option().any(|option| matches!(option.name.as_str(), "-name" | "-iname" | "-path" | "-ipath" | "-regex" | "-iregex" | "-wholename"));
+            let by_one = inner.iter().all(|word| !matches!(word.as_str(), "-r" | "-R" | "-rf" | "-fr" | "-Rf" | "-fR" | "--recursive")) && (lies_in("workspace") || lies_in("temp"));
+            if lies_in("root") || lies_in("system") || lies_in("home") {
+                self.bulk(Class::CriticalRed);
+            } else if !(named && by_one) {
+                self.bulk(Class::Red);
+            }
         }
         if let Some(more) = rest.get(end + 1..).filter(|more| !more.is_empty()) {
             let mut again = vec![Text::new("find"), Text::new(root)];
@@ -846,13 +1001,20 @@ impl Walk<'_> {
             self.judgement.raise(Class::Yellow, "shell.environment");
             let mut own = scope.clone();
             if self.depth < 6 {
-                self.spliced(value, &mut own, Flow::Opaque);
+                self.wrapped += 1;
+                self.spliced(value, &mut own, Flow::Nothing);
+                self.wrapped -= 1;
+            }
+            // The program will run a file that is none of the machine's.
+            let folder = value.rsplit_once('/').map(|(folder, _)| folder);
+            if folder.is_some_and(|folder| !folder.contains(' ') && !PROGRAM_FOLDERS.contains(&folder)) {
+                self.judgement.raise(Class::Red, "shell.environment");
             }
         }
     }
 
     /// What the command prints, for the pipe after it.
-    fn printed(&mut self, name: &str, reading: &Reading<'_>, stdin: Flow) -> Flow {
+    fn printed(&mut self, name: &str, reading: &Reading<'_>, scope: &mut Scope, stdin: Flow) -> Flow {
         let operands: Vec<&str> = reading.operands.iter().map(Text::as_str).collect();
         let has = |names: &[&str]| reading.options.iter().any(|option| names.contains(&option.name.as_str()));
         match name {
@@ -861,18 +1023,53 @@ impl Walk<'_> {
             "cat" | "tac" | "head" | "tail" | "less" | "more" | "nl" | "bat" | "zcat" | "strings" | "gunzip" | "xzcat" | "bzcat"
                 if !operands.is_empty() && operands != ["-"] =>
             {
+                if let ("cat", [only]) = (name, operands.as_slice())
+                    && let Some(text) = scope.text_of(only)
+                {
+                    return Flow::of_text(text.to_string());
+                }
                 let secret = self.judgement.because.iter().any(|because| because.class >= Class::Red);
                 Flow::File { path: operands.first().copied().unwrap_or_default().to_owned(), secret }
             }
-            "cat" | "tee" | "sponge" | "pv" | "unbuffer" | "stdbuf" => stdin,
+            "tee" | "sponge" => {
+                if let Flow::Text(text) = &stdin {
+                    let added = has(&["-a", "--append"]);
+                    for path in operands {
+                        scope.write(path, text, added);
+                    }
+                }
+                stdin
+            }
+            "cat" | "pv" | "unbuffer" | "stdbuf" => stdin,
+            // What the environment holds is nobody else's business.
+            "env" | "printenv" if operands.is_empty() => Flow::File { path: "env".to_owned(), secret: true },
+            "cp" | "mv" | "install" | "ln" => {
+                // A file under another name is still what it was.
+                if let [from, to] = operands.as_slice()
+                    && let Some(text) = scope.text_of(from)
+                {
+                    scope.write(to, &text, false);
+                } else if let [from, to] = operands.as_slice()
+                    && let Some((folder, program)) = from.rsplit_once('/')
+                    && PROGRAM_FOLDERS.contains(&folder)
+                    && !from.contains([UNKNOWN, TAME])
+                {
+                    // Under whatever name, the program stays what it is.
+                    let folder_named = to.ends_with('/');
+                    scope.write(&if folder_named { format!("{to}{program}") } else { (*to).to_owned() }, &format!("{program} \"$@\"\n"), false);
+                }
+                Flow::Opaque
+            }
             "base64" | "gbase64" | "b64decode" | "openssl" if name == "b64decode" || has(&["-d", "-D", "--decode"]) => match (stdin, operands.as_slice()) {
                 (Flow::Text(text), [] | ["-"] | ["enc"] | ["base64"]) => flow::base64(&text).map_or(Flow::Opaque, Flow::Text),
-                (other, []) => other.filtered(),
+                // What was packed so that nobody reads it is not the file any more.
+                (Flow::Net, []) => Flow::Net,
                 _ => Flow::Opaque,
             },
             "xxd" if has(&["-r"]) => match stdin {
                 Flow::Text(text) => flow::hex(&text).map_or(Flow::Opaque, Flow::Text),
-                other => other.filtered(),
+                Flow::Net => Flow::Net,
+                _ => Flow::Opaque,
             },
             "rev" => match stdin {
                 Flow::Text(text) => Flow::Text(text.lines().map(|line| line.chars().rev().collect::<String>() + "\n").collect()),
@@ -892,7 +1089,7 @@ impl Walk<'_> {
                 _ => Flow::Opaque,
             },
             "date" | "whoami" | "hostname" | "id" | "uname" | "nproc" | "wc" | "seq" | "expr" | "uuidgen" | "logname" | "tty" | "arch" | "md5sum"
-            | "sha256sum" | "sha1sum" | "cksum" | "stat" | "pidof" | "pgrep" | "git" | "docker" | "podman" | "kubectl"
+            | "sha256sum" | "sha1sum" | "cksum" | "stat" | "git" | "docker" | "podman" | "kubectl"
                 if !matches!(name, "git" | "docker" | "podman" | "kubectl") =>
             {
                 Flow::Tame
@@ -950,7 +1147,7 @@ impl Walk<'_> {
                 Some(Flow::Nothing)
             }
             "export" | "declare" | "typeset" | "readonly" | "set" | "unset" | "shopt" | "umask" | "ulimit" | "enable"
-                if name != "set" || words.first().is_none_or(|word| word.as_str().starts_with(['-', '+'])) =>
+                if name != "set" || words.first().is_none_or(|word| word.as_str() != "--" && word.as_str().starts_with(['-', '+'])) =>
             {
                 looks(self);
                 for word in words {
@@ -967,6 +1164,10 @@ impl Walk<'_> {
                 // Bare, they show the environment.
                 if words.is_empty() && matches!(name, "export" | "declare" | "set" | "typeset") {
                     self.judgement.raise(Class::Yellow, "shell.shows_environment");
+                    return Some(Flow::File { path: "env".to_owned(), secret: true });
+                }
+                if name == "shopt" && words.iter().any(|word| word.as_str() == "history") && words.iter().any(|word| word.as_str().starts_with("-") && word.as_str().contains('u')) {
+                    self.judgement.raise(Class::Red, "shell.hides_traces");
                 }
                 if name == "enable" && words.iter().any(|word| word.as_str().starts_with("-f")) {
                     self.judgement.raise(Class::Red, "shell.environment");
@@ -987,8 +1188,29 @@ impl Walk<'_> {
                     Flow::Tame => Value::Some(vec![TAME.to_string()]),
                     _ => super::scope::unknown(),
                 };
-                for word in words.iter().filter(|word| is_variable(word.as_str())) {
-                    scope.set(word.as_str(), value.clone());
+                let names: Vec<&str> = words.iter().map(Text::as_str).filter(|word| is_variable(word)).collect();
+                match (stdin, &value) {
+                    (Flow::Text(text), _) if name != "read" && flow::exact(text) => {
+                        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+                        scope.set(names.last().copied().unwrap_or("MAPFILE"), Value::List(lines));
+                    }
+                    // Each name gets a word, the last the rest.
+                    (_, Value::Some(line)) if names.len() > 1 && line.len() == 1 && !line[0].contains([UNKNOWN, TAME]) => {
+                        let mut rest = line[0].trim();
+                        for (index, variable) in names.iter().enumerate() {
+                            let (word, after) = match rest.split_once(char::is_whitespace) {
+                                Some((word, after)) if index + 1 < names.len() => (word, after.trim_start()),
+                                _ => (rest, ""),
+                            };
+                            scope.set(variable, Value::Some(vec![word.to_owned()]));
+                            rest = after;
+                        }
+                    }
+                    _ => {
+                        for variable in names {
+                            scope.set(variable, value.clone());
+                        }
+                    }
                 }
                 Some(Flow::Nothing)
             }
@@ -1021,13 +1243,30 @@ impl Walk<'_> {
                 }
                 Some(Flow::Nothing)
             }
+            // `hash -p FILE NAME`: from now on the name is the file.
+            "hash" if matches!(words, [option, _, _] if option.as_str() == "-p") => {
+                let program = words[1].as_str().to_owned();
+                self.judgement.raise(Class::Red, "shell.environment");
+                self.judgement.effect(Deed::Exec, &program);
+                Some(Flow::Nothing)
+            }
+            // What is run is what was typed before.
+            "fc" if !words.iter().any(|word| word.as_str().starts_with("-l") || word.as_str().starts_with("-n")) => {
+                self.judgement.unreadable("shell.hidden_program");
+                Some(Flow::Opaque)
+            }
             "exec" => {
                 let mut from = 0;
                 while let Some(word) = words.get(from).filter(|word| word.as_str().starts_with('-')) {
                     from += if word.as_str() == "-a" { 2 } else { 1 };
                 }
                 match words.get(from..).filter(|rest| !rest.is_empty()) {
-                    Some(rest) => Some(self.command(rest, scope, stdin.clone())),
+                    Some(rest) => {
+                        self.wrapped += 1;
+                        let flow = self.command(rest, scope, stdin.clone());
+                        self.wrapped -= 1;
+                        Some(flow)
+                    }
                     None => {
                         looks(self);
                         Some(Flow::Nothing)
@@ -1148,6 +1387,21 @@ const GIT_COMMANDS: &[&str] = &[
 /// Settings that make git load or run files.
 const GIT_LOADING: &[&str] =
     &["core.hookspath", "init.templatedir", "include.path", "includeif.*", "core.attributesfile", "protocol.ext.allow", "core.worktree"];
+
+/// A shell's file pattern against a name. A set in brackets is taken for any one character.
+fn wildcard(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => wildcard(rest, name) || (!name.is_empty() && wildcard(pattern, &name[1..])),
+        ([b'?', rest @ ..], [_, after @ ..]) => wildcard(rest, after),
+        ([b'[', rest @ ..], [_, after @ ..]) => {
+            let end = rest.iter().skip(1).position(|byte| *byte == b']').map_or(rest.len(), |end| end + 2);
+            wildcard(&rest[end.min(rest.len())..], after)
+        }
+        ([first, rest @ ..], [same, after @ ..]) if first == same => wildcard(rest, after),
+        _ => false,
+    }
+}
 
 fn is_variable(text: &str) -> bool {
     !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

@@ -145,6 +145,7 @@ const SINKS: &[(&str, Sink)] = &[
     ("File.unlink", Sink::Delete),
     ("Dir.delete", Sink::Delete),
     ("rm_rf", Sink::Delete),
+    ("rm", Sink::Delete),
     ("rm_r", Sink::Delete),
     ("FileUtils.rm", Sink::Delete),
     ("remove_dir", Sink::Delete),
@@ -193,6 +194,9 @@ const SINKS: &[(&str, Sink)] = &[
     ("readFile", Sink::Open),
     ("readFileSync", Sink::Open),
     ("file_get_contents", Sink::Open),
+    ("readfile", Sink::Open),
+    ("show_source", Sink::Open),
+    ("highlight_file", Sink::Open),
     ("File.read", Sink::Open),
     ("read_text", Sink::Open),
     ("Path", Sink::Open),
@@ -275,19 +279,45 @@ pub(super) fn judge(walk: &mut Walk<'_>, language: &str, source: &str, scope: &m
         "awk" => return awk(walk, source, scope),
         "vim" | "ex" | "ed" | "pager" | "ftp" | "gdb" | "mysql" | "sqlite" | "psql" | "sql-mysql" | "sql-psql" | "sqlite3" | "sql" | "telnet" | "gnuplot"
         | "sftp" | "lftp" => return commands(walk, language, source, scope),
-        "make" => return drop(walk.spliced(source, scope, Flow::Opaque)),
+        "make" => return make(walk, source, scope),
+        "dc" => {
+            // A line behind a bang runs.
+            for line in source.lines().filter_map(|line| line.trim().strip_prefix('!')).filter(|line| !line.starts_with(['<', '>', '='])) {
+                walk.judgement.raise(Class::Red, "shell.escape");
+                run(walk, line, false, scope);
+            }
+            return;
+        }
         _ => {}
     }
     let tokens = tokens(source, language);
+    let aliases = if language == "python" { aliases(&tokens) } else { Vec::new() };
     let mut sockets = false;
     let mut shells = false;
     for (at, token) in tokens.iter().enumerate() {
+        let resolved = match token {
+            Token::Name(name) if !aliases.is_empty() => {
+                let (first, rest) = name.split_once('.').map_or((name.as_str(), None), |(first, rest)| (first, Some(rest)));
+                let alias = aliases.iter().find(|(alias, _)| alias == first);
+                alias.map(|(_, meant)| Token::Name(rest.map_or_else(|| meant.clone(), |rest| format!("{meant}.{rest}"))))
+            }
+            _ => None,
+        };
+        let token = resolved.as_ref().unwrap_or(token);
         match token {
             Token::Command(line, built) => {
                 shells = true;
                 run(walk, line, *built, scope);
             }
             Token::Name(name) => {
+                // `getattr(os, "system")`, `global["eval"]`: the name is a text.
+                if matches!(name.as_str(), "getattr" | "globalThis" | "global" | "window" | "__getattribute__" | "Reflect.get") {
+                    let called = arguments(&tokens[at + 1..]);
+                    let by_text = called.iter().chain(tokens.get(at + 2)).any(|argument| matches!(argument, Token::Literal(text, _) if sink(text, "").is_some()));
+                    if by_text {
+                        walk.judgement.unreadable("shell.hidden_code");
+                    }
+                }
                 let Some(sink) = sink(name, language) else { continue };
                 let after = &tokens[at + 1..];
                 let called = matches!(after.first(), Some(Token::Mark('(' | '[' | '{')) | Some(Token::Literal(..)) | Some(Token::Mark('<')));
@@ -334,6 +364,18 @@ pub(super) fn judge(walk: &mut Walk<'_>, language: &str, source: &str, scope: &m
                             .iter()
                             .skip(1)
                             .any(|argument| matches!(argument, Token::Literal(mode, _) if mode.len() <= 3 && mode.contains(['w', 'a', 'x', '+'])));
+                        // `open(F, "|cmd")`, `open(F, "-|", "cmd")`.
+                        if let Some(at) = arguments.iter().skip(1).position(|argument| matches!(argument, Token::Literal(text, _) if text.starts_with('|') || text.ends_with('|'))) {
+                            let given = &arguments[at + 1..];
+                            if let (Token::Literal(text, built), next) = (&given[0], given.get(1)) {
+                                shells = true;
+                                match (text.trim_matches(['|', '-', ' ']), next) {
+                                    ("", Some(Token::Literal(line, built))) => run(walk, line, *built, scope),
+                                    ("", _) => walk.judgement.unreadable("shell.hidden_code"),
+                                    (line, _) => run(walk, line, *built, scope),
+                                }
+                            }
+                        }
                         if let Some(Token::Literal(path, false)) = arguments.first() {
                             // Perl and PHP open commands, too.
                             if path.starts_with('|') || path.ends_with('|') {
@@ -384,6 +426,42 @@ pub(super) fn judge(walk: &mut Walk<'_>, language: &str, source: &str, scope: &m
     }
 }
 
+/// What Python's names stand for: `import os as o`, `from os import system as s`.
+fn aliases(tokens: &[Token]) -> Vec<(String, String)> {
+    const ALIASES_MAX: usize = 64;
+    let mut found = Vec::new();
+    let name = |at: usize| match tokens.get(at) {
+        Some(Token::Name(name)) => Some(name.as_str()),
+        _ => None,
+    };
+    let mut at = 0;
+    while at < tokens.len() && found.len() < ALIASES_MAX {
+        let module = match (name(at), name(at + 2)) {
+            (Some("from"), Some("import")) => name(at + 1),
+            (Some("import"), _) => Some(""),
+            _ => None,
+        };
+        let Some(module) = module else {
+            at += 1;
+            continue;
+        };
+        at += if module.is_empty() { 1 } else { 3 };
+        while let Some(imported) = name(at) {
+            let meant = if module.is_empty() { imported.to_owned() } else { format!("{module}.{imported}") };
+            let renamed = (name(at + 1) == Some("as")).then(|| name(at + 2)).flatten();
+            at += if renamed.is_some() { 3 } else { 1 };
+            if renamed.is_some() || !module.is_empty() {
+                found.push((renamed.unwrap_or(imported).to_owned(), meant));
+            }
+            if tokens.get(at) != Some(&Token::Mark(',')) {
+                break;
+            }
+            at += 1;
+        }
+    }
+    found
+}
+
 fn run(walk: &mut Walk<'_>, line: &str, built: bool, scope: &mut Scope) {
     walk.judgement.raise(Class::Yellow, "shell.inline_code");
     if built {
@@ -413,7 +491,9 @@ fn sink(name: &str, language: &str) -> Option<Sink> {
             None
         }
         ("exec", _) => Some(Sink::Exec),
+        ("rm", _) if !normal.starts_with("fs.") => None,
         ("compile", _) if normal.contains('.') => None,
+        ("rm", "julia") => Some(Sink::Delete),
         ("eval", "r" | "julia") => Some(Sink::Eval),
         ("Path", "python") => Some(Sink::Open),
         ("Path" | "ENV", other) if other != "ruby" || last == "Path" => None,
@@ -551,6 +631,22 @@ fn tokens(source: &str, language: &str) -> Vec<Token> {
                     at += 1;
                 }
                 at += 2;
+            }
+            // A pattern between slashes, where awk reads no division.
+            '/' if language == "awk" && !matches!(out.last(), Some(Token::Name(_) | Token::Mark(')' | ']' | '0') | Token::Literal(..))) => {
+                let mut in_set = false;
+                at += 1;
+                while at < letters.len() && letters[at] != '\n' && (letters[at] != '/' || in_set) {
+                    match letters[at] {
+                        '\\' => at += 1,
+                        '[' => in_set = true,
+                        ']' => in_set = false,
+                        _ => {}
+                    }
+                    at += 1;
+                }
+                out.push(Token::Mark('0'));
+                at += 1;
             }
             '-' if dashes && next(at) == Some('-') => at = end_of_line(&letters, at),
             '"' | '\'' => {
@@ -697,6 +793,27 @@ fn literal(letters: &[char], mut at: usize, quote: char, triple: bool, interpola
         at += 1;
     }
     (text, built, at)
+}
+
+/// A makefile: its recipes run. Without any, the text is a line itself.
+fn make(walk: &mut Walk<'_>, source: &str, scope: &mut Scope) {
+    let mut recipes = 0;
+    for line in source.lines() {
+        let recipe = match line.strip_prefix('\t') {
+            Some(recipe) => Some(recipe),
+            None => line.split_once(';').filter(|(target, _)| target.contains(':') && !target.contains('=')).map(|(_, recipe)| recipe),
+        };
+        if let Some(recipe) = recipe {
+            recipes += 1;
+            run(walk, recipe.trim_start_matches(['@', '-', '+', ' ']), false, scope);
+        }
+        if line.contains("$(shell") || line.contains("${shell") || line.contains("!=") {
+            walk.judgement.unreadable("shell.hidden_code");
+        }
+    }
+    if recipes == 0 {
+        walk.spliced(source, scope, Flow::Opaque);
+    }
 }
 
 /// `awk`: it can run commands, read from and write to them, and write files.

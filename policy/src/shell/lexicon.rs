@@ -183,6 +183,11 @@ impl Lexicon {
         self.by_program.get(program).into_iter().flatten().map(|index| &self.rules[*index as usize])
     }
 
+    /// Names that some rule names.
+    pub fn programs_with_rules(&self) -> impl Iterator<Item = &str> {
+        self.by_program.keys().map(String::as_str)
+    }
+
     pub fn has_rules(&self, program: &str) -> bool {
         self.by_program.contains_key(program)
     }

@@ -114,7 +114,7 @@ pub struct OptionRole {
 #[derive(Clone, Debug, Default)]
 pub struct Program {
     pub base: Option<Class>,
-    operands: Option<Vec<Role>>,
+    pub operands: Option<Vec<Role>>,
     pub options: HashMap<String, OptionRole>,
     pub green: Vec<Form>,
     pub yellow: Vec<Form>,

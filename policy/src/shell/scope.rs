@@ -29,6 +29,10 @@ pub struct Scope {
     pub maybe: u32,
     /// Files that came from the net in this line.
     pub fetched: Vec<String>,
+    /// What the line has put into `IFS`.
+    pub separators: String,
+    /// Files that the line has written itself, with their text, so that running one is running the text.
+    pub written: Vec<(String, Rc<str>)>,
     /// Functions that are being walked.
     pub calls: Vec<String>,
 }
@@ -76,6 +80,26 @@ impl Scope {
 
     pub fn changed_since(&self, before: &Scope) -> bool {
         self.variables != before.variables || self.folder != before.folder || self.functions.len() != before.functions.len()
+    }
+
+    /// Remembers what a file holds; `added` to what it held before.
+    pub fn write(&mut self, path: &str, text: &str, added: bool) {
+        const WRITTEN_MAX: usize = 16;
+        const WRITTEN_BYTES_MAX: usize = 16 * 1024;
+        let before = self.written.iter().position(|(known, _)| known == path).map(|index| self.written.swap_remove(index).1);
+        let text: Rc<str> = match before {
+            Some(before) if added => Rc::from(format!("{before}{text}")),
+            _ => Rc::from(text),
+        };
+        if self.written.len() < WRITTEN_MAX && text.len() <= WRITTEN_BYTES_MAX {
+            self.written.push((path.to_owned(), text));
+        }
+    }
+
+    /// The text of a file that the line has written.
+    pub fn text_of(&self, path: &str) -> Option<Rc<str>> {
+        let plain = |path: &str| path.trim_start_matches("./").to_owned();
+        self.written.iter().find(|(known, _)| known == path || plain(known) == plain(path)).map(|(_, text)| Rc::clone(text))
     }
 
     pub fn forget(&mut self, name: &str) {

@@ -23,6 +23,8 @@ pub struct Walk<'l> {
     commands: usize,
     /// Over 0 inside of a command that another program starts.
     pub(super) wrapped: usize,
+    /// Over 0 inside of a command that runs elsewhere.
+    pub(super) remote: usize,
     /// What was seen, for a person who asks why; `None` on the hot path.
     pub(super) seen: Option<Vec<Seen>>,
 }
@@ -37,12 +39,14 @@ pub struct Seen {
 }
 
 const DEPTH_MAX: usize = 8;
+/// Files from the net that are remembered.
+const FETCHED_MAX: usize = 8;
 /// Commands judged for one line, also through loops, functions and lines inside of lines.
 const COMMANDS_MAX: usize = 2_000;
 
 impl<'l> Walk<'l> {
     pub fn new(lexicon: &'l Lexicon, workspace: &'l str, traced: bool) -> Walk<'l> {
-        Walk { lexicon, workspace, judgement: Judgement::default(), depth: 0, commands: 0, wrapped: 0, seen: traced.then(Vec::new) }
+        Walk { lexicon, workspace, judgement: Judgement::default(), depth: 0, commands: 0, wrapped: 0, remote: 0, seen: traced.then(Vec::new) }
     }
 
     /// Variables that are set for the line.
@@ -135,7 +139,8 @@ impl<'l> Walk<'l> {
     }
 
     fn statement(&mut self, statement: &Stmt, source: &str, scope: &mut Scope, stdin: Flow) -> Flow {
-        let (stdin, stdout_kept) = self.redirects(&statement.redirects, source, scope, stdin);
+        let mut written = Vec::new();
+        let (stdin, stdout_kept) = self.redirects(&statement.redirects, source, scope, stdin, &mut written);
         let background = matches!(statement.terminator, Some(StmtTerminator::Background(_)));
         let flow = if background {
             let mut own = scope.clone();
@@ -143,6 +148,13 @@ impl<'l> Walk<'l> {
         } else {
             self.command_node(&statement.command, source, scope, stdin)
         };
+        for (path, added) in written {
+            match &flow {
+                Flow::Text(text) => scope.write(&path, text, added),
+                Flow::Net if scope.fetched.len() < FETCHED_MAX => scope.fetched.push(path),
+                _ => {}
+            }
+        }
         if stdout_kept { flow } else { Flow::Nothing }
     }
 
@@ -163,10 +175,18 @@ impl<'l> Walk<'l> {
                 Flow::Nothing
             }
             Command::Decl(declaration) => {
+                let refers = |operand: &DeclOperand| matches!(operand, DeclOperand::Flag(word) if word.span.slice(source).contains('n'));
+                let refers = declaration.operands.iter().any(refers);
                 for operand in &declaration.operands {
                     match operand {
                         DeclOperand::Flag(_) | DeclOperand::Name(_) => {}
-                        DeclOperand::Assignment(assignment) => self.assign(assignment, source, scope),
+                        DeclOperand::Assignment(assignment) => {
+                            self.assign(assignment, source, scope);
+                            // It stands for another variable, whatever that will hold.
+                            if refers {
+                                scope.set(assignment.target.name.as_str(), super::scope::unknown());
+                            }
+                        }
                         DeclOperand::Dynamic(word) => {
                             for text in self.words(word, source, scope) {
                                 if let Some((name, value)) = text.as_str().split_once('=') {
@@ -433,6 +453,9 @@ impl<'l> Walk<'l> {
                 for value in &values {
                     self.environment(name, value, scope);
                 }
+                if name == "IFS" {
+                    scope.separators = values.iter().flat_map(|value| value.chars()).filter(|c| !c.is_whitespace() && *c != UNKNOWN).collect();
+                }
                 if assignment.target.subscript.is_some() {
                     scope.set(name, super::scope::unknown());
                 } else if assignment.append {
@@ -451,8 +474,9 @@ impl<'l> Walk<'l> {
         }
     }
 
-    /// What redirections do to files; the standard input that they leave, and whether the output still goes on.
-    fn redirects(&mut self, redirects: &[Redirect], source: &str, scope: &mut Scope, stdin: Flow) -> (Flow, bool) {
+    /// What redirections do to files; the standard input that they leave, and whether the output still goes on. Where the
+    /// output goes instead is put into `written`, with whether it is added to what is there.
+    fn redirects(&mut self, redirects: &[Redirect], source: &str, scope: &mut Scope, stdin: Flow, written: &mut Vec<(String, bool)>) -> (Flow, bool) {
         let mut stdin = stdin;
         let mut stdout_kept = true;
         for redirect in redirects {
@@ -490,11 +514,18 @@ impl<'l> Walk<'l> {
                             }
                             RedirectKind::Input | RedirectKind::DupInput => {
                                 let secret = self.path(Deed::Read, &target, scope);
+                                if let Some(text) = scope.text_of(path) {
+                                    stdin = Flow::of_text(text.to_string());
+                                    continue;
+                                }
                                 stdin = Flow::File { path: path.to_owned(), secret };
                             }
                             _ if is_nowhere(path) => stdout_kept &= !(out && path == "/dev/null"),
                             _ => {
                                 self.path(Deed::Write, &target, scope);
+                                if out {
+                                    written.push((path.to_owned(), redirect.kind == RedirectKind::Append));
+                                }
                                 if redirect.kind == RedirectKind::ReadWrite {
                                     self.path(Deed::Read, &target, scope);
                                 }

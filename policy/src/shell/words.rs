@@ -76,10 +76,22 @@ impl Walk<'_> {
     pub(super) fn choices(&mut self, word: &Word, source: &str, scope: &mut Scope) -> Vec<Vec<Text>> {
         let mut out = String::new();
         let braces = word.has_active_brace_expansion();
-        if self.parts(&word.parts, source, scope, false, braces, &mut out) && !braces {
-            return vec![vec![Text(out)]];
+        let mut choices = if self.parts(&word.parts, source, scope, false, braces, &mut out) && !braces {
+            vec![vec![Text(out)]]
+        } else {
+            self.fall_apart(&out, word.has_quoted_parts())
+        };
+        // `r${nothing}m`: what nobody has set is most likely empty.
+        if choices.len() == 1
+            && let [first] = choices[0].as_slice()
+            && first.has_unknown()
+        {
+            let without = first.0.replace(UNKNOWN, "");
+            if !without.is_empty() && (self.lexicon.has_rules(&without) || self.lexicon.programs.contains_key(&without)) {
+                choices.push(vec![Text(without)]);
+            }
         }
-        self.fall_apart(&out, word.has_quoted_parts())
+        choices
     }
 
     /// The word as exactly one text, for places where the shell does not split.
@@ -121,7 +133,7 @@ impl Walk<'_> {
 
     /// Appends the text of the parts. True when it holds nothing that may fall apart.
     fn parts(&mut self, parts: &[WordPartNode], source: &str, scope: &mut Scope, quoted: bool, active_braces: bool, out: &mut String) -> bool {
-        let mut plain = true;
+        let (mut plain, mut several) = (true, false);
         for node in parts {
             match &node.kind {
                 WordPart::Literal(literal) => {
@@ -140,13 +152,15 @@ impl Walk<'_> {
                     }
                 }
                 WordPart::SingleQuoted { value, .. } => out.push_str(value.slice(source)),
-                WordPart::DoubleQuoted { parts, .. } => {
-                    self.parts(parts, source, scope, true, false, out);
+                WordPart::DoubleQuoted { parts, .. } => plain &= self.parts(parts, source, scope, true, false, out),
+                other => {
+                    plain &= self.expansion(other, source, scope, quoted, out);
+                    several = true;
                 }
-                other => plain &= self.expansion(other, source, scope, quoted, out),
             }
         }
-        plain
+        // In quotes, too, a value may be one of several, and `"${list[@]}"` is as many words as the list has.
+        if several && out.contains([SET, GAP]) { false } else { plain }
     }
 
     fn expansion(&mut self, part: &WordPart, source: &str, scope: &mut Scope, quoted: bool, out: &mut String) -> bool {
@@ -223,6 +237,11 @@ impl Walk<'_> {
 
     fn variable(&mut self, name: &str, scope: &mut Scope, quoted: bool, out: &mut String) -> bool {
         match scope.value(name) {
+            // A line that has set `IFS` says itself where values fall apart.
+            Some(Value::Some(texts)) if !quoted && !scope.separators.is_empty() => {
+                let apart = texts.iter().map(|text| text.replace(|c| scope.separators.contains(c), " ")).collect();
+                push_alternatives(&Value::Some(apart), quoted, out);
+            }
             Some(Value::List(items)) if matches!(name, "@" | "*") => {
                 push_list(&items, out);
                 return false;
@@ -317,8 +336,11 @@ impl Walk<'_> {
         match operator {
             ParameterOp::UseDefault | ParameterOp::AssignDefault => {
                 let default = operand.unwrap_or_default();
+                if matches!(operator, ParameterOp::AssignDefault) && !known {
+                    scope.set(reference.name.as_str(), Value::Some(vec![default.clone()]));
+                }
                 match text {
-                    Some(text) if !text.is_empty() => push_value(&text, quoted, out),
+                    Some(text) if known && !text.is_empty() => push_value(&text, quoted, out),
                     _ if known => push_value(&default, quoted, out),
                     // A variable of the environment may be set; one in small letters hardly is.
                     _ if reference.name.as_str().chars().any(|c| c.is_ascii_lowercase()) => push_value(&default, quoted, out),
