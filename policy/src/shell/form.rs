@@ -52,7 +52,7 @@ pub trait Places {
     fn lies_in(&self, operand: &Text, set: &str) -> Option<bool>;
 }
 
-pub const SETS: &[&str] = &["root", "home", "system", "secret", "persist", "device", "workspace", "temp", "relative", "unknown"];
+pub const SETS: &[&str] = &["root", "home", "system", "secret", "persist", "device", "workspace", "base", "temp", "relative", "unknown"];
 
 impl Form {
     /// A form without a program in front: the operands and options alone.
