@@ -476,11 +476,10 @@ impl Walk<'_> {
                     self.path(Deed::Read, text, scope);
                 }
             }
+            Role::Write if text.as_str() == "-" || is_nowhere(text.as_str()) => {}
             Role::Write => {
-                if text.as_str() != "-" && !is_nowhere(text.as_str()) {
-                    self.judgement.raise(Class::Yellow, "shell.changes");
-                    self.path(Deed::Write, text, scope);
-                }
+                self.judgement.raise(Class::Yellow, "shell.changes");
+                self.path(Deed::Write, text, scope);
             }
             Role::Delete => {
                 self.judgement.raise(Class::Yellow, "shell.changes");
@@ -1186,8 +1185,8 @@ impl Walk<'_> {
             if let Some((key, value)) = setting.as_deref().and_then(|setting| setting.split_once('=')) {
                 self.judgement.raise(Class::Yellow, "shell.changes");
                 let key = key.to_ascii_lowercase();
-                if key.starts_with("alias.") {
-                    aliases.push((key["alias.".len()..].to_owned(), value.to_owned()));
+                if let Some(alias) = key.strip_prefix("alias.") {
+                    aliases.push((alias.to_owned(), value.to_owned()));
                     match value.strip_prefix('!') {
                         Some(line) => drop(self.spliced(line, &mut scope.clone(), Flow::Opaque)),
                         None => drop(self.spliced(&format!("git {value}"), &mut scope.clone(), Flow::Opaque)),
