@@ -51,6 +51,8 @@ pub struct Names {
     pub rebinding: Vec<String>,
     /// Ports that the web is served on.
     pub ports: Vec<u16>,
+    /// Ports on which tools of developers show what is being built, and nothing else that this machine runs listens.
+    pub previews: Vec<u16>,
     /// Arguments whose value is a secret, and the beginnings of values that are.
     pub secret_arguments: Vec<String>,
     pub secret_values: Vec<String>,
@@ -348,6 +350,20 @@ impl Http {
         if found.external {
             found.effect(Deed::Send, shortened(request.url));
         }
+        found
+    }
+
+    /// A page that is looked at from this very machine, by a program or browser that runs on it: its own previews are no
+    /// way into somebody's network. Anything else is an ordinary request.
+    pub fn judge_page(&self, address: &str) -> Judgement {
+        let preview = url::parse(address).ok().filter(|url| {
+            let here = matches!(url.host.as_str(), "localhost" | "127.0.0.1" | "::1");
+            here && !url.disguised && !url.foreign && self.names.previews.contains(&url.port) && !url.query.contains("//")
+        });
+        let Some(url) = preview else { return self.judge(&Request::get(address)) };
+        let query = if url.query.is_empty() { "" } else { "?" };
+        let mut found = self.judge(&Request::get(&format!("http://preview.example.com{}{query}{}", url.path, url.query)));
+        found.raise(Class::Yellow, "http.preview");
         found
     }
 

@@ -516,6 +516,9 @@ fn one<T>(texts: &[Named], name: &str, parse: impl Fn(&str) -> Result<T, String>
 }
 
 #[cfg(test)]
+mod weeks;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -532,7 +535,7 @@ mod tests {
     }
 
     /// The law that comes with the binaries, and its rules.
-    fn law() -> (Law, RuleBook) {
+    pub(super) fn law() -> (Law, RuleBook) {
         let folder = |name: &str| {
             let mut found = Vec::new();
             texts(&std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/rules")).join(name), &mut found);

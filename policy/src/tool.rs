@@ -83,6 +83,8 @@ pub enum Role {
     /// A path or an address that is read.
     Look,
     Url,
+    /// An address that a browser on this machine opens.
+    Page,
     /// An address with `method`, `headers` and `body` beside it.
     Http,
     /// An address that is sent something.
@@ -564,7 +566,8 @@ impl Bench<'_> {
             Role::Attach => self.file(Deed::Upload, name, text, found),
             Role::Look if arguments::is_address(text) => found.join(self.http.judge(&Request::get(text))),
             Role::Look => self.file(Deed::Read, name, text, found),
-            Role::Url if text == "about:blank" => {}
+            Role::Url | Role::Page if text == "about:blank" => {}
+            Role::Page => found.join(self.http.judge_page(text)),
             Role::Url => found.join(self.http.judge(&Request::get(text))),
             Role::Webhook => found.join(self.http.judge(&Request { method: "POST", url: text, headers: &[], body: "" })),
             Role::Patch => self.patch(text, found),

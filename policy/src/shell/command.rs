@@ -193,7 +193,10 @@ impl Walk<'_> {
         if program.is_none() {
             self.as_wrapper(words, scope);
         }
-        self.printed(name, &reading, scope, stdin)
+        match self.names(name, &reading, &words[1..], scope) {
+            Some(names) => names,
+            None => self.printed(name, &reading, scope, stdin),
+        }
     }
 
     /// `/bin/r?`: rules for every program that the pattern may be hold.
@@ -235,7 +238,7 @@ impl Walk<'_> {
     /// A program that is named by where it lies: it is as trustworthy as the place.
     fn run_file(&mut self, path: &Text, scope: &Scope) {
         self.judgement.effect(Deed::Exec, path.as_str());
-        if path.has_unknown() {
+        if path.has_unknown() || (!path.is_exact() && !scope.fetched.is_empty()) {
             self.judgement.unreadable("shell.hidden_program");
         } else if scope.fetched.iter().any(|fetched| same_file(fetched, path.as_str())) {
             self.judgement.raise(Class::Red, "shell.net_to_shell");
@@ -400,6 +403,7 @@ impl Walk<'_> {
         let language = self.lexicon.programs.get(name).and_then(|known| known.language.clone());
         let mut writes_to: Vec<String> = Vec::new();
         let fetches = matches!(name, "curl" | "wget" | "aria2c" | "fetch" | "http" | "https" | "scp" | "rsync" | "sftp" | "ftp" | "lftp" | "axel");
+        let asks_with_data = name == "curl" && reading.each_option().any(|option| option.sure && matches!(option.name.as_str(), "-G" | "--get"));
         for option in reading.options.iter() {
             let Some(known) = option.known else {
                 if let Some(value) = &option.value {
@@ -433,6 +437,11 @@ impl Walk<'_> {
                 }
                 Role::Script if option.value.is_some() => self.script(&value, scope, stdin, language.as_deref()),
                 Role::Argv | Role::Green | Role::Data | Role::Shell => {}
+                // `curl -G`: what would be sent becomes part of the address.
+                Role::Upload if asks_with_data && !value.as_str().contains(['@', '<']) => {
+                    let class = if value.has_unknown() { Class::Yellow } else { Class::Green };
+                    self.judgement.raise(class, "shell.sends");
+                }
                 role if option.value.is_some() => {
                     if role == Role::Write && fetches {
                         writes_to.push(value.as_str().to_owned());
@@ -500,7 +509,9 @@ impl Walk<'_> {
             scope.fetched.extend(writes_to.into_iter().filter(|path| !path.is_empty()).take(8));
         }
         // An interpreter without a script runs what it reads.
-        let reads = own.is_some_and(|own| own.reads_commands);
+        // Unless what it was told to do is to look: `python3 -m json.tool` reads data.
+        let here = Here { walk: self, folder: scope.folder.as_deref() };
+        let reads = own.is_some_and(|own| own.reads_commands && !own.green.iter().any(|form| form.surely_fits(reading, &here)));
         if reads && !has_code && !script_given && reading.inner.is_none() {
             // A shell that is not the one at hand, started for somebody to type into; in a container or elsewhere, that is how a person gets in.
             let odd = !matches!(name, "sh" | "bash" | "zsh") && program.is_some_and(|own| own.operands.as_deref() == Some(&[Role::Script, Role::Data]));
@@ -531,15 +542,16 @@ impl Walk<'_> {
     fn role(&mut self, role: Role, text: &Text, scope: &Scope, stdin: &Flow) {
         match role {
             Role::Read => {
-                if text.as_str() != "-" {
+                if text.as_str().starts_with("http://") || text.as_str().starts_with("https://") {
+                    self.url(text);
+                } else if text.as_str() != "-" {
                     self.path(Deed::Read, text, scope);
                 }
             }
+            Role::Write if text.as_str() == "-" || is_nowhere(text.as_str()) => {}
             Role::Write => {
-                if text.as_str() != "-" && !is_nowhere(text.as_str()) {
-                    self.judgement.raise(Class::Yellow, "shell.changes");
-                    self.path(Deed::Write, text, scope);
-                }
+                self.judgement.raise(Class::Yellow, "shell.changes");
+                self.path(Deed::Write, text, scope);
             }
             Role::Delete => {
                 self.judgement.raise(Class::Yellow, "shell.changes");
@@ -648,6 +660,10 @@ impl Walk<'_> {
             }
         }
         let address = text.as_str();
+        // No program takes a blank for part of an address.
+        if address.contains(' ') && !address.contains("://") {
+            return;
+        }
         // A word without a dot, a colon or a scheme is a name to search for, unless it is this machine's.
         if !address.contains(['.', ':', '/', '%'])
             && !address.eq_ignore_ascii_case("localhost")
@@ -658,7 +674,7 @@ impl Walk<'_> {
         }
         // Programs add the scheme by themselves.
         let address = if address.contains("://") { address.replace([UNKNOWN, TAME], "x") } else { format!("http://{}", address.replace([UNKNOWN, TAME], "x")) };
-        let found = self.lexicon.http.judge(&crate::http::Request::get(&address));
+        let found = self.lexicon.http.judge_page(&address);
         self.judgement.join(found);
     }
 
@@ -739,7 +755,7 @@ impl Walk<'_> {
                 self.run_file(&path, scope);
                 self.written_by_line(&path, &[], scope, Some(language));
             }
-            Flow::Tame | Flow::Opaque => self.judgement.unreadable("shell.opaque_input"),
+            Flow::Tame | Flow::Names(_) | Flow::Opaque => self.judgement.unreadable("shell.opaque_input"),
         }
     }
 
@@ -823,15 +839,17 @@ impl Walk<'_> {
                 let line = match stdin {
                     Flow::Text(text) => text.trim_end_matches('\n').to_owned(),
                     Flow::Tame => TAME.to_string(),
+                    Flow::Names(name) => name.clone(),
                     _ => UNKNOWN.to_string(),
                 };
                 inner.extend(words.iter().map(|word| Text::new(word.as_str().replace(&mark, &line))));
             }
             None => {
                 inner.extend(words.iter().cloned());
-                match input {
-                    Some(input) => inner.extend(input.into_iter().take(64).map(Text::new)),
-                    None => inner.push(Text::unknown()),
+                match (input, stdin) {
+                    (Some(input), _) => inner.extend(input.into_iter().take(64).map(Text::new)),
+                    (None, Flow::Names(name)) => inner.push(Text::new(name.clone())),
+                    (None, _) => inner.push(Text::unknown()),
                 }
             }
         }
@@ -923,7 +941,7 @@ impl Walk<'_> {
         // `fd PATTERN PATH`, `find PATH`.
         let mut places = reading.operands.iter().filter(|operand| !operand.as_str().starts_with(['-', '(', '!'])).skip(usize::from(by_pattern));
         let root = places.next().map_or(".", |root| root.as_str());
-        let found = format!("{}/{UNKNOWN}", root.trim_end_matches('/'));
+        let found = self.selected(reading, words, scope).unwrap_or_else(|| format!("{}/{UNKNOWN}", root.trim_end_matches('/')));
         let mut rest = &words[from..];
         // The word that starts the command may be the option itself.
         if let Some((first, after)) = rest.split_first()
@@ -958,6 +976,40 @@ impl Walk<'_> {
             self.command(&again, scope, Flow::Nothing);
         }
         Flow::Opaque
+    }
+
+    /// What a search of `find` below folders of the assistant's own comes to, when it takes some of the files there and not all.
+    fn selected(&self, reading: &Reading<'_>, words: &[Text], scope: &Scope) -> Option<String> {
+        const TESTS: &[&str] = &["-name", "-iname", "-path", "-ipath", "-wholename", "-iwholename", "-regex", "-iregex"];
+        const AGES: &[&str] = &["-empty", "-mtime", "-mmin", "-atime", "-amin", "-ctime", "-cmin", "-size"];
+        let is = |word: &Text, known: &[&str]| known.contains(&word.as_str());
+        let selects = |at: usize| {
+            let negated = at > 0 && is(&words[at - 1], &["!", "-not", "-o", "-or"]);
+            let all = words.get(at + 1).is_none_or(|value| value.has_unknown() || value.as_str().trim_matches(['*', '.', '/', '?']).is_empty());
+            !negated && (is(&words[at], AGES) || is(&words[at], TESTS) && !all)
+        };
+        // An action behind an `or` takes what the tests before it did not.
+        let either = words.windows(2).any(|pair| is(&pair[0], &["-o", "-or", ","]) && is(&pair[1], &["-exec", "-execdir", "-print", "-print0"]));
+        let end = words.iter().position(|word| is(word, &["-exec", "-execdir", "-ok", "-okdir"])).unwrap_or(words.len());
+        let mut roots = reading.operands.iter().filter(|operand| !operand.as_str().starts_with(['-', '(', '!', ')', '\\'])).peekable();
+        let first = roots.peek()?.as_str().trim_end_matches('/').to_owned();
+        let own = |root: &Text| root.is_exact() && self.resolve(root.as_str(), scope.folder.as_deref()).is_some_and(|path| self.is_below_workspace(&path));
+        (roots.all(own) && !either && (0..end).any(selects)).then(|| format!("{first}/{TAME}"))
+    }
+
+    /// Names of files in a folder of the assistant's own, as `find` and `ls` print them.
+    fn names(&self, name: &str, reading: &Reading<'_>, words: &[Text], scope: &Scope) -> Option<Flow> {
+        match name {
+            "find" => self.selected(reading, words, scope).map(Flow::Names),
+            "ls" => {
+                let [only] = reading.operands.as_slice() else { return None };
+                let (folder, last) = only.as_str().rsplit_once('/').unwrap_or((".", only.as_str()));
+                let chosen = only.is_exact() && last.contains('*') && !last.trim_matches('*').is_empty() && !folder.contains('*');
+                let inside = self.resolve(only.as_str(), scope.folder.as_deref()).is_some_and(|path| self.is_below_workspace(&path));
+                (chosen && inside).then(|| Flow::Names(only.as_str().replace('*', &TAME.to_string())))
+            }
+            _ => None,
+        }
     }
 
     /// Nobody knows the program; perhaps it runs the words after it.
@@ -995,7 +1047,11 @@ impl Walk<'_> {
 
     /// A variable that is set for programs to see.
     pub(super) fn environment(&mut self, name: &str, value: &str, scope: &Scope) {
-        if self.lexicon.environment.loads(name) {
+        if self.lexicon.environment.is_plain(name, value) {
+            self.judgement.raise(Class::Green, "shell.looks");
+        } else if self.searches_own(name, value, scope) {
+            self.judgement.raise(Class::Yellow, "shell.environment.own");
+        } else if self.lexicon.environment.loads(name) {
             self.judgement.raise(Class::Red, "shell.environment");
         } else if self.lexicon.environment.runs(name) && !value.is_empty() {
             self.judgement.raise(Class::Yellow, "shell.environment");
@@ -1013,6 +1069,35 @@ impl Walk<'_> {
         }
     }
 
+    /// Whether a list of folders to search names the assistant's own, and besides them only those that are searched anyway.
+    fn searches_own(&self, name: &str, value: &str, scope: &Scope) -> bool {
+        let environment = &self.lexicon.environment;
+        if !environment.searched.iter().any(|known| known == name) {
+            return false;
+        }
+        let home = crate::file::home_of(self.workspace).unwrap_or("/home/assistant");
+        let (mut own, mut before) = (false, 0);
+        for folder in value.split(':') {
+            // What the variable held before the line.
+            if folder == UNKNOWN.to_string() {
+                before += 1;
+                continue;
+            }
+            let Some(path) = self.resolve(folder, scope.folder.as_deref()).filter(|path| flow::exact(path) && !folder.is_empty()) else { return false };
+            let of_home = path.strip_prefix(home).is_some_and(|rest| environment.own_programs.iter().any(|known| known == rest.trim_start_matches('/')));
+            own |= of_home || self.is_below_workspace(&path);
+            if !of_home && !self.is_below_workspace(&path) && !PROGRAM_FOLDERS.contains(&path.as_str()) {
+                return false;
+            }
+        }
+        own && before <= 1
+    }
+
+    /// In the workspace, and not all of it.
+    fn is_below_workspace(&self, path: &str) -> bool {
+        path != self.workspace && self.lexicon.paths.lies_in(path, "workspace", self.workspace)
+    }
+
     /// What the command prints, for the pipe after it.
     fn printed(&mut self, name: &str, reading: &Reading<'_>, scope: &mut Scope, stdin: Flow) -> Flow {
         let operands: Vec<&str> = reading.operands.iter().map(Text::as_str).collect();
@@ -1020,6 +1105,12 @@ impl Walk<'_> {
         match name {
             "curl" | "wget" | "fetch" | "http" | "https" | "httpie" | "lynx" | "w3m" | "aria2c" | "nc" | "ncat" | "netcat" | "dig" | "host" | "nslookup"
             | "gh" | "ssh" | "ftp" | "lwp-request" | "GET" => Flow::Net,
+            // Lines are left out or put in another order, and stay what they are.
+            "head" | "tail" | "sort" | "uniq" | "shuf" | "tac" | "grep" | "egrep" | "fgrep" | "cat" | "sed"
+                if matches!(stdin, Flow::Names(_)) && keeps_lines(name, reading) =>
+            {
+                stdin
+            }
             "cat" | "tac" | "head" | "tail" | "less" | "more" | "nl" | "bat" | "zcat" | "strings" | "gunzip" | "xzcat" | "bzcat"
                 if !operands.is_empty() && operands != ["-"] =>
             {
@@ -1186,6 +1277,7 @@ impl Walk<'_> {
                 let value = match stdin {
                     Flow::Text(text) if name == "read" && flow::exact(text) => Value::Some(vec![text.lines().next().unwrap_or_default().to_owned()]),
                     Flow::Tame => Value::Some(vec![TAME.to_string()]),
+                    Flow::Names(name) => Value::Some(vec![name.clone()]),
                     _ => super::scope::unknown(),
                 };
                 let names: Vec<&str> = words.iter().map(Text::as_str).filter(|word| is_variable(word)).collect();
@@ -1332,8 +1424,8 @@ impl Walk<'_> {
             if let Some((key, value)) = setting.as_deref().and_then(|setting| setting.split_once('=')) {
                 self.judgement.raise(Class::Yellow, "shell.changes");
                 let key = key.to_ascii_lowercase();
-                if key.starts_with("alias.") {
-                    aliases.push((key["alias.".len()..].to_owned(), value.to_owned()));
+                if let Some(alias) = key.strip_prefix("alias.") {
+                    aliases.push((alias.to_owned(), value.to_owned()));
                     match value.strip_prefix('!') {
                         Some(line) => drop(self.spliced(line, &mut scope.clone(), Flow::Opaque)),
                         None => drop(self.spliced(&format!("git {value}"), &mut scope.clone(), Flow::Opaque)),
@@ -1401,6 +1493,23 @@ fn wildcard(pattern: &[u8], name: &[u8]) -> bool {
         ([first, rest @ ..], [same, after @ ..]) if first == same => wildcard(rest, after),
         _ => false,
     }
+}
+
+/// Whether a filter without files of its own passes whole lines on.
+fn keeps_lines(name: &str, reading: &Reading<'_>) -> bool {
+    let files = reading.roles.contains(&Role::Read);
+    let changes = reading.each_option().any(|option| match name {
+        "grep" | "egrep" | "fgrep" => matches!(option.name.as_str(), "-o" | "--only-matching" | "-c" | "--count" | "-n" | "--line-number"),
+        "uniq" => matches!(option.name.as_str(), "-c" | "--count"),
+        "cat" => true,
+        "head" | "tail" => matches!(option.name.as_str(), "-c" | "--bytes"),
+        "sed" => !matches!(option.name.as_str(), "-n" | "-e" | "--quiet" | "--expression"),
+        _ => false,
+    });
+    // A script of `sed` that only counts lines: `1,4d`.
+    let scripts = reading.operands.iter().chain(reading.each_option().filter_map(|option| option.value.as_ref()));
+    let counts = |script: &Text| script.as_str().chars().all(|letter| letter.is_ascii_digit() || matches!(letter, ',' | '$' | 'd' | 'p' | 'q' | ';'));
+    !files && !changes && (name != "sed" || scripts.into_iter().all(counts))
 }
 
 fn is_variable(text: &str) -> bool {

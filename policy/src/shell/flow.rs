@@ -10,6 +10,8 @@ pub enum Flow {
     Text(String),
     /// A number, a date, a name: nothing that could be code.
     Tame,
+    /// Names of some files of the assistant's own, a line each: all like this one, whose marks stand for what differs.
+    Names(String),
     /// Something from another machine.
     Net,
     File {
@@ -71,7 +73,7 @@ impl Flow {
     /// After a filter that keeps the origin but changes the text.
     pub fn filtered(self) -> Flow {
         match self {
-            Flow::Text(_) | Flow::Tame | Flow::Nothing => Flow::Opaque,
+            Flow::Text(_) | Flow::Names(_) | Flow::Tame | Flow::Nothing => Flow::Opaque,
             other => other,
         }
     }

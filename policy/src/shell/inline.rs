@@ -705,7 +705,7 @@ fn tokens(source: &str, language: &str) -> Vec<Token> {
                         '>' => letters[at - 1] == '-',
                         _ => here.is_alphanumeric() || here == '_',
                     };
-                    if !joins && !(here == ':' && letters[at - 1] == ':') {
+                    if !(joins || here == ':' && letters[at - 1] == ':') {
                         break;
                     }
                     at += 1;

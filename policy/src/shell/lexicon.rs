@@ -92,6 +92,15 @@ pub struct Environment {
     /// They make programs load code or look for programs elsewhere. `*` at the end stands for anything.
     #[serde(default)]
     pub loading: Vec<String>,
+    /// Those of them that list folders to search: one of the assistant's own among them is like running a file of its own.
+    #[serde(default)]
+    pub searched: Vec<String>,
+    /// Folders of a home that people install programs of their own into.
+    #[serde(default)]
+    pub own_programs: Vec<String>,
+    /// Values of the others that load nothing, word by word.
+    #[serde(default)]
+    pub plain: BTreeMap<String, Vec<String>>,
 }
 
 impl Lexicon {
@@ -133,6 +142,9 @@ impl Lexicon {
         if let Some(known) = Arc::get_mut(&mut self.known) {
             known.environment.commands.extend(environment.commands.iter().cloned());
             known.environment.loading.extend(environment.loading.iter().cloned());
+            known.environment.searched.extend(environment.searched.iter().cloned());
+            known.environment.own_programs.extend(environment.own_programs.iter().cloned());
+            known.environment.plain.extend(environment.plain.clone());
         }
     }
 
@@ -304,5 +316,13 @@ impl Environment {
 
     pub fn loads(&self, name: &str) -> bool {
         self.loading.iter().any(|known| super::form::glob(known, name))
+    }
+
+    /// Whether this value of a variable that could load something loads nothing.
+    pub fn is_plain(&self, name: &str, value: &str) -> bool {
+        let plain = |word: &str, known: &Vec<String>| known.iter().any(|known| super::form::glob(known, word));
+        self.plain
+            .get(name)
+            .is_some_and(|known| !value.contains(['/', '\\']) && value.split_whitespace().all(|word| super::flow::exact(word) && plain(word, known)))
     }
 }

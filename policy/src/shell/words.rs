@@ -66,7 +66,7 @@ impl Walk<'_> {
             self.judgement.unreadable("shell.too_long");
             return vec![Text::unknown()];
         }
-        if plain && !braces {
+        if plain && !braces && !out.contains([SET, GAP]) {
             return vec![Text(out)];
         }
         self.fall_apart(&out, word.has_quoted_parts()).into_iter().flatten().collect()
@@ -76,7 +76,7 @@ impl Walk<'_> {
     pub(super) fn choices(&mut self, word: &Word, source: &str, scope: &mut Scope) -> Vec<Vec<Text>> {
         let mut out = String::new();
         let braces = word.has_active_brace_expansion();
-        let mut choices = if self.parts(&word.parts, source, scope, false, braces, &mut out) && !braces {
+        let mut choices = if self.parts(&word.parts, source, scope, false, braces, &mut out) && !braces && !out.contains([SET, GAP]) {
             vec![vec![Text(out)]]
         } else {
             self.fall_apart(&out, word.has_quoted_parts())

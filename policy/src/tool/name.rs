@@ -65,6 +65,8 @@ pub struct Nouns {
     pub crowd: Vec<String>,
     /// What is not sent yet.
     pub draft: Vec<String>,
+    /// Those of them that have recipients and do not reach them.
+    pub unsent: Vec<String>,
     /// What is moved and is no money.
     pub things: Vec<String>,
     /// What is run and is no program.
@@ -123,6 +125,7 @@ const PUBLIC: u32 = 1 << 22;
 const SECRET: u32 = 1 << 23;
 const KIND_OF_KEY: u32 = 1 << 24;
 const PRIVATE: u32 = 1 << 25;
+const UNSENT: u32 = 1 << 26;
 
 const PATH: u32 = 1;
 const PERHAPS_PATH: u32 = 1 << 1;
@@ -169,6 +172,7 @@ impl Names {
             (&nouns.big, BIG),
             (&nouns.crowd, CROWD),
             (&nouns.draft, DRAFT),
+            (&nouns.unsent, UNSENT),
             (&nouns.things, THING),
             (&nouns.routines, ROUTINE),
             (&nouns.prepositions, PREPOSITION),
@@ -288,7 +292,8 @@ impl Bench<'_> {
             self.tools.raise(found, "name.pay");
             found.effect(Deed::Pay, tool);
         }
-        if changes && shapes.recipients > 0 && verb != Some(LOOK) {
+        let unsent = verb == Some(CHANGE) && words.iter().any(|(_, bits)| bits & UNSENT != 0);
+        if changes && shapes.recipients > 0 && verb != Some(LOOK) && !unsent {
             found.external = true;
             self.tools.raise(found, "name.send");
         }
