@@ -1,5 +1,6 @@
 //! The composition root: everything is made here, handed what it needs, and awaited at the end.
 
+use crate::bundles::{Bundles, Unpublished};
 use crate::fleet::Reception;
 use crate::fleet::presence::Attendance;
 use crate::fleet::view::View;
@@ -7,7 +8,7 @@ use crate::operator::{self, Operators};
 use crate::providers::local::{Local, LocalSettings};
 use crate::provision::run::Provision;
 use crate::routes;
-use crate::store::{NewTenant, Provider, Store};
+use crate::store::{BundleRecord, NewTenant, Provider, Store};
 use anyhow::{Context, ensure};
 use service::door::serve;
 use service::{Clock, SecretString, Stop, random};
@@ -63,6 +64,7 @@ const NAME_BYTES_MAX: usize = 40;
 pub struct Hub {
     store: Store,
     view: Arc<View>,
+    bundles: Arc<Bundles>,
     local: Option<Arc<Local>>,
     clock: Clock,
     public: SocketAddr,
@@ -82,7 +84,8 @@ impl Hub {
         let origin = settings.origin.unwrap_or_else(|| format!("http://{}:{}", settings.operator_host, operator.port()));
         let local = settings.local.map(|local| Arc::new(Local::new(local, &state_folder, format!("http://{public}"), clock.clone(), stop.clone())));
 
-        let reception = Arc::new(Reception::new(store.clone(), attendance, clock.clone(), stop.clone(), heartbeat_ms));
+        let bundles = Arc::new(Bundles::open(store.clone(), clock.clone()).await?);
+        let reception = Arc::new(Reception::new(store.clone(), bundles.clone(), attendance, clock.clone(), stop.clone(), heartbeat_ms));
         let operators = Arc::new(Operators::new(store.clone(), view.feed(), &origin, clock.clone(), stop.clone()));
         let provision = Provision { store: store.clone(), local: local.clone(), feed: view.feed(), clock: clock.clone(), stop: stop.clone() };
         let mut tasks = JoinSet::new();
@@ -93,7 +96,11 @@ impl Hub {
             let (view, stop) = (view.clone(), stop.clone());
             async move { view.publish(&stop).await }
         });
-        Ok(Hub { store, view, local, clock, public, operator, origin, tasks: Mutex::new(tasks) })
+        tasks.spawn({
+            let (bundles, stop) = (bundles.clone(), stop.clone());
+            async move { bundles.watch(&stop).await }
+        });
+        Ok(Hub { store, view, bundles, local, clock, public, operator, origin, tasks: Mutex::new(tasks) })
     }
 
     pub fn public_addr(&self) -> SocketAddr {
@@ -145,6 +152,16 @@ impl Hub {
     pub async fn create_local_tenant(&self, name: &str) -> anyhow::Result<TenantId> {
         ensure!(self.local.is_some(), "this hub runs no tenants on its machine");
         ensure_tenant(&self.store, name, "", Provider::Local, &self.clock).await
+    }
+
+    /// Makes a signed policy bundle law for every agent that is connected, and for the others when they come.
+    pub async fn publish_policy(&self, trust: &policy::bundle::Trust, text: String) -> Result<BundleRecord, Unpublished> {
+        self.bundles.publish(trust, text).await
+    }
+
+    /// The newest published bundles, one for each channel and audience, as they are in the store by now.
+    pub async fn published_policies(&self) -> anyhow::Result<Vec<BundleRecord>> {
+        Ok(self.bundles.look().await?.to_vec())
     }
 
     /// Waits until everything has ended, which the stop makes it do.

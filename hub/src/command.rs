@@ -3,6 +3,8 @@
 //! The commands beside it open the same store; nothing is asked of the running hub, so they work while it is down too.
 //! What only a running hub knows, such as who is online, they leave out.
 
+mod policy;
+
 use crate::app::{Hub, create_tenant};
 use crate::config::Config;
 use crate::demo;
@@ -44,6 +46,11 @@ enum Command {
     },
     /// Print the tenants as they last reported. Who is online only the dashboard of a running hub knows.
     Fleet(Place),
+    /// The law that agents enforce: keys, signing, publishing.
+    Policy {
+        #[command(subcommand)]
+        command: policy::PolicyCommand,
+    },
     /// Run a hub and one customer's assistant on this machine, ready to click.
     #[command(override_usage = "cargo demo [OPTIONS]")]
     Demo(demo::Flags),
@@ -100,10 +107,14 @@ pub fn run(cli: Cli) -> ExitCode {
             place.json
         }
         Command::Demo(flags) => flags.json,
+        Command::Policy { command } => command.is_json(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).max_blocking_threads(BLOCKING_MAX).enable_all().build();
     let outcome = runtime.context("starting the runtime").map_err(Trouble::from).and_then(|runtime| runtime.block_on(act(cli.command)));
-    let Err(Trouble { code, said }) = outcome else { return ExitCode::SUCCESS };
+    let Trouble { code, said } = match outcome {
+        Ok(code) => return code,
+        Err(trouble) => trouble,
+    };
     let message = log::masked(&said);
     if json {
         println!("{}", json!({ "ok": false, "code": "failed", "message": message }));
@@ -112,14 +123,16 @@ pub fn run(cli: Cli) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn act(command: Command) -> Result<(), Trouble> {
+async fn act(command: Command) -> Result<ExitCode, Trouble> {
     match command {
-        Command::Serve(place) => serve(place).await,
-        Command::OperatorPassword(place) => operator_password(place).await,
-        Command::Tenant { command: TenantCommand::Add { name, url, place } } => tenant_add(&name, &url, place).await,
-        Command::Fleet(place) => fleet(place).await,
-        Command::Demo(flags) => demo::run(flags).await,
+        Command::Serve(place) => serve(place).await?,
+        Command::OperatorPassword(place) => operator_password(place).await?,
+        Command::Tenant { command: TenantCommand::Add { name, url, place } } => tenant_add(&name, &url, place).await?,
+        Command::Fleet(place) => fleet(place).await?,
+        Command::Demo(flags) => demo::run(flags).await?,
+        Command::Policy { command } => return policy::run(command).await,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(place: Place) -> Result<(), Trouble> {
@@ -246,10 +259,24 @@ mod tests {
             "hub tenant add alice --url https://a.example",
             "hub fleet --json",
             "hub demo --port 0 --fresh",
+            "hub policy keygen /k --json",
+            "hub policy sign /p --key /k --key /l --key-document /d --out /b.json",
+            "hub policy verify /b.json --fleet acme --root aa --root bb",
+            "hub policy diff /a /b --json",
+            "hub policy publish /b.json --config /x",
+            "hub policy show",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["hub", "hub tenant add alice", "hub serve --port 1", "hub demo --port 70000", "hub demo --provider other"] {
+        for line in [
+            "hub",
+            "hub tenant add alice",
+            "hub serve --port 1",
+            "hub demo --port 70000",
+            "hub demo --provider other",
+            "hub policy sign /p",
+            "hub policy verify /b --fleet x",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

@@ -1,8 +1,10 @@
 //! What an operator sets for a hub: the keys of `hub.toml`, and the settings that they come to.
 
 use crate::app::{HEARTBEAT_MS, Settings};
+use crate::bundles::Authority;
 use crate::providers::local::{LocalSettings, ModelProvider, PORTS_SPAN, Ports};
 use anyhow::{Context, bail};
+use policy::bundle::{PublicKey, Roots};
 use service::config::{Key, Kind, Values};
 use service::{Clock, Stop};
 use std::net::SocketAddr;
@@ -20,6 +22,10 @@ pub const KEYS: &[Key] = &[
         default: Some("10000"),
         about: "how often agents report when nothing changes",
     },
+    Key { name: "policy.fleet", kind: Kind::Text, default: Some(""), about: "the company's fleet, as its policy bundles name it" },
+    Key { name: "policy.channel", kind: Kind::Text, default: Some("stable"), about: "the bundles that local tenants take" },
+    Key { name: "policy.roots", kind: Kind::List, default: Some(""), about: "the public root keys behind its policy bundles" },
+    Key { name: "policy.threshold", kind: Kind::Number { min: 2, max: 32 }, default: Some("2"), about: "how many of the root keys must sign" },
     Key { name: "local.agent", kind: Kind::Path, default: Some(""), about: "the binary tenant-agent; left out: no tenant lives on this machine" },
     Key { name: "local.node", kind: Kind::Path, default: Some(""), about: "the node binary for the gateways of local tenants" },
     Key { name: "local.openclaw", kind: Kind::Path, default: Some(""), about: "openclaw.mjs for the gateways of local tenants" },
@@ -43,6 +49,8 @@ pub struct Config {
     pub operator: SocketAddr,
     pub origin: Option<String>,
     pub heartbeat_ms: u64,
+    /// Whose policy bundles are published, and believed by local tenants.
+    pub authority: Option<Authority>,
     pub local: Option<LocalSettings>,
 }
 
@@ -65,13 +73,28 @@ impl Config {
             origin: given(values, "origin").map(str::to_owned),
             heartbeat_ms: values.parsed("heartbeat_ms").unwrap_or(HEARTBEAT_MS),
             local: local(values)?,
+            authority: authority(values)?,
         })
     }
 
     pub fn settings(self, clock: Clock, stop: Stop) -> Settings {
-        let Config { state_folder, public, operator, origin, heartbeat_ms, local } = self;
+        let Config { state_folder, public, operator, origin, heartbeat_ms, local, .. } = self;
         Settings { public, operator, origin, heartbeat_ms, local, clock, stop, ..Settings::new(state_folder) }
     }
+}
+
+fn authority(values: &Values) -> anyhow::Result<Option<Authority>> {
+    let roots = values.list("policy.roots");
+    if given(values, "policy.fleet").is_none() && roots.is_empty() {
+        return Ok(None);
+    }
+    let fleet = given(values, "policy.fleet").context("`policy.roots` needs `policy.fleet`: bundles name the fleet that they are for")?;
+    let key = |text: &String| PublicKey::parse(text).with_context(|| format!("`policy.roots`: `{text}` is no public key as `hub policy keygen` prints it"));
+    let roots = Roots { keys: roots.iter().map(key).collect::<anyhow::Result<_>>()?, threshold: values.parsed("policy.threshold").unwrap_or(2) };
+    if let Some(fault) = roots.fault() {
+        bail!("`policy.roots` and `policy.threshold`: {fault}");
+    }
+    Ok(Some(Authority { fleet: fleet.to_owned(), roots, channel: values.text("policy.channel").to_owned() }))
 }
 
 fn local(values: &Values) -> anyhow::Result<Option<LocalSettings>> {
@@ -109,7 +132,7 @@ fn local(values: &Values) -> anyhow::Result<Option<LocalSettings>> {
         bail!("`local.model` must name a configured provider and one of its models, as provider/model, not `{model}`");
     }
     let base = values.parsed("local.ports").context("`local.ports` is no port")?;
-    Ok(Some(LocalSettings { agent, node, openclaw, providers, model, ports: Ports::Base(base), secrets: Vec::new() }))
+    Ok(Some(LocalSettings { agent, node, openclaw, providers, model, ports: Ports::Base(base), secrets: Vec::new(), authority: authority(values)? }))
 }
 
 fn given<'a>(values: &'a Values, name: &str) -> Option<&'a str> {
@@ -161,6 +184,9 @@ mod tests {
             (format!("[local]\nagent = \"{file}\"\nmodel = \"x/y\""), "`local.model` must name a configured provider"),
             (format!("[local]\nagent = \"{file}\"\nports = 65500"), "`local.ports` must be a number"),
             ("[provider.x]\nurl = \"http://h\"".to_owned(), "`provider.x.dialect` is missing"),
+            ("[policy]\nroots = [\"aa\"]".to_owned(), "`policy.roots` needs `policy.fleet`"),
+            ("[policy]\nfleet = \"acme\"\nroots = [\"aa\"]".to_owned(), "`aa` is no public key"),
+            (format!("[policy]\nfleet = \"acme\"\nroots = [\"{}\"]", "ab".repeat(32)), "threshold must be at least 2 and at most the number of root keys (1)"),
         ] {
             let message = format!("{:#}", read(&text).unwrap_err());
             assert!(message.contains(expected), "{expected}: {message}");

@@ -5,6 +5,7 @@
 //! `providers`. The hub holds no tenant's content and no key that could approve anything.
 
 mod app;
+pub mod bundles;
 pub mod command;
 pub mod config;
 pub mod demo;

@@ -1,32 +1,36 @@
 //! Reads every text in the folder of rules, runs the examples, and says what does not hold. With a file of calls, one
 //! JSON object a line (`{"id","tool","params","cwd"}`), it also classifies them to standard output.
 
-use policy::law::{Law, Source};
+use policy::bundle::Named;
+use policy::{Knowledge, Law, RuleBook};
 use std::io::Write;
 use std::path::Path;
 
-fn texts(folder: &Path, found: &mut Vec<(String, String)>) {
+fn texts(folder: &Path) -> Vec<Named> {
+    let mut found = Vec::new();
     let mut entries: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
-            texts(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "toml") && path.file_name().is_some_and(|name| name != "tools.toml") {
-            found.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap_or_default()));
+            found.extend(texts(&path));
+        } else if path.extension().is_some_and(|ending| ending == "toml") {
+            found.push(Named { name: path.display().to_string(), text: std::fs::read_to_string(&path).unwrap_or_default() });
         }
     }
+    found
 }
 
 fn main() {
-    let mut found = Vec::new();
-    texts(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/rules")), &mut found);
-    let sources: Vec<Source<'_>> = found.iter().map(|(name, text)| Source { name, text }).collect();
+    let rules = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/rules"));
     let started = std::time::Instant::now();
-    let (law, faults) = Law::read_lax(&sources).unwrap_or_else(|error| panic!("{error}"));
-    eprintln!("{} texts, {} rules, read in {:?}", sources.len(), law.rules().len(), started.elapsed());
-    for fault in &faults {
-        eprintln!("{fault}");
-    }
+    let told = |faults: Vec<policy::bundle::Fault>| panic!("{}", faults.iter().map(|fault| format!("\n{fault}")).collect::<String>());
+    let knowledge = Knowledge::read(&texts(&rules.join("known"))).unwrap_or_else(told);
+    let known_in = started.elapsed();
+    let told = |faults: Vec<policy::bundle::Fault>| panic!("{}", faults.iter().map(|fault| format!("\n{fault}")).collect::<String>());
+    let book = RuleBook::read(&texts(&rules.join("danger"))).unwrap_or_else(told);
+    let told = |faults: Vec<policy::bundle::Fault>| panic!("{}", faults.iter().map(|fault| format!("\n{fault}")).collect::<String>());
+    let law = Law::new(&knowledge, &[&book]).unwrap_or_else(told);
+    eprintln!("{} rules; what is known read in {known_in:?}, all in {:?}", law.rules().len(), started.elapsed());
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("--explain") => {
@@ -84,7 +88,7 @@ fn main() {
             }
         }
         None => {
-            let faults = law.check();
+            let faults = law.faults_of_examples(&book);
             for fault in &faults {
                 eprintln!("{fault}");
             }

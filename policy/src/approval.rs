@@ -13,20 +13,35 @@ pub struct Digest([u8; 32]);
 
 impl Digest {
     pub fn parse(text: &str) -> Option<Digest> {
-        if text.len() != 64 || !text.is_ascii() {
-            return None;
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
-        Some(Digest(bytes))
+        from_hex(text).map(Digest)
     }
+
+    /// The hash of these bytes.
+    pub fn of(bytes: &[u8]) -> Digest {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(ring::digest::digest(&SHA256, bytes).as_ref());
+        Digest(digest)
+    }
+}
+
+pub(crate) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+pub(crate) fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(&self.0, f)
     }
 }
 
@@ -50,10 +65,7 @@ pub fn digest(call: &Call<'_>, presentation: &[String]) -> Digest {
         "workspace": call.workspace,
         "resolved": resolved,
     });
-    let hash = ring::digest::digest(&SHA256, canonical_json(&named).as_bytes());
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(hash.as_ref());
-    Digest(bytes)
+    Digest::of(canonical_json(&named).as_bytes())
 }
 
 /// The RFC 8785 form of a JSON value.

@@ -1,7 +1,17 @@
 //! What is wrong with a text of rules: every fault at once, each with its place and its remedy.
 
-use crate::{RulesError, Sentence};
+use crate::Sentence;
 use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// Why a text of rules is refused.
+#[derive(Debug, Error)]
+pub enum RulesError {
+    #[error("the rules are not readable: {0}")]
+    Unreadable(#[from] toml::de::Error),
+    #[error("the rules contradict themselves:\n{}", .0.join("\n"))]
+    Wrong(Vec<String>),
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

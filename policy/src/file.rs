@@ -1,11 +1,11 @@
 //! What is done to a file: named sets of paths, and how dangerous each deed is to each of them.
 //!
 //! A path is text here, absolute and without `..`; where a symbolic link leads is the caller's business. Letters are
-//! compared without regard to case. Sets are data (`rules/paths.toml`), compiled into one tree that a path walks once.
+//! compared without regard to case. Sets are data (`rules/known/paths.toml`), compiled into one tree that a path walks once.
 
-use crate::fault::{self, Fault};
+use crate::fault::{self, Fault, RulesError};
 use crate::path::{absolute, is_within};
-use crate::{Class, Deed, Judgement, RulesError, Sentence};
+use crate::{Class, Deed, Judgement, Sentence};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};

@@ -1,13 +1,13 @@
 //! What an HTTP request does: where it really goes, whether it only asks, and whether money, names or machines hang on it.
 //!
 //! The address is taken apart here and its facts are told ([`FACTS`]); which facts, hosts, methods and words of a path mean
-//! what, is data (`rules/http.toml`). Nothing is looked up: what a name resolves to is checked again when it is connected.
+//! what, is data (`rules/known/http.toml`). Nothing is looked up: what a name resolves to is checked again when it is connected.
 
 mod address;
 mod url;
 
-use crate::fault::{self, Fault};
-use crate::{Class, Deed, Judgement, RulesError, Sentence};
+use crate::fault::{self, Fault, RulesError};
+use crate::{Class, Deed, Judgement, Sentence};
 use address::Place;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};

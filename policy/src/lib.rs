@@ -7,9 +7,9 @@
 //! why) and [`gate`] (run, ask or refuse). [`digest`] names the exact call that a person approves.
 
 pub mod approval;
+pub mod bundle;
 pub mod call;
 pub mod class;
-pub mod classify;
 pub mod fault;
 pub mod file;
 pub mod gate;
@@ -17,7 +17,7 @@ pub mod http;
 pub mod judgement;
 pub mod law;
 pub mod path;
-pub mod rules;
+pub mod regime;
 pub mod shell;
 pub mod sql;
 pub mod tool;
@@ -25,7 +25,7 @@ pub mod tool;
 pub use approval::{Digest, canonical_json, digest};
 pub use call::Call;
 pub use class::Class;
-pub use classify::Finding;
 pub use gate::{Gate, Level, Verdict, gate};
 pub use judgement::{Because, Deed, Effect, Judgement};
-pub use rules::{Rules, RulesError, Sentence};
+pub use law::{Finding, Knowledge, Law, RuleBook, Sentence};
+pub use regime::{Beside, Regime};

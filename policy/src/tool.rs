@@ -1,6 +1,6 @@
 //! What a call of any tool does: the registry of known tools, and for all others what their names and arguments say.
 //!
-//! A known tool is described in `rules/registry.toml`: every argument and what judges it (a shell line, a path, an address, code),
+//! A known tool is described in `rules/known/registry.toml`: every argument and what judges it (a shell line, a path, an address, code),
 //! and rules by action. An argument that nobody described makes a call unreadable. Tools of other people are read by
 //! [`name`]. Calls inside calls are followed to a bounded depth.
 
@@ -8,10 +8,10 @@ mod arguments;
 mod name;
 mod typed;
 
-use crate::fault::{self, Fault};
+use crate::fault::{self, Fault, RulesError};
 use crate::file::Paths;
 use crate::http::{Http, Request};
-use crate::{Call, Class, Deed, Judgement, RulesError, Sentence};
+use crate::{Call, Class, Deed, Judgement, Sentence};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};

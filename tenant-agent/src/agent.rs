@@ -2,7 +2,7 @@
 
 use crate::approvals::Approvals;
 use crate::auth_proxy::{self, AuthProxy};
-use crate::bundle::Bundle;
+use crate::bundle::InForce;
 use crate::console;
 use crate::egress_proxy::{self, EgressProxy, Observed};
 use crate::gateway::openclaw::{self, Home, Plan};
@@ -42,6 +42,7 @@ pub(crate) struct Parts {
     pub vault: Vault,
     pub gateway: Gateway,
     pub home: Home,
+    pub in_force: InForce,
 }
 
 /// A running agent.
@@ -88,7 +89,9 @@ impl Agent {
         let key = HostKey::open(&settings.state_folder)?;
         let vault = open_vault(&settings, store.clone(), clock.clone(), &identity).await?;
         let client = outward::client();
+        let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy).await?;
         let parts = Arc::new(Parts {
+            in_force,
             people: Arc::new(People::new(store.clone(), clock.clone())),
             approvals: Approvals::new(store.clone(), clock.clone()),
             ledger: Ledger::new(store.clone(), clock.clone()),
@@ -109,7 +112,6 @@ impl Agent {
         let plugin = listen_unix(&settings.plugin_socket())?;
         let console_listener = listen_unix(&settings.console_socket())?;
         let (tenant_at, egress_at) = (tenant.local_addr()?, egress.local_addr()?);
-        let bundle = Arc::new(Bundle::compiled_in()?);
         let home = parts.home.clone();
         private_folder(&home.workspace())?;
 
@@ -129,7 +131,7 @@ impl Agent {
         let wrapper = SafetyWrapper {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
-            bundle: bundle.clone(),
+            in_force: parts.in_force.clone(),
             identity: parts.identity.clone(),
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
@@ -152,14 +154,16 @@ impl Agent {
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
             metering: parts.metering.clone(),
+            in_force: parts.in_force.clone(),
             since: Default::default(),
         };
         tasks.spawn(async move { link.run().await });
-        let (gateway, ledger) = (parts.gateway.clone(), parts.ledger.clone());
+        let (gateway, ledger, in_force) = (parts.gateway.clone(), parts.ledger.clone(), parts.in_force.clone());
         tasks.spawn(async move {
             let started = || {
                 ledger.forget_announced();
-                let tools = bundle.rules.tools().collect();
+                let law = in_force.law();
+                let tools = law.law().tools().tools().collect();
                 let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &settings.plugin_socket(), tools };
                 Ok(openclaw::config(&home, &plan))
             };

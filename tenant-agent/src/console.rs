@@ -6,6 +6,7 @@ mod vault;
 
 use crate::agent::Parts;
 use crate::audit::{self, Deed};
+use crate::ledger;
 use crate::people::Role;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,11 @@ pub enum Verb {
     },
     /// Writes the guard plugin over whatever is there and starts OpenClaw again.
     RestorePlugin {},
+    /// The calls that were decided last, before a number, the newest first.
+    DecidedCalls {
+        before: i64,
+        limit: u32,
+    },
     Vault {
         what: VaultVerb,
     },
@@ -49,6 +55,8 @@ pub enum Verb {
 const CALLERS_MAX: usize = 4;
 /// A full vault as a backup in base64, twice escaped, with room to spare. Only the agent's own user comes in here.
 const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Of one answer.
+const DECIDED_CALLS_MAX: u32 = 100;
 const WAIT: Duration = Duration::from_secs(15);
 
 pub(crate) async fn serve(listener: UnixListener, parts: Arc<Parts>, stop: Stop) {
@@ -113,7 +121,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             let identity = &parts.identity;
             Ok(json!({
                 "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id, "version": env!("CARGO_PKG_VERSION"),
-                "gateway": parts.gateway.state(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
+                "gateway": parts.gateway.state(), "policy": parts.in_force.report(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
                 // The number of the first line of the audit that was changed, if any was.
                 "vault": parts.vault.check().await?,
                 "audit_broken_at": parts.store.read(audit::first_break).await?,
@@ -130,6 +138,10 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             } else {
                 failed("session_not_frozen", "no session of this name is frozen; `tenant-agent status` lists them")
             })
+        }
+        Verb::DecidedCalls { before, limit } => {
+            let calls = parts.store.read(move |c| ledger::decided(c, before, limit.min(DECIDED_CALLS_MAX))).await?;
+            Ok(json!({ "ok": true, "calls": calls }))
         }
         Verb::RestorePlugin {} => {
             parts.home.write_plugin()?;

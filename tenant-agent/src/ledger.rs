@@ -6,6 +6,7 @@
 use crate::audit::{self, Deed};
 use policy::{Class, Digest};
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service::store::StoreError;
 use service::{Clock, Store, Tx};
@@ -57,6 +58,24 @@ pub struct Entry {
     /// What the model is told when it is not run.
     pub reason: Option<String>,
     pub approval: Option<ApprovalId>,
+}
+
+/// What a decided call asked for, kept so that another law can be tried on it. Secret-shaped texts are masked, long ones cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// Its number, the newest has the greatest; 0 before it is written.
+    pub n: i64,
+    pub at_ms: i64,
+    pub assistant: String,
+    pub tool: String,
+    pub arguments: Value,
+    pub workspace: String,
+    pub resolved: Vec<(String, Option<String>)>,
+    /// The arguments are what they were: nothing is masked or cut.
+    pub is_whole: bool,
+    pub class: String,
+    pub rule: String,
+    pub verdict: String,
 }
 
 /// An earlier verdict on a call id.
@@ -199,6 +218,79 @@ const CALL_ID_DIGITS: usize = 24;
 const CALL_ID_CHARS_MAX: usize = 40;
 /// Tool results of one request that are looked up. A longer history is compacted by OpenClaw long before.
 pub const RESULTS_MAX: usize = 8192;
+
+/// Calls that are kept for trying another law on them.
+const DECIDED_MAX: i64 = 1000;
+/// Of one text in the arguments of a kept call; of all of them.
+const DECIDED_TEXT_BYTES_MAX: usize = 4 * 1024;
+const DECIDED_BYTES_MAX: usize = 16 * 1024;
+/// What is looked at of one text, before it is cut: whatever secret begins in what is kept has ended by then.
+const DECIDED_LOOK_BYTES_MAX: usize = 64 * 1024;
+
+/// The arguments as they may be kept, and whether that is all of them; `None` when they are too much.
+pub fn kept_arguments(arguments: &Value) -> Option<(Value, bool)> {
+    let mut kept = arguments.clone();
+    let is_whole = mask(&mut kept);
+    (kept.to_string().len() <= DECIDED_BYTES_MAX).then_some((kept, is_whole))
+}
+
+/// Whether nothing had to be changed.
+fn mask(value: &mut Value) -> bool {
+    match value {
+        Value::String(text) => {
+            let looked_at = &text[..text.floor_char_boundary(DECIDED_LOOK_BYTES_MAX)];
+            let masked = service::log::masked(looked_at);
+            let end = masked.floor_char_boundary(DECIDED_TEXT_BYTES_MAX);
+            let is_whole = masked == *text && end == masked.len();
+            *text = masked[..end].to_owned();
+            is_whole
+        }
+        // Each one is looked at, whatever the others were.
+        Value::Array(items) => items.iter_mut().map(mask).filter(|whole| !whole).count() == 0,
+        Value::Object(map) => {
+            let names = map.len();
+            // A name that is a secret has no business in a call; what stands under it goes with it.
+            map.retain(|name, _| service::log::masked(name) == *name);
+            map.values_mut().map(mask).filter(|whole| !whole).count() == 0 && map.len() == names
+        }
+        _ => true,
+    }
+}
+
+/// Part of the safety wrapper's transaction.
+pub fn note_decided(tx: &Tx, decided: &Decided) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO decided_call (at_ms, assistant, tool, arguments, workspace, resolved, is_whole, class, rule, verdict)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let Decided { at_ms, assistant, tool, arguments, workspace, resolved, is_whole, class, rule, verdict, .. } = decided;
+    let resolved = serde_json::to_string(resolved).unwrap_or_default();
+    tx.prepare_cached(sql)?.execute(params![at_ms, assistant, tool, arguments.to_string(), workspace, resolved, is_whole, class, rule, verdict])?;
+    tx.prepare_cached("DELETE FROM decided_call WHERE n <= (SELECT max(n) FROM decided_call) - ?1")?.execute([DECIDED_MAX])?;
+    Ok(())
+}
+
+/// The newest kept calls before number `before`, the newest first.
+pub fn decided(connection: &Connection, before: i64, limit: u32) -> rusqlite::Result<Vec<Decided>> {
+    let sql = "SELECT n, at_ms, assistant, tool, arguments, workspace, resolved, is_whole, class, rule, verdict FROM decided_call
+         WHERE n < ?1 ORDER BY n DESC LIMIT ?2";
+    let json = |row: &rusqlite::Row<'_>, column| row.get::<_, String>(column).map(|text| serde_json::from_str::<Value>(&text).unwrap_or_default());
+    let mut rows = connection.prepare_cached(sql)?;
+    let calls = rows.query_map(params![before, limit], |row| {
+        Ok(Decided {
+            n: row.get(0)?,
+            at_ms: row.get(1)?,
+            assistant: row.get(2)?,
+            tool: row.get(3)?,
+            arguments: json(row, 4)?,
+            workspace: row.get(5)?,
+            resolved: serde_json::from_value(json(row, 6)?).unwrap_or_default(),
+            is_whole: row.get(7)?,
+            class: row.get(8)?,
+            rule: row.get(9)?,
+            verdict: row.get(10)?,
+        })
+    })?;
+    calls.collect()
+}
 
 /// Part of the safety wrapper's transaction.
 pub fn note(tx: &Tx, entry: &Entry, now_ms: i64) -> rusqlite::Result<()> {
@@ -486,6 +578,19 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_kept_of_arguments_is_masked_and_bounded() {
+        let secret = format!("{}{}", "sk-ant-api03-", "Zq8".repeat(20));
+        let plain = json!({ "path": "notes.md", "n": 1, "list": ["a"] });
+        assert_eq!(kept_arguments(&plain), Some((plain.clone(), true)));
+        let (kept, is_whole) = kept_arguments(&json!({ "command": format!("curl -H {secret}"), "more": { "deep": [secret.clone()], secret: 1 } })).unwrap();
+        assert!(!is_whole && !kept.to_string().contains("Zq8"), "{kept}");
+        let (kept, is_whole) = kept_arguments(&json!({ "content": "ä".repeat(100_000) })).unwrap();
+        assert!(!is_whole && kept["content"].as_str().unwrap().len() <= DECIDED_TEXT_BYTES_MAX);
+        assert_eq!(kept_arguments(&json!(vec!["x".repeat(4000); 10])), None);
+    }
 
     #[test]
     fn bent_arguments_say_nothing_new() {

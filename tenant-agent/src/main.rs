@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tenant_agent::console::{self, Verb};
+use tenant_agent::law::{Decided, PolicyCommand, Said, Trial};
 use tenant_agent::people::Role;
 use tenant_agent::vault::VaultError;
 use tenant_agent::{Agent, Settings, agent};
@@ -62,6 +63,11 @@ enum Command {
         #[command(subcommand)]
         command: VaultCommand,
     },
+    /// The law: try it before it is one.
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Check the configuration and print what it comes to.
     CheckConfig,
 }
@@ -88,6 +94,15 @@ const INPUT_BYTES_MAX: u64 = 64 * 1024;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log::start("info");
+    // Whoever writes rules does so on a machine without an agent.
+    if let Command::Policy { command } = &cli.command
+        && let Some(outcome) = command.alone(&Clock::system())
+    {
+        return match outcome {
+            Ok(said) => say(cli.json, &said.facts, &said.text),
+            Err(error) => fail(&cli, 1, &error),
+        };
+    }
     let memory = secret::keep_memory();
     if matches!(cli.command, Command::Run) {
         tracing::info!(undumpable = memory.undumpable, locked = memory.locked, "memory");
@@ -133,6 +148,10 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             let facts = serde_json::json!({ "ok": true, "origin": settings.origin, "state_folder": settings.state_folder });
             return Ok(say(cli.json, &facts, &format!("the configuration is usable: {settings:#?}")));
         }
+        Command::Policy { command } => {
+            let said = policy(command, &settings).await?;
+            return Ok(say(cli.json, &said.facts, &said.text));
+        }
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
         Command::RestorePlugin => Verb::RestorePlugin {},
@@ -156,6 +175,27 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
     Ok(say(cli.json, &answer, &text))
 }
 
+/// Calls of one answer of the console.
+const PAGE: u32 = 50;
+
+async fn policy(command: &PolicyCommand, settings: &Settings) -> anyhow::Result<Said> {
+    let clock = Clock::system();
+    let PolicyCommand::Replay { bundle, last } = command else { return command.alone(&clock).context("this command needs no agent")? };
+    let socket = settings.console_socket();
+    let status = console::say(&socket, &Verb::Status {}).await?;
+    let tenant = status["tenant_id"].as_str().context("the agent does not say whose it is")?;
+    let mut trial = Trial::of(bundle, tenant, &settings.policy, &clock)?;
+    let mut before = i64::MAX;
+    while trial.calls() < *last {
+        let answer = console::say(&socket, &Verb::DecidedCalls { before, limit: PAGE.min(last - trial.calls()) }).await?;
+        let calls: Vec<Decided> = serde_json::from_value(answer["calls"].clone()).context("the agent's calls are unreadable")?;
+        let Some(oldest) = calls.last() else { break };
+        before = oldest.n;
+        calls.iter().for_each(|call| trial.on(call));
+    }
+    Ok(trial.said())
+}
+
 async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let stop = Stop::default();
     stop.on_signals()?;
@@ -175,6 +215,9 @@ fn from_stdin(what: &str) -> anyhow::Result<SecretString> {
 }
 
 fn say(json: bool, facts: &Value, text: &str) -> ExitCode {
+    if facts.is_null() {
+        return ExitCode::SUCCESS;
+    }
     // Whoever reads may have gone, as `head` does.
     let _ = writeln!(std::io::stdout(), "{}", if json { facts.to_string() } else { text.to_owned() });
     if facts["ok"] == true { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) }

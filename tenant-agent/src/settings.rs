@@ -4,6 +4,7 @@ use crate::gateway::openclaw::{Dialect, Provider};
 use crate::gateway::{Mode, Program, Trust};
 use crate::vault::{Given, provider_key_name};
 use anyhow::{Context, bail};
+use policy::bundle::{self, PublicKey, Roots};
 use service::config::{Key, Kind, Values};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,11 @@ pub const KEYS: &[Key] = &[
         about: "what it knows us by: its token, or our address on a link of our own",
     },
     Key { name: "gateway.uid", kind: Kind::Number { min: 0, max: 4_294_967_294 }, default: Some(""), about: "the user it runs as; left out: our own" },
+    Key { name: "policy.fleet", kind: Kind::Text, default: Some(""), about: "the company's fleet, whose policy bundles count here" },
+    Key { name: "policy.channel", kind: Kind::Text, default: Some("stable"), about: "which of its bundles" },
+    Key { name: "policy.roots", kind: Kind::List, default: Some(""), about: "the root keys behind its bundles; left out: what is compiled in stays law" },
+    Key { name: "policy.threshold", kind: Kind::Number { min: 2, max: 32 }, default: Some("2"), about: "how many of the root keys must sign" },
+    Key { name: "policy.tenant_rules", kind: Kind::Path, default: Some(""), about: "rules of the tenant's own, which may only make calls more dangerous" },
     Key { name: "model", kind: Kind::Text, default: None, about: "the assistant's model, as provider/model" },
     Key { name: "provider.*.dialect", kind: Kind::OneOf(Dialect::NAMES), default: None, about: "how the provider is spoken to" },
     Key { name: "provider.*.url", kind: Kind::Url, default: None, about: "the provider's base URL" },
@@ -53,10 +59,26 @@ pub struct Settings {
     pub gateway_uid: u32,
     pub model: String,
     pub providers: Vec<Provider>,
+    pub policy: PolicySettings,
     /// systemd's folder of credentials, where there is one.
     pub credentials: Option<PathBuf>,
     /// Keys of providers that came with the start, by environment or credential.
     pub given: Given,
+}
+
+/// Whose law counts on this host. It comes with the package, never from the hub.
+#[derive(Clone, Debug)]
+pub struct PolicySettings {
+    /// `None`: nobody's; what is compiled in stays law.
+    pub pinned: Option<bundle::Trust>,
+    pub channel: String,
+    pub tenant_rules: Option<PathBuf>,
+}
+
+impl Default for PolicySettings {
+    fn default() -> PolicySettings {
+        PolicySettings { pinned: None, channel: "stable".to_owned(), tenant_rules: None }
+    }
 }
 
 impl Settings {
@@ -98,6 +120,7 @@ impl Settings {
             gateway_uid: values.parsed("gateway.uid").unwrap_or_else(own_uid),
             model,
             providers,
+            policy: policy(values)?,
             credentials,
         })
     }
@@ -145,6 +168,23 @@ fn mode(values: &Values) -> anyhow::Result<Mode> {
         },
         _ => Mode::None,
     })
+}
+
+fn policy(values: &Values) -> anyhow::Result<PolicySettings> {
+    let fleet = values.text("policy.fleet");
+    let roots = values.list("policy.roots");
+    if fleet.is_empty() != roots.is_empty() {
+        bail!("`policy.fleet` and `policy.roots` belong together: give both, or neither for an agent whose law is what is compiled in");
+    }
+    let key = |text: &String| PublicKey::parse(text).with_context(|| format!("`policy.roots`: `{text}` is no public key as `hub policy keygen` prints it"));
+    let roots = Roots { keys: roots.iter().map(key).collect::<anyhow::Result<_>>()?, threshold: values.parsed("policy.threshold").unwrap_or(2) };
+    let pinned = match (fleet, roots.fault()) {
+        ("", _) => None,
+        (_, Some(fault)) => bail!("`policy.roots` and `policy.threshold`: {fault}"),
+        (fleet, None) => Some(bundle::Trust::pinned(fleet, roots)),
+    };
+    let tenant_rules = Some(values.path("policy.tenant_rules")).filter(|path| !path.as_os_str().is_empty());
+    Ok(PolicySettings { pinned, channel: values.text("policy.channel").to_owned(), tenant_rules })
 }
 
 fn providers(values: &Values) -> anyhow::Result<Vec<Provider>> {

@@ -180,4 +180,33 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         created_ms INTEGER NOT NULL
     ) STRICT;
 ",
+    "
+    -- bundle.rs
+    CREATE TABLE policy_bundle (
+        version  INTEGER PRIMARY KEY,
+        digest   TEXT NOT NULL,
+        file     TEXT NOT NULL,
+        taken_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE policy_keys (
+        n        INTEGER PRIMARY KEY,
+        document TEXT NOT NULL
+    ) STRICT;
+
+    -- ledger.rs
+    -- What the newest decided calls asked for, masked: so that another law can be tried on them.
+    CREATE TABLE decided_call (
+        n         INTEGER PRIMARY KEY,
+        at_ms     INTEGER NOT NULL,
+        assistant TEXT NOT NULL,
+        tool      TEXT NOT NULL,
+        arguments TEXT NOT NULL,
+        workspace TEXT NOT NULL,
+        resolved  TEXT NOT NULL,
+        is_whole  INTEGER NOT NULL,
+        class     TEXT NOT NULL,
+        rule      TEXT NOT NULL,
+        verdict   TEXT NOT NULL CHECK (verdict IN ('run', 'run_and_notify', 'ask', 'ask_signed', 'not_available'))
+    ) STRICT;
+",
 ];

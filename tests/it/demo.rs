@@ -129,6 +129,9 @@ async fn it_starts_survives_and_stops() {
     })
     .await;
 
+    let law = operator.get("/api/fleet").await.json()["tenants"][0]["policy"].clone();
+    assert_eq!((&law["version"], &law["state"]), (&json!(1), &json!("active")), "the demo's own bundle, published once: {law}");
+
     assert_eq!(again.signal("-INT").await, Some(0), "Ctrl-C ends it in order");
     gone(&name).await;
     let mut fresh = Demo::start(&binaries, &state, &["--port", "0", "--fresh"]).await;

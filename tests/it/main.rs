@@ -8,5 +8,6 @@ mod kill;
 mod link;
 mod model_call;
 mod openclaw;
+mod policy;
 mod tool_call;
 mod vault;

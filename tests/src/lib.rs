@@ -5,6 +5,7 @@
 //! until a test moves it.
 
 mod browser;
+pub mod company;
 mod gateway;
 mod http;
 mod machines;
@@ -12,6 +13,7 @@ mod processes;
 mod world;
 
 pub use browser::Browser;
+pub use company::Company;
 pub use gateway::{FakeGateway, Keys, Manners};
 pub use http::{Answer, post_json, request, request_unix, send_raw};
 pub use machines::Machines;

@@ -1,13 +1,14 @@
 //! A hub and an agent as processes of their own, to be killed, with a fake gateway and the scripted model in this one.
 
 use crate::browser::Browser;
+use crate::company::Company;
 use crate::gateway::{FakeGateway, Keys};
 use crate::http::{post_json, request};
 use crate::processes::Processes;
 use crate::world::{free_port, soon};
 use hub::demo::model::ScriptedModel;
 use serde_json::{Value, json};
-use service::{SecretString, Stop};
+use service::{Clock, SecretString, Stop};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub struct Machines {
     agent: Child,
     pub gateway: FakeGateway,
     pub model: ScriptedModel,
+    pub company: Company,
     stop: Stop,
 }
 
@@ -39,10 +41,13 @@ impl Machines {
             service::config::private_folder(&folder.join(name)).unwrap();
         }
         service::config::write_private(&folder.join("gateway.env"), gateway.keys().environment().as_bytes()).unwrap();
+        let company = Company::at(Clock::system().wall_ms());
+        let keys: Vec<String> = Company::roots().keys.iter().map(|key| format!("\"{key}\"")).collect();
+        let policy = format!("[policy]\nfleet = \"{}\"\nroots = [{}]\n", company.fleet, keys.join(", "));
         let state = |name: &str| folder.join(name).display().to_string();
         std::fs::write(
             folder.join("hub.toml"),
-            format!("state_folder = \"{}\"\norigin = \"http://hub.localhost:{operator}\"\n[listen]\npublic = \"127.0.0.1:{public}\"\noperator = \"127.0.0.1:{operator}\"\n", state("hub")),
+            format!("state_folder = \"{}\"\norigin = \"http://hub.localhost:{operator}\"\n[listen]\npublic = \"127.0.0.1:{public}\"\noperator = \"127.0.0.1:{operator}\"\n{policy}", state("hub")),
         )
         .unwrap();
         std::fs::write(
@@ -50,7 +55,7 @@ impl Machines {
             format!(
                 "state_folder = \"{}\"\norigin = \"{origin}\"\nmodel = \"scripted/scripted-1\"\n[listen]\ntenant = \"127.0.0.1:{tenant}\"\negress = \"127.0.0.1:{egress}\"\n\
                  [hub]\nurl = \"http://127.0.0.1:{public}\"\n[gateway]\nmode = \"attach\"\naddress = \"{}\"\nenvironment = \"{}\"\n\
-                 [provider.scripted]\ndialect = \"openai-completions\"\nurl = \"http://{}/v1\"\nmodels = [\"scripted-1\"]\n",
+                 {policy}[provider.scripted]\ndialect = \"openai-completions\"\nurl = \"http://{}/v1\"\nmodels = [\"scripted-1\"]\n",
                 state("agent"),
                 gateway.address(),
                 folder.join("gateway.env").display(),
@@ -65,7 +70,7 @@ impl Machines {
         assert_eq!(binaries.facts("tenant-agent", &folder.join("agent.toml"), &["enrol"], &token).await["ok"], true);
         let agent = binaries.spawn("tenant-agent", &folder.join("agent.toml"), &["run"]);
         binaries.listening(tenant).await;
-        let machines = Machines { folder, binaries, operator, origin, hub, agent, gateway, model, stop };
+        let machines = Machines { folder, binaries, operator, origin, hub, agent, gateway, model, company, stop };
         machines.gateway.meet(
             format!("127.0.0.1:{egress}").parse().unwrap(),
             machines.folder.join("agent/run/plugin.sock"),
@@ -96,6 +101,28 @@ impl Machines {
     /// Everything that hub and agent write lies in here.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    pub async fn hub_says(&self, arguments: &[&str]) -> Value {
+        self.binaries.facts("hub", &self.folder.join("hub.toml"), arguments, "").await
+    }
+
+    /// Publishes the default rules at a level, with the real command.
+    pub async fn publish(&self, version: i64, level: policy::Level) {
+        let path = self.folder.join(format!("bundle-{version}.json"));
+        std::fs::write(&path, self.company.bundle(version, level)).unwrap();
+        let said = self.hub_says(&["policy", "publish", path.to_str().unwrap()]).await;
+        assert_eq!(said["ok"], true, "{said}");
+    }
+
+    /// Waits until the agent says that it enforces this version.
+    pub async fn enforces(&self, version: i64) {
+        soon(async {
+            while self.agent_says(&["status"], "").await["policy"]["version"] != version {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
     }
 
     pub async fn ready(&self) {

@@ -1,6 +1,7 @@
 //! One hub and as many tenants as a test wants, on free ports of the loopback, in folders that vanish.
 
 use crate::browser::Browser;
+use crate::company::Company;
 use crate::gateway::{FakeGateway, Keys};
 use hub::Hub;
 use hub::demo::model::ScriptedModel;
@@ -13,15 +14,18 @@ use std::time::Duration;
 use tenant_agent::console::{self, VaultVerb, Verb};
 use tenant_agent::gateway::openclaw::{Dialect, Provider};
 use tenant_agent::gateway::{Mode, Program, Trust};
+use tenant_agent::settings::PolicySettings;
 use tenant_agent::vault::Given;
 use tenant_agent::{Agent, Settings, agent};
 use wire::TenantId;
-use wire::fleet::GatewayState;
+use wire::fleet::{GatewayState, PolicyState};
 
 pub struct World {
     pub clock: Clock,
     pub hub: Hub,
     pub model: ScriptedModel,
+    /// Whose law the agents believe.
+    pub company: Company,
     model_key: String,
     folder: PathBuf,
     /// Ends the hub and the model.
@@ -71,7 +75,38 @@ impl World {
         let model_key = service::random::token();
         let model =
             ScriptedModel::start(SocketAddr::from(([127, 0, 0, 1], 0)), SecretString::new(model_key.clone()), 0, stop.clone()).expect("the model starts");
-        World { clock, hub, model, model_key, folder, stop }
+        let company = Company::at(clock.wall_ms());
+        World { clock, hub, model, company, model_key, folder, stop }
+    }
+
+    fn policy(&self) -> PolicySettings {
+        PolicySettings { pinned: Some(self.company.trust()), ..PolicySettings::default() }
+    }
+
+    /// Publishes the default rules at a level, and waits until the tenant's agent says that this is law.
+    pub async fn law(&self, version: i64, level: policy::Level) {
+        self.hub.publish_policy(&self.company.trust(), self.company.bundle(version, level)).await.expect("a good bundle");
+        self.enforced(|policy| policy.version == version && policy.state == PolicyState::Active).await;
+    }
+
+    /// Waits until the first tenant's agent says this of its law.
+    pub async fn enforced(&self, wanted: impl Fn(&wire::fleet::Policy) -> bool) -> wire::fleet::Policy {
+        let fleet = self.hub.wait_fleet(|fleet| fleet.tenants.first().and_then(|tenant| tenant.policy.as_ref()).is_some_and(&wanted));
+        soon(fleet).await.expect("the hub runs").tenants[0].policy.clone().expect("it was just looked at")
+    }
+
+    /// Puts a file before the agents that no honest hub would, as one does that was broken into.
+    pub async fn smuggle(&self, text: &str) {
+        let file = policy::Digest::of(text.as_bytes()).to_string();
+        {
+            let store = rusqlite::Connection::open(self.folder.join("hub/hub.db")).expect("the hub's store");
+            store.busy_timeout(WAIT).expect("it can wait");
+            store.execute("DELETE FROM bundle", []).expect("the table is there");
+            let sql = "INSERT INTO bundle (channel, tenants, version, digest, keys_version, file, text, expires_ms, published_ms) VALUES ('stable', '[]', 1, '', 0, ?1, ?2, 0, 0)";
+            store.execute(sql, [file.as_str(), text]).expect("the table is there");
+        }
+        let published = self.hub.published_policies().await.expect("the hub reads its store");
+        assert_eq!(published[0].file, file, "the hub has seen it");
     }
 
     pub fn folder(&self) -> &Path {
@@ -142,6 +177,7 @@ impl World {
                 url: format!("http://{}/v1", self.model.addr()),
                 models: vec!["scripted-1".to_owned()],
             }],
+            policy: self.policy(),
             credentials: None,
             given: Given::default(),
         };

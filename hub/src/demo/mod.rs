@@ -3,12 +3,14 @@
 //! Everything listens on the loopback. What is looked at comes before what is started: the folder, its lock, the key and
 //! the ports. Progress goes to standard error; standard output gets the addresses, once, as text or as one line of JSON.
 
+mod law;
 pub mod model;
 mod ports;
 mod state;
 mod words;
 
 use crate::app::{Hub, Settings};
+use crate::bundles::Authority;
 use crate::command::{EXIT_CONFIG, Trouble};
 use crate::providers::local::{self, AgentState, Local, LocalSettings, ModelProvider, Ports};
 use anyhow::Context;
@@ -148,7 +150,8 @@ pub async fn run(flags: Flags) -> Result<(), Trouble> {
     }
 
     let story = Story { folder: state.folder.clone(), hub_config: state.hub_config(), provider: flags.provider, model: flags.provider.model(&flags) };
-    write_hub_config(&state, block)?;
+    let company = law::Company::open(&state.folder)?;
+    write_hub_config(&state, block, &company.authority())?;
     write_notes(&state.folder)?;
     let model = match (&key, is_scripted) {
         (Some(key), true) => Some(ScriptedModel::start(block.model(), key.clone(), PACE_MS, stop.clone())?),
@@ -159,12 +162,13 @@ pub async fn run(flags: Flags) -> Result<(), Trouble> {
         operator: block.operator(),
         clock: clock.clone(),
         stop: stop.clone(),
-        local: Some(local_settings(parts, &story, key, block, model.as_ref().map(ScriptedModel::addr))),
+        local: Some(local_settings(parts, &story, key, block, model.as_ref().map(ScriptedModel::addr), Some(company.authority()))),
         ..Settings::new(state.folder.clone())
     };
     let hub = Hub::start(settings).await?;
     let model_url = model.map(|model| format!("http://{}/v1", model.addr()));
     let outcome = async {
+        company.publish(&hub, clock.wall_ms()).await?;
         hub.create_local_tenant(TENANT).await?;
         let local = hub.local().context("the demo's tenant lives on this machine")?;
         let (told, json) = (Told::Nothing, flags.json);
@@ -387,7 +391,14 @@ async fn line_of(input: impl Read + Send + 'static, wait: Duration) -> Option<St
     tokio::time::timeout(wait, line).await.ok()?.ok()?
 }
 
-fn local_settings(parts: Parts, story: &Story, key: Option<SecretString>, block: Block, model: Option<SocketAddr>) -> LocalSettings {
+fn local_settings(
+    parts: Parts,
+    story: &Story,
+    key: Option<SecretString>,
+    block: Block,
+    model: Option<SocketAddr>,
+    authority: Option<Authority>,
+) -> LocalSettings {
     let name = story.provider.name();
     let (dialect, url) = match story.provider {
         Provider::Scripted => ("openai-completions", format!("http://{}/v1", model.unwrap_or(block.model()))),
@@ -402,18 +413,23 @@ fn local_settings(parts: Parts, story: &Story, key: Option<SecretString>, block:
         model: format!("{name}/{}", story.model),
         ports: Ports::Base(block.base),
         secrets: key.into_iter().map(|key| (format!("provider.{name}"), key)).collect(),
+        authority,
     }
 }
 
 /// For the commands beside the running demo.
-fn write_hub_config(state: &State, block: Block) -> anyhow::Result<()> {
+fn write_hub_config(state: &State, block: Block, authority: &Authority) -> anyhow::Result<()> {
     let folder = state.folder.to_str().context("the state folder's name is not readable as text: choose another with --state")?;
     let text = format!(
-        "# Written by hub demo at each of its starts, for the commands beside it.\nstate_folder = {}\n\n[listen]\npublic = \"{}\"\noperator = \"{}\"\n",
+        "# Written by hub demo at each of its starts, for the commands beside it.\nstate_folder = {}\n\n[listen]\npublic = \"{}\"\noperator = \"{}\"\n\n[policy]\nfleet = {}\nchannel = {}\nroots = {}\nthreshold = {}\n",
         // TOML's escapes are JSON's.
         serde_json::Value::from(folder),
         block.public(),
-        block.operator()
+        block.operator(),
+        serde_json::Value::from(authority.fleet.as_str()),
+        serde_json::Value::from(authority.channel.as_str()),
+        serde_json::json!(authority.roots.keys),
+        authority.roots.threshold,
     );
     write_private(&state.hub_config(), text.as_bytes())
 }

@@ -9,7 +9,7 @@ use service::{key, random};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::TenantId;
-use wire::link::{self, Ack, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, Refuse, Usage, Welcome, hello_statement};
+use wire::link::{self, Ack, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, PolicyWant, Refuse, Usage, Welcome, hello_statement};
 use wire::usage::{HOUR_MS, UsageRow};
 
 /// An agent answers a challenge at once.
@@ -42,6 +42,15 @@ struct Agent {
     version: String,
 }
 
+/// What a frame of an agent is answered with.
+enum Answer {
+    /// It is on the disk.
+    Ack(String),
+    Part(String, PolicyWant),
+    /// A later agent may say more than we know; it is told nothing, so it will not take it for kept.
+    Nothing,
+}
+
 impl Reception {
     /// Serves one link to its end; the code when the hub ends it.
     async fn attend(&self, socket: &mut WebSocket) -> Option<&'static str> {
@@ -59,17 +68,31 @@ impl Reception {
         };
         let welcome = Welcome { version: link::VERSION_MAX, tenant_id: agent.tenant, heartbeat_ms: self.heartbeat_ms };
         send(socket, link::frame("welcome", "welcome", &welcome)).await.ok()?;
+        let mut published = self.bundles.changes();
+        published.mark_changed();
         loop {
             let silent = self.clock.sleep(self.heartbeat_ms.saturating_mul(SILENT_HEARTBEATS_MAX));
             let text = tokio::select! {
                 text = next(socket) => text?,
+                changed = published.changed() => {
+                    changed.ok()?;
+                    let offer = self.bundles.offer(agent.tenant);
+                    if !offer.bundles.is_empty() {
+                        send(socket, link::frame("policy", "policy", &offer)).await.ok()?;
+                    }
+                    continue;
+                }
                 () = place.superseded() => return Some("superseded"),
                 () = self.stop.stopped() => return None,
                 () = silent => return None,
             };
             match self.take(&agent, &text).await {
-                Ok(Some(of)) => send(socket, link::frame("ack", &of, &Ack { of: of.clone() })).await.ok()?,
-                Ok(None) => {}
+                Ok(Answer::Ack(of)) => send(socket, link::frame("ack", &of, &Ack { of: of.clone() })).await.ok()?,
+                Ok(Answer::Part(of, want)) => {
+                    let part = self.bundles.part(agent.tenant, want);
+                    send(socket, link::frame("policy_part", &of, &part)).await.ok()?;
+                }
+                Ok(Answer::Nothing) => {}
                 Err(code) => return Some(code),
             }
         }
@@ -91,8 +114,8 @@ impl Reception {
         Ok((Agent { tenant, version: hello.agent_version }, self.attendance.enter(tenant, hello.host_id)))
     }
 
-    /// Takes a frame in; its id when it is to be acknowledged, which is after it is on the disk.
-    async fn take(&self, agent: &Agent, text: &str) -> Result<Option<String>, &'static str> {
+    /// Takes a frame in; what is acknowledged is on the disk by then.
+    async fn take(&self, agent: &Agent, text: &str) -> Result<Answer, &'static str> {
         let frame = Frame::parse(text).filter(|frame| frame.id.len() <= TEXT_BYTES_MAX).ok_or("frame_malformed")?;
         match frame.kind {
             "heartbeat" => {
@@ -100,7 +123,8 @@ impl Reception {
                 heartbeat.findings.truncate(FINDINGS_MAX);
                 heartbeat.approvals.truncate(APPROVALS_MAX);
                 let texts = heartbeat.findings.iter().flat_map(|finding| [&finding.code, &finding.detail]).chain(&heartbeat.gateway.reason);
-                if texts.into_iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+                let of_policy = heartbeat.policy.iter().flat_map(|policy| std::iter::once(&policy.digest).chain(&policy.reason));
+                if texts.chain(of_policy).any(|text| text.len() > TEXT_BYTES_MAX) {
                     return Err("frame_malformed");
                 }
                 self.store.note_heartbeat(agent.tenant, agent.version.clone(), heartbeat, self.clock.wall_ms()).await.map_err(internal)?;
@@ -115,10 +139,13 @@ impl Reception {
                     return Err("frame_malformed");
                 }
             }
-            // A later agent may say more than we know; it is told nothing, so it will not take it for kept.
-            _ => return Ok(None),
+            "policy_want" => {
+                let want: PolicyWant = frame.body(&[]).ok_or("frame_malformed")?;
+                return Ok(Answer::Part(frame.id.to_owned(), want));
+            }
+            _ => return Ok(Answer::Nothing),
         }
-        Ok(Some(frame.id.to_owned()))
+        Ok(Answer::Ack(frame.id.to_owned()))
     }
 }
 

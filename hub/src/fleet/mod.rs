@@ -8,6 +8,7 @@ pub(crate) mod view;
 pub(crate) use enrol::enrol;
 pub(crate) use link::open;
 
+use crate::bundles::Bundles;
 use crate::store::Store;
 use presence::Attendance;
 use service::limiter::Limiter;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 /// What the handlers of this room need.
 pub(crate) struct Reception {
     store: Store,
+    bundles: Arc<Bundles>,
     attendance: Arc<Attendance>,
     clock: Clock,
     stop: Stop,
@@ -29,7 +31,7 @@ const ENROLMENTS_MAX: usize = 30;
 const ENROLMENT_WINDOW_MS: u64 = 60_000;
 
 impl Reception {
-    pub fn new(store: Store, attendance: Arc<Attendance>, clock: Clock, stop: Stop, heartbeat_ms: u64) -> Reception {
-        Reception { store, attendance, clock, stop, heartbeat_ms, enrolments: Limiter::new(ENROLMENTS_MAX, ENROLMENT_WINDOW_MS) }
+    pub fn new(store: Store, bundles: Arc<Bundles>, attendance: Arc<Attendance>, clock: Clock, stop: Stop, heartbeat_ms: u64) -> Reception {
+        Reception { store, bundles, attendance, clock, stop, heartbeat_ms, enrolments: Limiter::new(ENROLMENTS_MAX, ENROLMENT_WINDOW_MS) }
     }
 }

@@ -13,6 +13,7 @@
 //! outlive a hub that was asked to end. The hub speaks to it as anybody on this machine does: through its own binary.
 
 use super::process::{self, Process};
+use crate::bundles::Authority;
 use anyhow::{Context, anyhow, bail};
 use service::config::{private_folder, read_private, write_private};
 use service::{Clock, SecretString, Stop, random};
@@ -42,6 +43,8 @@ pub struct LocalSettings {
     pub ports: Ports,
     /// Put into the vault whenever an agent has started.
     pub secrets: Vec<(String, SecretString)>,
+    /// Whose policy bundles the agents believe; `None`: nobody's.
+    pub authority: Option<Authority>,
 }
 
 #[derive(Clone, Debug)]
@@ -506,6 +509,11 @@ impl Local {
             }
             _ => text.push_str("\n[gateway]\nmode = \"none\"\n"),
         }
+        if let Some(Authority { fleet, roots, channel }) = &self.settings.authority {
+            let keys: Vec<String> = roots.keys.iter().map(|key| quoted(&key.to_string())).collect();
+            let (fleet, channel, keys, threshold) = (quoted(fleet), quoted(channel), keys.join(", "), roots.threshold);
+            write!(text, "\n[policy]\nfleet = {fleet}\nchannel = {channel}\nroots = [{keys}]\nthreshold = {threshold}\n")?;
+        }
         for ModelProvider { name, dialect, url, models } in providers {
             let models: Vec<String> = models.iter().map(|model| quoted(model)).collect();
             write!(text, "\n[provider.{}]\ndialect = {}\nurl = {}\nmodels = [{}]\n", quoted(name), quoted(dialect), quoted(url), models.join(", "))?;
@@ -664,6 +672,7 @@ mod tests {
                 model: "x/m".into(),
                 ports: Ports::Base(8400),
                 secrets: vec![("provider.x".into(), SecretString::new("first".into()))],
+                authority: None,
             }
         }
 

@@ -173,6 +173,7 @@ mod tests {
             model: "x/m".into(),
             ports: Ports::Free,
             secrets: Vec::new(),
+            authority: None,
         };
         let local = Arc::new(Local::new(settings, folder, "http://127.0.0.1:1".into(), clock.clone(), stop.clone()));
         let (_sender, feed) = watch::channel(Arc::new(Fleet { revision: 0, now_ms: 0, tenants: Vec::new() }));

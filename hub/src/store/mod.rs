@@ -3,6 +3,7 @@
 
 mod sqlite;
 
+pub use sqlite::bundle::{BundleRecord, PublishError};
 pub use sqlite::enrolment::{Applicant, EnrolError};
 pub use sqlite::step::StepRecord;
 pub use sqlite::tenant::{LocalTenant, NewTenant, Provider};

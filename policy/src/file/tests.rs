@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::sync::LazyLock;
 
 static SHIPPED: LazyLock<Paths> = LazyLock::new(|| Paths::parse(TEXT).unwrap_or_else(|error| panic!("{error}")));
-const TEXT: &str = include_str!("../../rules/paths.toml");
+const TEXT: &str = include_str!("../../rules/known/paths.toml");
 const HOME: &str = "/home/assistant";
 
 fn of(deed: Deed, path: &str) -> Class {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::sync::LazyLock;
 
 static SHIPPED: LazyLock<Http> = LazyLock::new(|| Http::parse(TEXT).unwrap_or_else(|error| panic!("{error}")));
-const TEXT: &str = include_str!("../../rules/http.toml");
+const TEXT: &str = include_str!("../../rules/known/http.toml");
 
 fn of(method: &str, url: &str) -> Judgement {
     SHIPPED.judge(&Request { method, url, headers: &[], body: "" })

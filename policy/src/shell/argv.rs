@@ -161,23 +161,13 @@ pub fn read<'a>(program: Option<&'a Program>, words: &[Text]) -> Reading<'a> {
         reading.operands.push(word.clone());
         reading.roles.push(role);
         at += 1;
-        // A sub-command takes over as soon as its words are complete.
-        if let Some(outer) = program
-            && !outer.subs.is_empty()
-            && base == 0
-            && let Some(sub) = outer.sub(&reading.operands)
-        {
-            let longer = outer.subs.iter().any(|(known, _)| {
-                known.len() > reading.operands.len()
-                    && reading.operands.iter().zip(known).all(|(operand, word)| operand.as_str() == word)
-                    && words.get(at).is_some_and(|next| next.as_str() == known[reading.operands.len()])
-            });
-            if !longer {
-                current = Some(sub);
-                reading.program = Some(sub);
-                base = reading.operands.len();
-                reading.own = base;
-            }
+        // A sub-command takes over as soon as its words are complete, and a longer one after it.
+        if let Some(sub) = program.and_then(|outer| outer.sub(&reading.operands)) {
+            current = Some(sub);
+            reading.program = Some(sub);
+            base = reading.operands.len();
+            reading.own = base;
+            reading.roles.fill(Role::Data);
         }
     }
     reading.operands_otherwise = otherwise.unwrap_or_default();

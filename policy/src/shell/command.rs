@@ -139,7 +139,7 @@ impl Walk<'_> {
         }
         let (name, program) = match self.lexicon.program(name) {
             // A file system that does not tell large from small letters finds `RM` too.
-            (name, None) if !self.lexicon.has_rules(name) => match self.lexicon.programs.get(&name.to_ascii_lowercase()) {
+            (name, None) if !self.lexicon.has_rules(name) => match self.lexicon.programs.get(&name.to_ascii_lowercase()).map(std::sync::Arc::as_ref) {
                 Some(program) => (name.to_ascii_lowercase(), Some(program)),
                 None => (name.to_owned(), None),
             },
@@ -367,6 +367,8 @@ impl Walk<'_> {
             let Some(known) = option.known else { continue };
             let value = option.value.clone().unwrap_or_default();
             match known.role {
+                // `--privileged=false` says that it is not.
+                Role::Raise(_) if value.as_str() == "false" => {}
                 Role::Raise(class) => self.judgement.raise(class, "shell.risky_option"),
                 Role::Code if option.value.is_some() => {
                     has_code = true;
@@ -392,10 +394,11 @@ impl Walk<'_> {
                 _ => {}
             }
         }
-        let own = program.or_else(|| self.lexicon.programs.get(name));
+        let own = program.or_else(|| self.lexicon.programs.get(name).map(std::sync::Arc::as_ref));
         let last = reading.operands.len().saturating_sub(1);
         // `sed -i f`: what is read is what is changed.
-        let in_place = reading.each_option().any(|option| option.known.is_some_and(|known| known.role == Role::Change && known.takes != super::program::Takes::Value));
+        let in_place =
+            reading.each_option().any(|option| option.known.is_some_and(|known| known.role == Role::Change && known.takes != super::program::Takes::Value));
         let target_option = reading.each_option().any(|option| matches!(option.name.as_str(), "-t" | "--target-directory") && option.value.is_some());
         let mut script_given = false;
         // The operands in front of a sub-command's own have no role of their own.
@@ -539,7 +542,11 @@ impl Walk<'_> {
         }
         let address = text.as_str();
         // A word without a dot, a colon or a scheme is a name to search for, unless it is this machine's.
-        if !address.contains(['.', ':', '/', '%']) && !address.eq_ignore_ascii_case("localhost") && !address.bytes().all(|byte| byte.is_ascii_digit()) && !address.starts_with("0x") {
+        if !address.contains(['.', ':', '/', '%'])
+            && !address.eq_ignore_ascii_case("localhost")
+            && !address.bytes().all(|byte| byte.is_ascii_digit())
+            && !address.starts_with("0x")
+        {
             return;
         }
         // Programs add the scheme by themselves.

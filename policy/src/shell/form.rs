@@ -23,8 +23,11 @@ enum Token {
     Many,
     End,
     Option(Vec<Pattern>),
-    Without(Vec<Pattern>),
-    WithoutWord(String),
+    /// None of these options, and none of the operands is one of these words.
+    Without {
+        options: Vec<Pattern>,
+        words: Vec<String>,
+    },
     /// An operand is a path in the set, or (`!`) is not provably in it.
     Path {
         set: String,
@@ -32,6 +35,8 @@ enum Token {
     },
     /// An operand, or the value of an option that carries a statement, has this text.
     Contains(String),
+    /// None of them has it.
+    WithoutText(String),
 }
 
 /// One spelling of an option, with the values that it may have.
@@ -85,18 +90,17 @@ impl Form {
         let otherwise = reading.operands_otherwise.get(from..).unwrap_or_default();
         let options = self.tokens.iter().all(|token| match token {
             Token::Option(patterns) => reading.options.iter().any(|option| patterns.iter().any(|pattern| pattern.fits(option))),
-            Token::Without(patterns) => !reading.options.iter().any(|option| option.sure && patterns.iter().any(|pattern| pattern.fits(option))),
-            Token::WithoutWord(word) => !operands.iter().any(|operand| operand.as_str() == word),
+            Token::Without { options, words } => {
+                let given = reading.options.iter().any(|option| option.sure && options.iter().any(|pattern| pattern.fits(option)));
+                !given && !operands.iter().any(|operand| words.iter().any(|word| word == operand.as_str()))
+            }
             Token::Path { set, outside } => operands.iter().any(|operand| match (places.lies_in(operand, set), outside) {
                 (Some(inside), false) => inside,
                 (Some(inside), true) => !inside,
                 (None, outside) => *outside || set == "unknown",
             }),
-            Token::Contains(text) => {
-                let has = |words: &str| contains(words, text);
-                reading.operands.iter().any(|operand| has(operand.as_str()))
-                    || reading.options.iter().filter_map(|option| option.value.as_ref()).any(|value| has(value.as_str()))
-            }
+            Token::Contains(text) => says(reading, text),
+            Token::WithoutText(text) => !says(reading, text),
             _ => true,
         });
         options && (sequence(&self.tokens, operands) || (!otherwise.is_empty() && sequence(&self.tokens, otherwise)))
@@ -115,13 +119,20 @@ impl Form {
     }
 }
 
+/// Whether an operand or an option's value has this text.
+fn says(reading: &Reading<'_>, text: &str) -> bool {
+    reading.operands.iter().any(|operand| contains(operand.as_str(), text))
+        || reading.options.iter().filter_map(|option| option.value.as_ref()).any(|value| contains(value.as_str(), text))
+}
+
 /// Tokens of a form; `~…~` may hold spaces.
 fn split(text: &str) -> Result<Vec<String>, String> {
     let mut tokens = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
-        let end = match rest.strip_prefix('~') {
-            Some(inner) => inner.find('~').ok_or_else(|| format!("a `~` in the form `{text}` is not closed"))? + 2,
+        let sign = usize::from(rest.starts_with("!~"));
+        let end = match rest[sign..].strip_prefix('~') {
+            Some(inner) => inner.find('~').ok_or_else(|| format!("a `~` in the form `{text}` is not closed"))? + 2 + sign,
             None => rest.find(char::is_whitespace).unwrap_or(rest.len()),
         };
         tokens.push(rest[..end].to_owned());
@@ -142,6 +153,9 @@ impl Token {
         if let Some(text) = token.strip_prefix('~').and_then(|text| text.strip_suffix('~')) {
             return if text.trim().is_empty() { Err("the text is empty".to_owned()) } else { Ok(Token::Contains(text.to_lowercase())) };
         }
+        if let Some(text) = token.strip_prefix("!~").and_then(|text| text.strip_suffix('~')) {
+            return if text.trim().is_empty() { Err("the text is empty".to_owned()) } else { Ok(Token::WithoutText(text.to_lowercase())) };
+        }
         if let Some(set) = token.strip_prefix('@') {
             let (outside, set) = set.strip_prefix('!').map_or((false, set), |set| (true, set));
             return if SETS.contains(&set) {
@@ -151,11 +165,16 @@ impl Token {
             };
         }
         if let Some(without) = token.strip_prefix('!') {
-            return match without.chars().next() {
-                Some('-' | '+') => Ok(Token::Without(Pattern::parse_all(without)?)),
-                Some(_) => Ok(Token::WithoutWord(without.to_owned())),
-                None => Err("`!` needs an option or a word".to_owned()),
-            };
+            let (mut options, mut words) = (Vec::new(), Vec::new());
+            for piece in without.split('|') {
+                match piece.chars().next() {
+                    Some('-' | '+') => options.push(piece),
+                    Some(_) => words.push(piece.to_owned()),
+                    None => return Err("`!` needs an option or a word".to_owned()),
+                }
+            }
+            let options = if options.is_empty() { Vec::new() } else { Pattern::parse_all(&options.join("|"))? };
+            return Ok(Token::Without { options, words });
         }
         if token.starts_with('-') && token.len() > 1 {
             return Ok(Token::Option(Pattern::parse_all(token)?));
@@ -185,7 +204,9 @@ impl Pattern {
     fn fits(&self, option: &Opt<'_>) -> bool {
         // `--privileged=false` says that it is not.
         let denied = self.values.is_empty() && option.value.as_ref().is_some_and(|value| value.as_str() == "false");
-        option.is(&self.name) && !denied && (self.values.is_empty() || option.value.as_ref().is_some_and(|value| self.values.iter().any(|pattern| glob(pattern, value.as_str()))))
+        option.is(&self.name)
+            && !denied
+            && (self.values.is_empty() || option.value.as_ref().is_some_and(|value| self.values.iter().any(|pattern| glob(pattern, value.as_str()))))
     }
 }
 
@@ -193,12 +214,19 @@ impl Pattern {
 fn sequence(tokens: &[Token], operands: &[Text]) -> bool {
     let Some((token, rest)) = tokens.split_first() else { return true };
     match token {
-        Token::Word(words) => operands.split_first().is_some_and(|(operand, after)| words.iter().any(|word| if word.contains('*') { glob(word, operand.as_str()) } else { word == operand.as_str() }) && sequence(rest, after)),
+        Token::Word(words) => operands.split_first().is_some_and(|(operand, after)| {
+            words.iter().any(|word| if is_glob(word) { glob(word, operand.as_str()) } else { word == operand.as_str() }) && sequence(rest, after)
+        }),
         Token::Any => !operands.is_empty() && sequence(rest, &operands[1..]),
         Token::Many => (0..=operands.len().min(SKIPPED_MAX)).any(|skipped| sequence(rest, &operands[skipped..])),
         Token::End => operands.is_empty() && sequence(rest, operands),
         _ => sequence(rest, operands),
     }
+}
+
+/// `delete-*` is any word that begins so; `*`, `./*` and `.*` are meant as they stand.
+fn is_glob(word: &str) -> bool {
+    word.contains('*') && !matches!(word.trim_matches('*'), "" | "." | "./" | "../" | ".." | "/" | "/." | "~/")
 }
 
 /// `**` looks this far for the next word.

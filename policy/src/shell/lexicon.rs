@@ -7,16 +7,26 @@ use crate::file::Paths;
 use crate::http::Http;
 use crate::judgement::Deed;
 use serde::Deserialize;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
+use std::sync::Arc;
 
-#[derive(Debug)]
+/// What is known, with the rules of one law. What is known is shared.
+#[derive(Clone, Debug)]
 pub struct Lexicon {
-    pub programs: HashMap<String, Program>,
+    known: Arc<Known>,
     /// Rules on commands, and by program which of them.
     pub rules: Vec<CommandRule>,
     by_program: HashMap<String, Vec<u32>>,
-    /// Rules on what is done to paths and hosts, by deed.
+    /// Rules on what is done to paths.
     pub on_paths: Vec<PathRule>,
+}
+
+#[derive(Debug)]
+pub struct Known {
+    /// Programs of one description share it.
+    pub programs: HashMap<String, Arc<Program>>,
     pub verbs: HashMap<String, Verb>,
     /// Variables whose value runs as a command, and those that load code into programs.
     pub environment: Environment,
@@ -24,7 +34,15 @@ pub struct Lexicon {
     pub http: Http,
 }
 
-#[derive(Debug)]
+impl Deref for Lexicon {
+    type Target = Known;
+
+    fn deref(&self) -> &Known {
+        &self.known
+    }
+}
+
+#[derive(Clone, Debug)]
 pub struct CommandRule {
     pub id: String,
     pub class: Class,
@@ -35,7 +53,7 @@ pub struct CommandRule {
 }
 
 /// A rule on deeds, whichever command or tool does them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PathRule {
     pub id: String,
     pub class: Class,
@@ -78,20 +96,56 @@ pub struct Environment {
 
 impl Lexicon {
     pub fn new(paths: Paths, http: Http) -> Lexicon {
-        Lexicon { programs: HashMap::new(), rules: Vec::new(), by_program: HashMap::new(), on_paths: Vec::new(), verbs: HashMap::new(), environment: Environment::default(), paths, http }
+        let known = Known { programs: HashMap::new(), verbs: HashMap::new(), environment: Environment::default(), paths, http };
+        Lexicon { known: Arc::new(known), rules: Vec::new(), by_program: HashMap::new(), on_paths: Vec::new() }
+    }
+
+    /// The same knowledge without any rules.
+    pub fn beside(&self) -> Lexicon {
+        Lexicon { known: self.known.clone(), rules: Vec::new(), by_program: HashMap::new(), on_paths: Vec::new() }
+    }
+
+    /// The same, with other classes for some rules.
+    pub fn lowered(&self, classes: &BTreeMap<String, Class>) -> Lexicon {
+        let mut lowered = self.clone();
+        let on_commands = lowered.rules.iter_mut().map(|rule| (&rule.id, &mut rule.class));
+        for (id, class) in on_commands.chain(lowered.on_paths.iter_mut().map(|rule| (&rule.id, &mut rule.class))) {
+            if let Some(lower) = classes.get(id) {
+                *class = (*class).min(*lower);
+            }
+        }
+        lowered
     }
 
     pub fn learn(&mut self, written: &Written) -> Result<(), Vec<String>> {
+        let Some(known) = Arc::get_mut(&mut self.known) else { return Err(vec!["what is known is in use already".to_owned()]) };
+        if written.names.is_empty() {
+            return Err(vec!["a [[program]] has no `names`".to_owned()]);
+        }
+        let mut described = Program::default();
+        described.learn(written)?;
+        let described = Arc::new(described);
         let mut faults = Vec::new();
         for name in &written.names {
-            if let Err(more) = self.programs.entry(name.clone()).or_default().learn(written) {
-                faults.extend(more.into_iter().map(|fault| format!("program `{name}`: {fault}")));
+            match known.programs.entry(name.clone()) {
+                Entry::Vacant(vacant) => drop(vacant.insert(described.clone())),
+                Entry::Occupied(mut occupied) => {
+                    let mut both = Program::clone(occupied.get());
+                    match both.learn(written) {
+                        Ok(()) => drop(occupied.insert(Arc::new(both))),
+                        Err(more) => faults.extend(more.into_iter().map(|fault| format!("`{name}`: {fault}"))),
+                    }
+                }
             }
         }
-        if written.names.is_empty() {
-            faults.push("a [[program]] has no `names`".to_owned());
-        }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    pub fn add_environment(&mut self, environment: &Environment) {
+        if let Some(known) = Arc::get_mut(&mut self.known) {
+            known.environment.commands.extend(environment.commands.iter().cloned());
+            known.environment.loading.extend(environment.loading.iter().cloned());
+        }
     }
 
     pub fn rule(
@@ -125,12 +179,13 @@ impl Lexicon {
     }
 
     pub fn add_verbs(&mut self, verbs: &Verbs) {
+        let Some(known) = Arc::get_mut(&mut self.known) else { return };
         // What is listed twice is the worse of the two.
         for (list, verb) in
             [(&verbs.look, Verb::Look), (&verbs.change, Verb::Change), (&verbs.send, Verb::Send), (&verbs.destroy, Verb::Destroy), (&verbs.pay, Verb::Pay)]
         {
             for word in list {
-                self.verbs.insert(word.clone(), verb);
+                known.verbs.insert(word.clone(), verb);
             }
         }
     }
@@ -148,18 +203,18 @@ impl Lexicon {
     pub fn program<'n>(&self, name: &'n str) -> (&'n str, Option<&Program>) {
         let known = |name: &str| self.programs.contains_key(name) || self.by_program.contains_key(name);
         if known(name) {
-            return (name, self.programs.get(name));
+            return (name, self.programs.get(name).map(Arc::as_ref));
         }
         for suffix in [".real", ".distrib", ".orig", "-real", ".exe"] {
             if let Some(stem) = name.strip_suffix(suffix)
                 && known(stem)
             {
-                return (stem, self.programs.get(stem));
+                return (stem, self.programs.get(stem).map(Arc::as_ref));
             }
         }
         let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'));
         if stem.len() < name.len() && !stem.is_empty() && known(stem) {
-            return (stem, self.programs.get(stem));
+            return (stem, self.programs.get(stem).map(Arc::as_ref));
         }
         (name, None)
     }
@@ -190,12 +245,13 @@ impl Lexicon {
 impl PathRule {
     /// `path` is absolute or begins with `~`.
     pub fn fits(&self, deed: Deed, path: &str, parts: &[&str], paths: &Paths, workspace: &str) -> bool {
-        self.deeds.contains(&deed) && (self.patterns.iter().any(|pattern| pattern.fits(parts)) || self.sets.iter().any(|set| paths.lies_in(path, set, workspace)))
+        self.deeds.contains(&deed)
+            && (self.patterns.iter().any(|pattern| pattern.fits(parts)) || self.sets.iter().any(|set| paths.lies_in(path, set, workspace)))
     }
 }
 
 /// `**` stands for any number of folders, `*` for anything in one name. A home may be written in any of its ways.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PathPattern {
     parts: Vec<String>,
     home: bool,
@@ -208,11 +264,18 @@ impl PathPattern {
     pub fn new(text: &str) -> PathPattern {
         let parts: Vec<String> = text.split('/').map(str::to_owned).collect();
         let plain = |part: Option<&String>| part.filter(|part| !part.contains('*') && *part != "~").cloned();
-        PathPattern { home: parts.first().is_some_and(|first| first == "~"), first: plain(parts.get(1)).filter(|_| parts.first().is_some_and(String::is_empty)), last: plain(parts.last()), parts }
+        PathPattern {
+            home: parts.first().is_some_and(|first| first == "~"),
+            first: plain(parts.get(1)).filter(|_| parts.first().is_some_and(String::is_empty)),
+            last: plain(parts.last()),
+            parts,
+        }
     }
 
     fn fits(&self, parts: &[&str]) -> bool {
-        if self.last.as_ref().is_some_and(|last| parts.last() != Some(&last.as_str())) || self.first.as_ref().is_some_and(|first| parts.get(1) != Some(&first.as_str())) {
+        if self.last.as_ref().is_some_and(|last| parts.last() != Some(&last.as_str()))
+            || self.first.as_ref().is_some_and(|first| parts.get(1) != Some(&first.as_str()))
+        {
             return false;
         }
         if !self.home {

@@ -203,6 +203,10 @@ impl Program {
                 faults.push("a sub-command has no `name`".to_owned());
                 continue;
             }
+            if words.iter().map(|word| word.split('|').count()).product::<usize>() > SPELLINGS_MAX {
+                faults.push(format!("the sub-command `{}` has too many spellings; write it as several", words.join(" ")));
+                continue;
+            }
             for words in alternatives(&words) {
                 let index = self.subs.iter().position(|(known, _)| *known == words).unwrap_or_else(|| {
                     self.subs.push((words.clone(), Program::default()));
@@ -213,17 +217,18 @@ impl Program {
                 }
             }
         }
-        // The longest words first, so that `stash drop` is found before `stash`.
-        self.subs.sort_by_key(|(words, _)| std::cmp::Reverse(words.len()));
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
-    /// The sub-command that the operands begin with.
+    /// The sub-command whose words the operands are.
     pub fn sub(&self, operands: &[super::words::Text]) -> Option<&Program> {
-        let begins = |words: &[String]| words.len() <= operands.len() && words.iter().zip(operands).all(|(word, operand)| word == operand.as_str());
-        self.subs.iter().find(|(words, _)| begins(words)).map(|(_, program)| program)
+        let are = |words: &[String]| words.len() == operands.len() && words.iter().zip(operands).all(|(word, operand)| word == operand.as_str());
+        self.subs.iter().find(|(words, _)| are(words)).map(|(_, program)| program)
     }
 }
+
+/// More spellings of one sub-command are a slip of the pen.
+const SPELLINGS_MAX: usize = 256;
 
 /// `rm|remove` in a sub-command's name stands for either.
 fn alternatives(words: &[String]) -> Vec<Vec<String>> {

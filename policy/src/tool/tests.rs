@@ -7,9 +7,9 @@ use serde_json::json;
 use std::sync::LazyLock;
 
 static TOOLS: LazyLock<Tools> = LazyLock::new(|| Tools::parse(TEXT).unwrap_or_else(|error| panic!("{error}")));
-static PATHS: LazyLock<Paths> = LazyLock::new(|| Paths::parse(include_str!("../../rules/paths.toml")).unwrap_or_else(|error| panic!("{error}")));
-static HTTP: LazyLock<Http> = LazyLock::new(|| Http::parse(include_str!("../../rules/http.toml")).unwrap_or_else(|error| panic!("{error}")));
-const TEXT: &str = include_str!("../../rules/registry.toml");
+static PATHS: LazyLock<Paths> = LazyLock::new(|| Paths::parse(include_str!("../../rules/known/paths.toml")).unwrap_or_else(|error| panic!("{error}")));
+static HTTP: LazyLock<Http> = LazyLock::new(|| Http::parse(include_str!("../../rules/known/http.toml")).unwrap_or_else(|error| panic!("{error}")));
+const TEXT: &str = include_str!("../../rules/known/registry.toml");
 const WORKSPACE: &str = "/home/assistant/.openclaw/workspace";
 
 /// Knows `ls`, fears `rm` and `danger`, and tells where a line would run.

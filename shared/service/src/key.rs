@@ -29,6 +29,18 @@ impl SigningKey {
     }
 }
 
+/// For policy, which knows no disk: it is handed who can sign.
+impl policy::bundle::Signer for SigningKey {
+    fn public(&self) -> policy::bundle::PublicKey {
+        let bytes = self.0.public_key().as_ref().try_into();
+        policy::bundle::PublicKey::new(bytes.expect("an Ed25519 key has 32 bytes"))
+    }
+
+    fn sign(&self, statement: &[u8]) -> [u8; 64] {
+        self.0.sign(statement).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
+    }
+}
+
 /// Whether `signature` is the key's over `statement`; false for anything that is not a key or a signature at all.
 pub fn verifies(public_key: &str, statement: &str, signature: &str) -> bool {
     let (Some(key), Some(signature)) = (from_base64url(public_key), from_base64url(signature)) else { return false };

@@ -72,7 +72,7 @@ export function tenant(number, given = {}) {
   const id = `ten_${String(number).padStart(32, "0")}`;
   return {
     id, name: `Werkstatt ${number}`, url: `http://tenant-${number}.localhost:8443`, state: "ready", steps: steps("done", "done", "done", "done"), presence: "online", last_seen_ms: Date.now() - 2_000, agent_version: "0.1.0",
-    gateway: { state: "ready", reason: null }, usage_today: { ...none, calls: 40 + number, input_tokens: 182_000 * number, cached_tokens: 90_000, output_tokens: 9_400 }, approvals: [], findings: [], ...given,
+    gateway: { state: "ready", reason: null }, policy: { state: "active", version: 7, digest: "9f86d081", expires_ms: Date.now() + 20 * 86_400_000, keys: 1, reason: null }, usage_today: { ...none, calls: 40 + number, input_tokens: 182_000 * number, cached_tokens: 90_000, output_tokens: 9_400 }, approvals: [], findings: [], ...given,
   };
 }
 
@@ -84,9 +84,9 @@ export function fleet() {
       tenant(1),
       tenant(2, { name: "Kanzlei am Markt", gateway: { state: "ungated", reason: "plugin_changed" }, findings: [{ code: "plugin_changed", severity: "fail", since_ms: now - 340_000, detail: "guard" }, { code: "provider_key_missing", severity: "warn", since_ms: now - 7_400_000, detail: "anthropic" }] }),
       tenant(3, { name: "Praxis Nord", approvals: [{ id: `apr_${"3".repeat(32)}`, class: "yellow", external: true, created_ms: now - 700_000 }, { id: `apr_${"4".repeat(32)}`, class: "critical_red", external: false, created_ms: now - 60_000 }] }),
-      tenant(4, { name: "Gärtnerei", state: "provisioning", steps: steps("done", "done", "running", "waiting"), presence: "never", last_seen_ms: null, agent_version: null, gateway: { state: "absent", reason: null }, usage_today: none }),
+      tenant(4, { name: "Gärtnerei", policy: null, state: "provisioning", steps: steps("done", "done", "running", "waiting"), presence: "never", last_seen_ms: null, agent_version: null, gateway: { state: "absent", reason: null }, usage_today: none }),
       tenant(5, { name: "Büro mit einem ausgesprochen langen Namen, der umbrechen muss", state: "needs_operator", steps: steps("done", "done", "failed", "waiting"), presence: "never", last_seen_ms: null, agent_version: null, gateway: { state: "absent", reason: null }, usage_today: none }),
-      tenant(6, { name: "Atelier", presence: "offline", last_seen_ms: now - 3_900_000, gateway: { state: "down", reason: "gateway_down" } }),
+      tenant(6, { name: "Atelier", policy: { state: "refused", version: 6, digest: "9f86d081", expires_ms: now + 86_400_000, keys: 1, reason: "needs_newer_agent" }, presence: "offline", last_seen_ms: now - 3_900_000, gateway: { state: "down", reason: "gateway_down" } }),
       tenant(7, { name: "Verein", presence: "late", last_seen_ms: now - 75_000, gateway: { state: "starting", reason: null }, findings: [{ code: "session_frozen", severity: "fail", since_ms: now - 30_000, detail: "agent:main:main" }] }),
     ],
   };

@@ -24,6 +24,34 @@ pub struct Gateway {
     pub reason: Option<String>,
 }
 
+/// How the law stands on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyState {
+    /// What is compiled into the agent: no bundle has come yet.
+    Default,
+    Active,
+    /// Its time has run out. It is enforced all the same; its exceptions and unlocked gates are not.
+    Expired,
+    /// The newest one was refused; the one named here goes on.
+    Refused,
+}
+
+/// What a host enforces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    pub state: PolicyState,
+    /// Of the bundle in force; 0 for what is compiled in.
+    pub version: i64,
+    /// Its name; empty for what is compiled in.
+    pub digest: String,
+    pub expires_ms: Option<i64>,
+    /// The version of the key document that it trusts.
+    pub keys: i64,
+    /// Why the newest was refused: a code of `policy::bundle::Refusal`.
+    pub reason: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -84,6 +112,8 @@ pub struct TenantView {
     pub last_seen_ms: Option<i64>,
     pub agent_version: Option<String>,
     pub gateway: Gateway,
+    /// `None` until the agent has told, which older ones never do.
+    pub policy: Option<Policy>,
     pub usage_today: UsageDay,
     pub approvals: Vec<OpenApproval>,
     pub findings: Vec<HealthFinding>,

@@ -1,7 +1,7 @@
 //! The frames between agent and hub, after enrolment.
 
 use crate::approval::OpenApproval;
-use crate::fleet::{Gateway, HealthFinding};
+use crate::fleet::{Gateway, HealthFinding, Policy};
 use crate::usage::UsageRow;
 use crate::{HostId, TenantId};
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,43 @@ pub struct Heartbeat {
     pub gateway: Gateway,
     pub findings: Vec<HealthFinding>,
     pub approvals: Vec<OpenApproval>,
+    /// What law is in force; older agents do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
 }
+
+/// The newest bundle of each channel, said after the welcome and whenever one is published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyOffer {
+    pub bundles: Vec<OfferedBundle>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedBundle {
+    pub channel: String,
+    pub version: i64,
+    /// SHA-256 of the file, as hex: what is fetched.
+    pub file: String,
+    pub bytes: usize,
+}
+
+/// Asks for the file from `offset` on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyWant {
+    pub file: String,
+    pub offset: usize,
+}
+
+/// A part of the file. Empty when there is no such file any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyPart {
+    pub file: String,
+    pub offset: usize,
+    pub text: String,
+}
+
+/// Escaped as a string of JSON a part may double, and must still fit into a frame.
+pub const PART_BYTES_MAX: usize = 96 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
@@ -122,6 +158,9 @@ mod tests {
                 "heartbeat" => frame.body::<Heartbeat>(&[]).is_some(),
                 "usage" => frame.body::<Usage>(&[]).is_some(),
                 "ack" => frame.body::<Ack>(&[]).is_some(),
+                "policy" => frame.body::<PolicyOffer>(&[]).is_some(),
+                "policy_want" => frame.body::<PolicyWant>(&[]).is_some(),
+                "policy_part" => frame.body::<PolicyPart>(&[]).is_some(),
                 _ => false,
             };
             assert!(known, "{line}");
@@ -142,7 +181,7 @@ mod tests {
     #[test]
     fn unknown_fields_pass_unless_the_sender_insists() {
         let gateway = Gateway { state: GatewayState::Ready, reason: None };
-        let beat = Heartbeat { seq: 1, uptime_ms: 2, gateway, findings: vec![], approvals: vec![] };
+        let beat = Heartbeat { seq: 1, uptime_ms: 2, gateway, findings: vec![], approvals: vec![], policy: None };
         let text = frame("heartbeat", "f1", &beat).replace("\"seq\":1", "\"seq\":1,\"mood\":\"fine\"");
         assert_eq!(Frame::parse(&text).unwrap().body::<Heartbeat>(&[]), Some(beat));
         let insisting = text.replace("\"v\":1", "\"v\":1,\"must\":[\"mood\"]");

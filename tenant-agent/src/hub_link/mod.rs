@@ -6,6 +6,7 @@
 pub mod enrol;
 
 use crate::approvals::Approvals;
+use crate::bundle::InForce;
 use crate::gateway::{self, Gateway};
 use crate::identity::{HostKey, Identity};
 use crate::ledger::Ledger;
@@ -21,7 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use wire::fleet::{GatewayState, HealthFinding, Severity};
-use wire::link::{self, Ack, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, Refuse, Usage, Welcome};
+use wire::link::{self, Ack, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, OfferedBundle, PolicyOffer, PolicyPart, PolicyWant, Refuse, Usage, Welcome};
 use wire::usage::UsageRow;
 
 pub struct HubLink {
@@ -36,6 +37,7 @@ pub struct HubLink {
     pub approvals: Approvals,
     pub ledger: Ledger,
     pub metering: Metering,
+    pub in_force: InForce,
     pub since: Mutex<HashMap<String, i64>>,
 }
 
@@ -49,8 +51,18 @@ const RETRY_MS_MAX: u64 = 60_000;
 const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 200..=300_000;
 /// A usage frame that nobody acknowledged by then is sent again.
 const ACK_WAIT_MS: u64 = 30_000;
+/// A part of a bundle that has not come by then is asked for again, from the beginning.
+const PART_WAIT_MS: u64 = 60_000;
 /// Findings and questions that one heartbeat names.
 const NAMED_MAX: usize = 64;
+
+/// A bundle on its way.
+struct Fetch {
+    bundle: OfferedBundle,
+    text: String,
+    /// When its last part was asked for.
+    asked_ms: u64,
+}
 
 impl HubLink {
     /// Keeps the link until the stop.
@@ -81,7 +93,8 @@ impl HubLink {
         tracing::info!(host.id = %self.identity.host_id, "the link to the hub is up");
         let heartbeat_ms = welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
         let (mut gateway, mut usage, mut frozen) = (self.gateway.watch(), self.metering.changes(), self.ledger.watch_frozen());
-        let mut approvals = self.approvals.changes();
+        let (mut approvals, mut law) = (self.approvals.changes(), self.in_force.changes());
+        let (mut offer, mut fetch) = (PolicyOffer::default(), None);
         let mut seq = 0_u64;
         let mut sent: Option<(String, Vec<UsageRow>)> = None;
         let beat = self.clock.sleep(0);
@@ -107,6 +120,16 @@ impl HubLink {
                             }
                             continue;
                         }
+                        "policy" => {
+                            offer = frame.body(&[]).unwrap_or_default();
+                            self.fetch(&mut socket, &offer, &mut fetch).await?;
+                            continue;
+                        }
+                        "policy_part" => {
+                            let Some(part) = frame.body::<PolicyPart>(&[]) else { bail!("the hub sent an unreadable part of a bundle") };
+                            self.take_part(&mut socket, part, &mut fetch).await?;
+                            continue;
+                        }
                         "refuse" => bail!("the hub refused the link: {}", frame.body::<Refuse>(&[]).map_or_else(|| "no code".to_owned(), |refuse| refuse.code)),
                         // A later hub may say more than we know.
                         _ => continue,
@@ -129,6 +152,7 @@ impl HubLink {
                 () = &mut beat => {}
                 changed = gateway.changed() => changed?,
                 changed = frozen.changed() => changed?,
+                changed = law.changed() => changed?,
                 // Lagging behind is as good a reason for a heartbeat as a change.
                 _ = approvals.recv() => {}
             }
@@ -136,7 +160,40 @@ impl HubLink {
             let heartbeat = self.heartbeat(seq).await?;
             send(&mut socket, link::frame("heartbeat", &format!("h{seq}"), &heartbeat)).await?;
             beat.set(self.clock.sleep(heartbeat_ms));
+            // One that was refused may be good by now.
+            self.fetch(&mut socket, &offer, &mut fetch).await?;
         }
+    }
+
+    /// Asks for the newest bundle, if there is one that we do not know and none is on its way.
+    async fn fetch(&self, socket: &mut Socket, offer: &PolicyOffer, fetch: &mut Option<Fetch>) -> anyhow::Result<()> {
+        let asked_ms = self.clock.now().mono_ms;
+        let is_new = |bundle: &OfferedBundle| fetch.as_ref().is_none_or(|fetch| fetch.bundle.file != bundle.file || asked_ms - fetch.asked_ms >= PART_WAIT_MS);
+        if let Some(bundle) = self.in_force.wants(offer).filter(is_new) {
+            let want = PolicyWant { file: bundle.file.clone(), offset: 0 };
+            *fetch = Some(Fetch { bundle, text: String::new(), asked_ms });
+            send(socket, link::frame("policy_want", "p0", &want)).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a part to the bundle that is on its way; the last one makes it law, or says why not.
+    async fn take_part(&self, socket: &mut Socket, part: PolicyPart, fetch: &mut Option<Fetch>) -> anyhow::Result<()> {
+        let Some(mut under_way) = fetch.take_if(|fetch| fetch.bundle.file == part.file && fetch.text.len() == part.offset) else { return Ok(()) };
+        under_way.text.push_str(&part.text);
+        let (have, all) = (under_way.text.len(), under_way.bundle.bytes);
+        // Without an end there is another one by now, which is offered too; more than was said is not looked at.
+        if part.text.is_empty() || have > all {
+            return Ok(());
+        }
+        if have < all {
+            let want = PolicyWant { file: part.file, offset: have };
+            under_way.asked_ms = self.clock.now().mono_ms;
+            *fetch = Some(under_way);
+            return send(socket, link::frame("policy_want", &format!("p{have}"), &want)).await;
+        }
+        self.in_force.take(under_way.text.into_bytes()).await?.ok();
+        Ok(())
     }
 
     async fn connect(&self) -> anyhow::Result<(Socket, Welcome)> {
@@ -169,7 +226,7 @@ impl HubLink {
         let mut approvals = self.approvals.open().await?;
         approvals.truncate(NAMED_MAX);
         let findings = self.findings().await?;
-        Ok(Heartbeat { seq, uptime_ms: self.clock.now().mono_ms, gateway: self.gateway.state(), findings, approvals })
+        Ok(Heartbeat { seq, uptime_ms: self.clock.now().mono_ms, gateway: self.gateway.state(), findings, approvals, policy: Some(self.in_force.report()) })
     }
 
     /// What an operator should know, with the time since when it holds.
@@ -183,12 +240,15 @@ impl HubLink {
         };
         let gateway_code = state.reason.filter(|_| severity.is_some()).unwrap_or_else(|| gateway::DOWN.to_owned());
         let now_ms = self.clock.wall_ms();
+        let mut held: Vec<(String, Severity, Option<i64>, String)> =
+            severity.map(|severity| (gateway_code, severity, None, String::new())).into_iter().collect();
+        held.extend(self.in_force.findings().into_iter().map(|(code, severity, since_ms, detail)| (code.to_owned(), severity, since_ms, detail)));
         {
             let mut since = self.since.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            since.retain(|code, _| severity.is_some() && *code == gateway_code);
-            if let Some(severity) = severity {
-                let since_ms = *since.entry(gateway_code.clone()).or_insert(now_ms);
-                findings.push(HealthFinding { code: gateway_code, severity, since_ms, detail: String::new() });
+            since.retain(|code, _| held.iter().any(|(held, ..)| held == code));
+            for (code, severity, since_ms, detail) in held {
+                let since_ms = since_ms.unwrap_or_else(|| *since.entry(code.clone()).or_insert(now_ms));
+                findings.push(HealthFinding { code, severity, since_ms, detail });
             }
         }
         for (session, since_ms) in self.ledger.frozen().await? {

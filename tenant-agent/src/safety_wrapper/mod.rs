@@ -6,30 +6,31 @@ mod target;
 
 use crate::approvals::{self, Approvals, Asked, Question, Stir};
 use crate::audit::{self, Deed};
-use crate::bundle::Bundle;
+use crate::bundle::InForce;
 use crate::gateway::Gateway;
 use crate::identity::Identity;
-use crate::ledger::{self, Entry, Ledger, Run, Verdict, canonical_call_id};
+use crate::law;
+use crate::ledger::{self, Decided, Entry, Ledger, Run, Verdict, canonical_call_id};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router};
-use policy::{Call, Class, Digest, Finding};
+use policy::{Call, Class, Digest, Finding, Regime};
 use serde_json::{Value, json};
 use service::door::{self, PeerProcess};
 use service::store::StoreError;
 use service::{Clock, Refusal, Store, Tx, random};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use wire::approval::{self, Approval, ApprovalState, Detail};
 use wire::plugin::{Announce, Answer, Decide, Outcome};
 
 pub struct SafetyWrapper {
     pub store: Store,
     pub clock: Clock,
-    pub bundle: Arc<Bundle>,
+    pub in_force: InForce,
     pub identity: Identity,
     pub approvals: Approvals,
     pub ledger: Ledger,
@@ -115,10 +116,21 @@ async fn result(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Outc
     Ok(Json(json!({ "ok": true })))
 }
 
+/// What the law says of a call.
+struct Judged<'a> {
+    law: &'a Arc<Regime>,
+    finding: Finding,
+    verdict: &'static str,
+}
+
 /// What the checks have found out about a call.
 struct Known {
     question: Question,
     call_id: String,
+    /// What it was classified by.
+    law: Arc<Regime>,
+    /// Until it is written down, with the first verdict.
+    decided: Mutex<Option<Decided>>,
 }
 
 impl SafetyWrapper {
@@ -128,11 +140,13 @@ impl SafetyWrapper {
         if call_id.is_empty() || [&ask.session_key, &ask.call_id, &ask.tool].iter().any(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
             return Ok(refused("This call has no usable id, so it cannot be checked."));
         }
-        let resolved = target::resolve(&self.bundle.rules, &ask.tool, &ask.params, &self.workspace).await;
+        // One law for the whole decision, whatever comes meanwhile.
+        let in_force = self.in_force.law();
+        let resolved = target::resolve(in_force.law().tools(), &ask.tool, &ask.params, &self.workspace).await;
         let workspace = self.workspace.to_string_lossy();
         let assistant_name = assistant.to_string();
         let call = Call { assistant: &assistant_name, tool: &ask.tool, arguments: &ask.params, workspace: &workspace, resolved: &resolved };
-        let digest = policy::digest(&call, self.bundle.rules.presentation(&ask.tool));
+        let digest = policy::digest(&call, in_force.law().tools().presentation(&ask.tool));
 
         // Asked again about the same call: the same answer. Another call under the same id is not the same call.
         let (session, id) = (ask.session_key.clone(), call_id.clone());
@@ -147,13 +161,15 @@ impl SafetyWrapper {
                 Answer { allow: true, reason: None }
             });
         }
-        if !self.bundle.rules.manifest(&ask.tool) {
-            let known = self.known(&ask, assistant, call_id, digest, Finding::unknown("manifest"), &ask.params);
+        if !in_force.manifest(&ask.tool) {
+            let judged = Judged { law: &in_force, finding: Finding::unknown("manifest"), verdict: law::NOT_AVAILABLE };
+            let known = self.known(&ask, &call, assistant, call_id, digest, judged);
             return self.refuse(known, "This tool is not available to this assistant.").await;
         }
-        let finding = self.bundle.rules.classify(&call);
-        let verdict = policy::gate(&finding, self.bundle.gate());
-        let known = self.known(&ask, assistant, call_id, digest, finding, &ask.params);
+        let finding = in_force.classify(&call);
+        let verdict = policy::gate(&finding, in_force.gate(&assistant_name, &ask.tool));
+        let judged = Judged { law: &in_force, finding, verdict: law::word(verdict) };
+        let known = self.known(&ask, &call, assistant, call_id, digest, judged);
         match verdict {
             policy::Verdict::Run | policy::Verdict::RunAndNotify => self.run(known).await,
             policy::Verdict::Ask => self.ask(known).await,
@@ -167,17 +183,31 @@ impl SafetyWrapper {
         }
     }
 
-    fn known(&self, ask: &Decide, assistant: wire::AssistantId, call_id: String, digest: Digest, finding: Finding, params: &Value) -> Known {
+    fn known(&self, ask: &Decide, call: &Call<'_>, assistant: wire::AssistantId, call_id: String, digest: Digest, judged: Judged<'_>) -> Known {
+        let Judged { law, finding, verdict } = judged;
+        let decided = ledger::kept_arguments(call.arguments).map(|(arguments, is_whole)| Decided {
+            n: 0,
+            at_ms: self.clock.wall_ms(),
+            assistant: call.assistant.to_owned(),
+            tool: call.tool.to_owned(),
+            arguments,
+            workspace: call.workspace.to_owned(),
+            resolved: call.resolved.to_vec(),
+            is_whole,
+            class: finding.class.name().to_owned(),
+            rule: finding.rule.clone(),
+            verdict: verdict.to_owned(),
+        });
         let question = Question {
             assistant,
             session: ask.session_key.clone(),
             call_id: ask.call_id.clone(),
             tool: ask.tool.clone(),
             finding,
-            details: details(params),
+            details: details(&ask.params),
             digest,
         };
-        Known { question, call_id }
+        Known { question, call_id, law: law.clone(), decided: Mutex::new(decided) }
     }
 
     async fn run(&self, known: Known) -> Result<Answer, StoreError> {
@@ -230,6 +260,8 @@ impl SafetyWrapper {
             let state = self.approvals.get(approval.id).await?.map_or(ApprovalState::Expired, |now| now.state);
             match state {
                 ApprovalState::Pending => {}
+                // Another law has come while it was held: it is proposed again, and classified by that one.
+                ApprovalState::Approved if !Arc::ptr_eq(&known.law, &self.in_force.law()) => return Ok(refused(&pending(approval.id))),
                 ApprovalState::Approved => return self.use_grant(&known, &approval, until_ms).await,
                 ApprovalState::Denied => return self.refuse_held(&known, &approval, DENIED).await,
                 ApprovalState::Expired => return self.refuse_held(&known, &approval, EXPIRED).await,
@@ -251,6 +283,7 @@ impl SafetyWrapper {
         self.store
             .write(move |tx| {
                 let asked = approvals::ask(tx, &known.question, id, now_ms)?;
+                note_decided(tx, &known)?;
                 match &asked {
                     Asked::Granted(approval) => note(tx, &known, Verdict::Granted, None, Some(approval), now_ms)?,
                     // Refused until somebody says otherwise: should this agent die now, the call has its verdict.
@@ -297,8 +330,15 @@ impl SafetyWrapper {
     }
 }
 
+/// Keeps what was asked for, once.
+fn note_decided(tx: &Tx, known: &Known) -> rusqlite::Result<()> {
+    let decided = known.decided.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    decided.map_or(Ok(()), |decided| ledger::note_decided(tx, &decided))
+}
+
 /// Journals a verdict, and audits it where it is more than ordinary.
 fn note(tx: &Tx, known: &Known, verdict: Verdict, reason: Option<&str>, approval: Option<&Approval>, now_ms: i64) -> rusqlite::Result<()> {
+    note_decided(tx, known)?;
     ledger::note(tx, &entry(known, verdict, reason, approval.map(|approval| approval.id)), now_ms)?;
     let Question { finding, tool, session, .. } = &known.question;
     if verdict == Verdict::Run && finding.class == Class::Green {
@@ -314,7 +354,7 @@ fn note(tx: &Tx, known: &Known, verdict: Verdict, reason: Option<&str>, approval
 }
 
 fn entry(known: &Known, verdict: Verdict, reason: Option<&str>, approval: Option<wire::ApprovalId>) -> Entry {
-    let Known { question, call_id } = known;
+    let Known { question, call_id, .. } = known;
     Entry {
         session: question.session.clone(),
         call_id: call_id.clone(),

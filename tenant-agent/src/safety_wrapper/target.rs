@@ -1,20 +1,20 @@
 //! Where path arguments really lead. The classifier sees text; a symbolic link is only seen here, on the disk.
 
-use policy::Rules;
+use policy::tool::Tools;
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 /// Each path argument of the call with the place that it leads to, `None` when that cannot be told.
-pub(super) async fn resolve(rules: &Rules, tool: &str, params: &Value, workspace: &Path) -> Vec<(String, Option<String>)> {
+pub(super) async fn resolve(tools: &Tools, tool: &str, params: &Value, workspace: &Path) -> Vec<(String, Option<String>)> {
     let mut resolved = Vec::new();
-    for name in rules.path_arguments(tool) {
-        let Some(path) = params.get(name) else { continue };
+    for name in tools.path_arguments(tool, params) {
+        let Some(path) = params.get(&name) else { continue };
         let place = match path.as_str().filter(|path| policy::path::is_plain(path)) {
-            Some(path) => real(workspace.join(path), rules.takes_paths_literally(tool)).await,
+            Some(path) => real(workspace.join(path), tools.takes_paths_literally(tool)).await,
             None => None,
         };
-        resolved.push((name.clone(), place.and_then(|place| place.to_str().map(str::to_owned))));
+        resolved.push((name, place.and_then(|place| place.to_str().map(str::to_owned))));
     }
     resolved
 }
@@ -62,10 +62,10 @@ mod tests {
         std::os::unix::fs::symlink(&folder, workspace.join("up")).unwrap();
         let folder = folder.canonicalize().unwrap();
         let workspace = workspace.canonicalize().unwrap();
-        let rules = crate::bundle::Bundle::compiled_in().unwrap().rules;
+        let tools = shipped::knowledge().tools();
         let place = |path: Value| {
-            let (rules, workspace) = (rules.clone(), workspace.clone());
-            async move { resolve(&rules, "read", &json!({ "path": path }), &workspace).await.remove(0).1 }
+            let workspace = workspace.clone();
+            async move { resolve(tools, "read", &json!({ "path": path }), &workspace).await.remove(0).1 }
         };
         let inside = |name: &str| Some(workspace.join(name).to_str().unwrap().to_owned());
         assert_eq!(place(json!("sub/new.md")).await, inside("sub/new.md"));

@@ -5,7 +5,6 @@
 //! then kept in the corpus, which the tests run through each time.
 
 mod chance;
-mod law;
 mod target;
 
 use chance::Chance;
@@ -27,7 +26,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let seed = arguments.get(2).and_then(|seed| seed.parse().ok()).unwrap_or_else(|| std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.subsec_nanos().into()));
+    let seed = arguments
+        .get(2)
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.subsec_nanos().into()));
     let chosen: Vec<&'static Target> = TARGETS.iter().filter(|target| name == "all" || target.name == name).collect();
     if chosen.is_empty() {
         eprintln!("there is no target `{name}`");
@@ -48,14 +50,21 @@ fn main() -> ExitCode {
 
 fn throw(target: &Target, share: Duration, seed: u64) -> bool {
     let judge = (target.prepare)();
-    let corpus: Vec<String> = target.corpus.lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).expect("the corpus holds one JSON string a line")).collect();
+    let corpus: Vec<String> = target
+        .corpus
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_str(line).expect("the corpus holds one JSON string a line"))
+        .collect();
     let mut chance = Chance::new(seed);
     let (started, mut count, mut slowest) = (Instant::now(), 0_u64, Duration::ZERO);
     let mut known = corpus.iter();
     while started.elapsed() < share {
         let input = known.next().cloned().unwrap_or_else(|| chance.input(&corpus, target.pieces));
         let shown = serde_json::to_string(&input).unwrap_or_default();
-        if std::env::var_os("FUZZ_SHOW").is_some() { std::fs::write("/tmp/fuzz-last", &shown).ok(); }
+        if std::env::var_os("FUZZ_SHOW").is_some() {
+            std::fs::write("/tmp/fuzz-last", &shown).ok();
+        }
         // A panic's message names the place; this names the input.
         let told = Told(&shown);
         let mut taken = time(&judge, &input);

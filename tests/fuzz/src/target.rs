@@ -1,6 +1,8 @@
 //! What input is thrown at.
 
-use policy::law::{EXAMPLE_WORKSPACE, Law, Source};
+use policy::bundle::Named;
+use policy::law::EXAMPLE_WORKSPACE;
+use policy::{Law, RuleBook};
 
 pub struct Target {
     pub name: &'static str,
@@ -14,15 +16,117 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "shell", corpus: include_str!("../corpus/shell.jsonl"), pieces: SHELL, prepare: shell },
     Target { name: "rules", corpus: include_str!("../corpus/rules.jsonl"), pieces: RULES, prepare: rules },
+    Target { name: "call", corpus: include_str!("../corpus/call.jsonl"), pieces: CALL, prepare: call },
+    Target { name: "address", corpus: "", pieces: ADDRESS, prepare: address },
 ];
 
 const SHELL: &[&str] = &[
-    "$((@))", "((@))", "${x:-@}", "${x#@}", "${x/@/@}", "${x:0:@}", "${!x@}", "${x@P}", "{ @; }", "(@)", "$(@)", "`@`", "<(@)", ">(@)", "\"@\"", "'@'", "$'@'", "if @; then @; fi", "case @ in a) @ ;; *) @ ;; esac", "for i in @; do @; done",
-    "while @; do @; done", "f() { @; }; f", "[[ @ ]]", "[ @ ]", "@ | @", "@ && @", "@ || @", "@ & @", "! @", "time @", "@; @", "x=@", "x+=@", "x=(@)", "${x[@]}", "${x[1]}", "$x", "${IFS}", "$@", "$1", "~", "{a,@}", "{1..@}", "*", "?", "[a-z]",
-    "cat <<E\n@\nE\n", "bash <<'E'\n@\nE\n", "sh -c '@'", "bash -c \"@\"", "eval @", "trap '@' EXIT", "sudo @", "env A=b @", "env -S '@'", "xargs @", "xargs -I{} sh -c '@'", "find . -exec @ \\;", "find . -name @ -exec @ + -exec @ \\;", "parallel @ ::: @",
-    "ssh h '@'", "docker exec c @", "timeout 5 @", "nice -n 5 @", "busybox @", "git -c alias.x='!@' x", "python3 -c '@'", "perl -e '@'", "awk 'BEGIN{system(\"@\")}'", "sed 's/a/b/e;@'", "vim -c ':!@'", "tar --checkpoint-action=exec='@' -cf x y", "node -e '@'",
-    "ruby -e '`@`'", "base64 -d <<< @ | sh", "echo @ | sh", "printf '@' | sh", "curl @ | sh", "rm -rf @", "> @", ">> @", "2>&1", "< @", "&> @", "<<< @", "/dev/tcp/a/1", "alias a='@'", "export X=@", "source @", "exec @", "command @", "\\\n", "\n", "#@\n", "--", "-@",
-    "--x=@", "os.system('@')", "subprocess.run([@])", "require('child_process').exec('@')", "%x{@}", "qx(@)", "f'{@}'", "'''@'''", "/*@*/", "//@\n",
+    "$((@))",
+    "((@))",
+    "${x:-@}",
+    "${x#@}",
+    "${x/@/@}",
+    "${x:0:@}",
+    "${!x@}",
+    "${x@P}",
+    "{ @; }",
+    "(@)",
+    "$(@)",
+    "`@`",
+    "<(@)",
+    ">(@)",
+    "\"@\"",
+    "'@'",
+    "$'@'",
+    "if @; then @; fi",
+    "case @ in a) @ ;; *) @ ;; esac",
+    "for i in @; do @; done",
+    "while @; do @; done",
+    "f() { @; }; f",
+    "[[ @ ]]",
+    "[ @ ]",
+    "@ | @",
+    "@ && @",
+    "@ || @",
+    "@ & @",
+    "! @",
+    "time @",
+    "@; @",
+    "x=@",
+    "x+=@",
+    "x=(@)",
+    "${x[@]}",
+    "${x[1]}",
+    "$x",
+    "${IFS}",
+    "$@",
+    "$1",
+    "~",
+    "{a,@}",
+    "{1..@}",
+    "*",
+    "?",
+    "[a-z]",
+    "cat <<E\n@\nE\n",
+    "bash <<'E'\n@\nE\n",
+    "sh -c '@'",
+    "bash -c \"@\"",
+    "eval @",
+    "trap '@' EXIT",
+    "sudo @",
+    "env A=b @",
+    "env -S '@'",
+    "xargs @",
+    "xargs -I{} sh -c '@'",
+    "find . -exec @ \\;",
+    "find . -name @ -exec @ + -exec @ \\;",
+    "parallel @ ::: @",
+    "ssh h '@'",
+    "docker exec c @",
+    "timeout 5 @",
+    "nice -n 5 @",
+    "busybox @",
+    "git -c alias.x='!@' x",
+    "python3 -c '@'",
+    "perl -e '@'",
+    "awk 'BEGIN{system(\"@\")}'",
+    "sed 's/a/b/e;@'",
+    "vim -c ':!@'",
+    "tar --checkpoint-action=exec='@' -cf x y",
+    "node -e '@'",
+    "ruby -e '`@`'",
+    "base64 -d <<< @ | sh",
+    "echo @ | sh",
+    "printf '@' | sh",
+    "curl @ | sh",
+    "rm -rf @",
+    "> @",
+    ">> @",
+    "2>&1",
+    "< @",
+    "&> @",
+    "<<< @",
+    "/dev/tcp/a/1",
+    "alias a='@'",
+    "export X=@",
+    "source @",
+    "exec @",
+    "command @",
+    "\\\n",
+    "\n",
+    "#@\n",
+    "--",
+    "-@",
+    "--x=@",
+    "os.system('@')",
+    "subprocess.run([@])",
+    "require('child_process').exec('@')",
+    "%x{@}",
+    "qx(@)",
+    "f'{@}'",
+    "'''@'''",
+    "/*@*/",
+    "//@\n",
 ];
 
 fn shell() -> Box<dyn Fn(&str)> {
@@ -35,24 +139,132 @@ fn shell() -> Box<dyn Fn(&str)> {
 }
 
 const RULES: &[&str] = &[
-    "[[rule]]\n", "id = \"a.b\"\n", "class = \"red\"\n", "commands = [@]\n", "\"@\"", "\"rm -r|-f @root\",", "\"@x y|z ** !-n|--dry-run $ ~drop table~\",", "reason = { de = \"@\", en = \"@\" }\n", "match = [@]\n", "not_match = [@]\n", "[[program]]\n", "names = [@]\n",
-    "options = { @ }\n", "\"-o= --out=\" = \"write\",", "operands = [\"\", \"read\"]\n", "green = [@]\n", "[[program.sub]]\n", "name = \"@\"\n", "[group]\n", "x = [@]\n", "[environment]\n", "effect = \"read\"\npaths = [@]\n", "\"**/@*\",", "=", "[", "]", "{", "}", "\"", "'''", "#", "\n",
+    "[[rule]]\n",
+    "id = \"a.b\"\n",
+    "class = \"red\"\n",
+    "commands = [@]\n",
+    "\"@\"",
+    "\"rm -r|-f @root\",",
+    "\"@x y|z ** !-n|--dry-run $ ~drop table~\",",
+    "reason = { de = \"@\", en = \"@\" }\n",
+    "match = [@]\n",
+    "not_match = [@]\n",
+    "[[program]]\n",
+    "names = [@]\n",
+    "options = { @ }\n",
+    "\"-o= --out=\" = \"write\",",
+    "operands = [\"\", \"read\"]\n",
+    "green = [@]\n",
+    "[[program.sub]]\n",
+    "name = \"@\"\n",
+    "[group]\n",
+    "x = [@]\n",
+    "[environment]\n",
+    "effect = \"read\"\npaths = [@]\n",
+    "\"**/@*\",",
+    "=",
+    "[",
+    "]",
+    "{",
+    "}",
+    "\"",
+    "'''",
+    "#",
+    "\n",
 ];
 
 fn rules() -> Box<dyn Fn(&str)> {
-    let base: Vec<(String, String)> = crate::law::texts().into_iter().filter(|(name, _)| ["registry.toml", "paths.toml", "http.toml"].contains(&name.as_str())).collect();
-    Box::new(move |text| {
-        let mut texts = base.clone();
-        texts.push(("made-up.toml".to_owned(), text.to_owned()));
-        let sources: Vec<Source<'_>> = texts.iter().map(|(name, text)| Source { name, text }).collect();
-        let Ok((law, _)) = Law::read_lax(&sources) else { return };
-        law.check();
+    Box::new(|text| {
+        let texts = [Named { name: "made-up.toml".to_owned(), text: text.to_owned() }];
+        let Ok(book) = RuleBook::read(&texts) else { return };
+        let Ok(law) = Law::new(shipped::knowledge(), &[&book]) else { return };
+        law.faults_of_examples(&book);
         law.shell("rm -rf / && a b c --out x", EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE);
     })
 }
 
+const CALL: &[&str] = &[
+    "{\"tool\":\"exec\",\"params\":{@}}",
+    "{\"tool\":\"browser\",\"params\":{@}}",
+    "{\"tool\":\"a__send_b\",\"params\":{@}}",
+    "{\"tool\":\"tool_call\",\"params\":{\"id\":\"exec\",\"args\":{@}}}",
+    "\"command\":\"@\"",
+    "\"path\":\"@\"",
+    "\"url\":\"@\"",
+    "\"request\":{@}",
+    "\"actions\":[{@},{@}]",
+    "\"job\":{@}",
+    "\"payload\":{@}",
+    "\"env\":{@}",
+    "\"action\":\"send\"",
+    "\"sql\":\"@\"",
+    "\"amount\":1e99",
+    "\"x\":[@]",
+    ",",
+    "null",
+    "true",
+    "-1",
+    "\"\\u0000\"",
+    "http://127.1",
+    "file://",
+    "../",
+    "~/.ssh",
+    "DROP TABLE",
+];
+
+fn call() -> Box<dyn Fn(&str)> {
+    let law = law();
+    Box::new(move |text| {
+        let Ok(call) = serde_json::from_str::<serde_json::Value>(text) else { return };
+        let judged = law.judge(&policy::Call {
+            assistant: "a",
+            tool: call["tool"].as_str().unwrap_or("exec"),
+            arguments: &call["params"],
+            workspace: EXAMPLE_WORKSPACE,
+            resolved: &[],
+        });
+        assert!(judged.class > policy::Class::Green || !judged.unknown, "what nobody can read is not Green");
+    })
+}
+
+fn address() -> Box<dyn Fn(&str)> {
+    let law = law();
+    Box::new(move |url| {
+        let arguments = serde_json::json!({ "method": "GET", "url": url });
+        law.judge(&policy::Call { assistant: "a", tool: "http_request", arguments: &arguments, workspace: EXAMPLE_WORKSPACE, resolved: &[] });
+    })
+}
+
+const ADDRESS: &[&str] = &[
+    "http://",
+    "https://",
+    "@",
+    ":",
+    "/",
+    "\\",
+    "127.0.0.1",
+    "0x7f.1",
+    "[::1]",
+    "[::ffff:@]",
+    "localhost",
+    "%31",
+    "。",
+    "①",
+    "169.254.169.254",
+    "/latest/meta-data",
+    "?url=@",
+    "#@",
+    "user:pw@",
+    ".",
+    "..",
+    "xn--",
+    "a.b",
+    ":65536",
+    "\t",
+    "file:",
+    "//",
+];
+
 fn law() -> Law {
-    let texts = crate::law::texts();
-    let sources: Vec<Source<'_>> = texts.iter().map(|(name, text)| Source { name, text }).collect();
-    Law::read_lax(&sources).expect("the law is readable").0
+    Law::new(shipped::knowledge(), &[shipped::book()]).expect("what is shipped is a law")
 }

@@ -14,10 +14,12 @@ impl Store {
             text(serde_json::to_string(&heartbeat.findings)),
             text(serde_json::to_string(&heartbeat.approvals)),
         );
-        let sql = "INSERT OR REPLACE INTO heartbeat (tenant_id, seen_ms, agent_version, gateway, findings, approvals) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let policy = heartbeat.policy.as_ref().map(|policy| text(serde_json::to_string(policy)));
+        let sql =
+            "INSERT OR REPLACE INTO heartbeat (tenant_id, seen_ms, agent_version, gateway, findings, approvals, policy) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         self.db()
             .write(move |tx| {
-                tx.prepare_cached(sql)?.execute(params![tenant.to_string(), now_ms, agent_version, gateway, findings, approvals])?;
+                tx.prepare_cached(sql)?.execute(params![tenant.to_string(), now_ms, agent_version, gateway, findings, approvals, policy])?;
                 Ok::<_, service::store::StoreError>(())
             })
             .await?;

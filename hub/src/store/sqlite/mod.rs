@@ -1,5 +1,6 @@
 //! The store on SQLite: one file a noun, each owning its tables.
 
+pub(super) mod bundle;
 pub(super) mod enrolment;
 mod heartbeat;
 mod operator;
@@ -11,7 +12,8 @@ mod view;
 use std::str::FromStr;
 
 /// Grows at the end only: hubs out there run every prefix of it.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     -- tenant.rs
     CREATE TABLE tenant (
         id         TEXT PRIMARY KEY,
@@ -92,7 +94,26 @@ pub(super) const MIGRATIONS: &[&str] = &["
         changed_ms INTEGER NOT NULL,
         PRIMARY KEY (tenant_id, n)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    -- bundle.rs
+    CREATE TABLE bundle (
+        n            INTEGER PRIMARY KEY AUTOINCREMENT,
+        channel      TEXT NOT NULL,
+        tenants      TEXT NOT NULL,
+        version      INTEGER NOT NULL,
+        digest       TEXT NOT NULL,
+        keys_version INTEGER NOT NULL,
+        file         TEXT NOT NULL,
+        text         TEXT NOT NULL,
+        expires_ms   INTEGER NOT NULL,
+        published_ms INTEGER NOT NULL
+    ) STRICT;
+
+    -- heartbeat.rs
+    ALTER TABLE heartbeat ADD COLUMN policy TEXT;
+",
+];
 
 /// A column that holds a typed text, such as an id.
 fn parsed<T>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T>

@@ -2,7 +2,7 @@
 
 use super::{json, parsed, word};
 use crate::store::Store;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use service::store::Result;
 use wire::TenantId;
 use wire::fleet::{Gateway, GatewayState, Presence, Step, TenantView};
@@ -31,6 +31,7 @@ impl Store {
                         last_seen_ms: None,
                         agent_version: None,
                         gateway: Gateway { state: GatewayState::Absent, reason: None },
+                        policy: None,
                         usage_today: UsageDay { day_ms, ..Default::default() },
                         approvals: Vec::new(),
                         findings: Vec::new(),
@@ -48,12 +49,13 @@ fn fill(connection: &Connection, tenant: &mut TenantView) -> rusqlite::Result<()
     let id = tenant.id.to_string();
     let mut steps = connection.prepare_cached("SELECT name, state, error FROM step WHERE tenant_id = ?1 ORDER BY n")?;
     tenant.steps = steps.query_map([&id], |row| Ok(Step { name: row.get(0)?, state: word(row, 1)?, error: row.get(2)? }))?.collect::<rusqlite::Result<_>>()?;
-    let sql = "SELECT seen_ms, agent_version, gateway, findings, approvals FROM heartbeat WHERE tenant_id = ?1";
-    let last =
-        connection.prepare_cached(sql)?.query_row([&id], |row| Ok((row.get(0)?, row.get(1)?, json(row, 2)?, json(row, 3)?, json(row, 4)?))).optional()?;
-    if let Some((seen_ms, agent_version, gateway, findings, approvals)) = last {
-        (tenant.last_seen_ms, tenant.agent_version, tenant.gateway, tenant.findings, tenant.approvals) =
-            (Some(seen_ms), Some(agent_version), gateway, findings, approvals);
+    let sql = "SELECT seen_ms, agent_version, gateway, findings, approvals, policy FROM heartbeat WHERE tenant_id = ?1";
+    let mut rows = connection.prepare_cached(sql)?;
+    let mut rows = rows.query([&id])?;
+    if let Some(row) = rows.next()? {
+        (tenant.last_seen_ms, tenant.agent_version) = (Some(row.get(0)?), Some(row.get(1)?));
+        (tenant.gateway, tenant.findings, tenant.approvals) = (json(row, 2)?, json(row, 3)?, json(row, 4)?);
+        tenant.policy = row.get::<_, Option<String>>(5)?.and_then(|text| serde_json::from_str(&text).ok());
     }
     tenant.usage_today = usage(connection, tenant.id, tenant.usage_today.day_ms)?;
     Ok(())

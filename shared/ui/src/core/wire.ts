@@ -125,6 +125,15 @@ export interface Finding {
   detail?: string | null;
 }
 
+export interface Policy {
+  state: "default" | "active" | "expired" | "refused";
+  version: number;
+  digest: string;
+  expires_ms: number | null;
+  keys: number;
+  reason: string | null;
+}
+
 export interface Tenant {
   id: string;
   name: string;
@@ -135,6 +144,8 @@ export interface Tenant {
   last_seen_ms: number | null;
   agent_version: string | null;
   gateway: Gateway;
+  /** Absent until the agent has told what it enforces. */
+  policy?: Policy | null;
   usage_today: Usage;
   approvals: { id: string; class: Class; external: boolean; created_ms: number }[];
   findings: Finding[];

@@ -31,6 +31,10 @@ export function TenantCard({ tenant }: { tenant: Tenant }) {
             </dd>
           </div>
           <div>
+            <dt>{t("fleet.policy")}</dt>
+            <dd><Law tenant={tenant} /></dd>
+          </div>
+          <div>
             <dt>{t("fleet.usage")}</dt>
             <dd><Usage tenant={tenant} /></dd>
           </div>
@@ -50,6 +54,18 @@ export function TenantCard({ tenant }: { tenant: Tenant }) {
 function Address({ url }: { url: string }) {
   if (!/^https?:\/\//.test(url)) return <span class="tenant-url">{url}</span>;
   return <a class="tenant-url" href={url} target="_blank" rel="noopener noreferrer">{url.replace(/^https?:\/\//, "").replace(/\/$/, "")}</a>;
+}
+
+function Law({ tenant }: { tenant: Tenant }) {
+  const policy = tenant.policy;
+  if (policy == null) return <span class="soft">{t("fleet.policy.unknown")}</span>;
+  const until = policy.expires_ms === null ? undefined : dateAndTime(policy.expires_ms);
+  return (
+    <>
+      <span title={policy.digest}>{policy.version > 0 ? t("fleet.policy.version", { version: String(policy.version) }) : t("fleet.policy.none")}</span>
+      <small title={until}>{t(`fleet.policy.state.${policy.state}`, { reason: policy.reason ?? "" })}</small>
+    </>
+  );
 }
 
 function Usage({ tenant }: { tenant: Tenant }) {

@@ -1,0 +1,52 @@
+//! The law that comes with the binaries: what is known, and the rules that hold before any bundle has come.
+//!
+//! The texts lie in `policy/rules` and are embedded as they are. They are read once in a process.
+
+use policy::bundle::{Content, Named};
+use policy::{Beside, Knowledge, RuleBook};
+use std::sync::{Arc, LazyLock};
+
+include!(concat!(env!("OUT_DIR"), "/texts.rs"));
+
+static KNOWLEDGE: LazyLock<Arc<Knowledge>> = LazyLock::new(|| Knowledge::read(&named("", KNOWN)).expect("a test reads what is embedded"));
+static BOOK: LazyLock<RuleBook> = LazyLock::new(|| RuleBook::read(&content().rules).expect("a test reads what is embedded"));
+static FLOOR: LazyLock<RuleBook> = LazyLock::new(|| BOOK.floor());
+
+/// How programs, paths, hosts and tools are read.
+pub fn knowledge() -> &'static Arc<Knowledge> {
+    &KNOWLEDGE
+}
+
+/// The rules, as a bundle would bring them.
+pub fn content() -> Content {
+    Content { rules: named("rules/", RULES), ..Content::default() }
+}
+
+pub fn book() -> &'static RuleBook {
+    &BOOK
+}
+
+/// What no bundle lowers: every shipped rule that is Critical Red.
+pub fn floor() -> &'static RuleBook {
+    &FLOOR
+}
+
+/// What stands beside a bundle, with a tenant's own rules.
+pub fn beside(own: &[Named]) -> Beside<'_> {
+    Beside { knowledge: knowledge(), floor: floor(), own }
+}
+
+fn named(folder: &str, texts: &[(&str, &str)]) -> Vec<Named> {
+    texts.iter().map(|(name, text)| Named { name: format!("{folder}{name}"), text: (*text).to_owned() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_embedded_is_a_law() {
+        let law = policy::Law::new(knowledge(), &[book(), floor()]).unwrap_or_else(|faults| panic!("{faults:#?}"));
+        assert!(floor().rules().count() > 20 && law.rules().len() == book().rules().count(), "the floor repeats what is shipped");
+    }
+}
