@@ -209,7 +209,7 @@ impl Walk<'_> {
         let mut names: Vec<&str> = lexicon.programs_with_rules().filter(|name| wildcard(pattern.as_bytes(), name.as_bytes())).collect();
         names.sort_unstable();
         for name in names {
-            let reading = argv::read(lexicon.programs.get(name), &words[1..]);
+            let reading = argv::read(lexicon.programs.get(name).map(std::sync::Arc::as_ref), &words[1..]);
             self.rules(name, &reading, scope);
         }
     }
