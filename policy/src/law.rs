@@ -247,7 +247,11 @@ impl RuleBook {
     /// Only the rules that nothing may lower.
     #[must_use]
     pub fn floor(&self) -> RuleBook {
-        RuleBook { rules: self.rules.iter().filter(|(rule, ..)| rule.class == Class::CriticalRed).cloned().collect(), groups: self.groups.clone(), manifest: None }
+        RuleBook {
+            rules: self.rules.iter().filter(|(rule, ..)| rule.class == Class::CriticalRed).cloned().collect(),
+            groups: self.groups.clone(),
+            manifest: None,
+        }
     }
 
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
@@ -265,7 +269,14 @@ impl Law {
     /// The rules of all books together. A rule that stands in two books word for word is one; two that differ both hold.
     /// The examples are not run: that is `faults_of_examples`, once for each law, off the hot path.
     pub fn new(knowledge: &Arc<Knowledge>, books: &[&RuleBook]) -> Result<Law, Vec<Fault>> {
-        let mut inner = Inner { knowledge: knowledge.clone(), lexicon: knowledge.base.beside(), rules: Vec::new(), by_id: BTreeMap::new(), lowered: BTreeMap::new(), manifest: knowledge.manifest.clone() };
+        let mut inner = Inner {
+            knowledge: knowledge.clone(),
+            lexicon: knowledge.base.beside(),
+            rules: Vec::new(),
+            by_id: BTreeMap::new(),
+            lowered: BTreeMap::new(),
+            manifest: knowledge.manifest.clone(),
+        };
         let mut faults = Vec::new();
         let mut groups = knowledge.groups.clone();
         for book in books {
@@ -276,7 +287,12 @@ impl Law {
         for book in books {
             if let Some(manifest) = &book.manifest {
                 for tool in manifest.iter().filter(|tool| !knowledge.tools.describes(tool)) {
-                    faults.push(Fault::at("tools/", &format!("tool `{tool}`"), "no tool of this name is described", "take it out, or wait for an agent that knows it"));
+                    faults.push(Fault::at(
+                        "tools/",
+                        &format!("tool `{tool}`"),
+                        "no tool of this name is described",
+                        "take it out, or wait for an agent that knows it",
+                    ));
                 }
                 inner.manifest.clone_from(manifest);
             }
@@ -302,7 +318,14 @@ impl Law {
             return self.clone();
         }
         let Inner { knowledge, lexicon, rules, by_id, manifest, .. } = &*self.0;
-        Law(Arc::new(Inner { knowledge: knowledge.clone(), lexicon: lexicon.clone(), rules: rules.clone(), by_id: by_id.clone(), lowered: classes, manifest: manifest.clone() }))
+        Law(Arc::new(Inner {
+            knowledge: knowledge.clone(),
+            lexicon: lexicon.clone(),
+            rules: rules.clone(),
+            by_id: by_id.clone(),
+            lowered: classes,
+            manifest: manifest.clone(),
+        }))
     }
 
     /// The class that a rule gives, wherever it is written.
@@ -368,6 +391,10 @@ impl Law {
         }
         let mut held = Vec::new();
         for Effect { deed, target } in &found.effects {
+            // What the shell's reader could not tell, nobody can.
+            if target.contains(crate::shell::words::UNKNOWN) {
+                continue;
+            }
             let Some(path) = crate::path::absolute(target, call.workspace) else { continue };
             let parts: Vec<&str> = path.split('/').collect();
             held.extend(lexicon.on_paths.iter().filter(|rule| rule.fits(*deed, &path, &parts, &lexicon.paths, call.workspace)));
@@ -384,7 +411,10 @@ impl Law {
 
     /// The finding of a judgement. The most dangerous rule decides; of equals the first that was found.
     pub fn finding(&self, judgement: Judgement) -> Finding {
-        let Judgement { class, external, unknown, because, effects } = judgement;
+        let Judgement { class, external, unknown, because, mut effects } = judgement;
+        for effect in &mut effects {
+            effect.target = effect.target.replace([crate::shell::words::UNKNOWN, crate::shell::words::TAME], "…");
+        }
         let worst = because.iter().rev().max_by_key(|because| because.class);
         let rule = worst.map_or("tool.call", |because| because.rule.as_str()).to_owned();
         let runs = |because: &Because| self.0.by_id.get(&because.rule).is_some_and(|index| self.0.rules[*index].runs_at_level_3);

@@ -626,9 +626,9 @@ impl Walk<'_> {
         if path.is_empty() || is_nowhere(path) {
             return false;
         }
-        self.judgement.effect(deed, path);
         match self.resolve(path, scope.folder.as_deref()) {
             Some(resolved) => {
+                self.judgement.effect(deed, resolved.as_str());
                 let mut found = self.lexicon.paths.judge_absolute(deed, &resolved, self.workspace);
                 let parts: Vec<&str> = resolved.split('/').collect();
                 for rule in &self.lexicon.on_paths {
@@ -643,6 +643,7 @@ impl Walk<'_> {
             }
             // Nobody knows where: reading shows, the rest changes something.
             None => {
+                self.judgement.effect(deed, UNKNOWN.to_string());
                 if !matches!(deed, Deed::Read) {
                     self.judgement.raise(Class::Yellow, "shell.changes");
                 }
@@ -782,7 +783,9 @@ impl Walk<'_> {
             "parallel" | "parallel.moreutils" | "sem" => self.parallel(reading, &words[from..], scope, &stdin),
             "find" | "fd" | "fdfind" | "bfs" | "gfind" => self.found(name, reading, words, from, scope),
             "env" => {
-                if let Some(folder) = reading.each_option().find(|option| matches!(option.name.as_str(), "-C" | "--chdir")).and_then(|option| option.value.as_ref()) {
+                if let Some(folder) =
+                    reading.each_option().find(|option| matches!(option.name.as_str(), "-C" | "--chdir")).and_then(|option| option.value.as_ref())
+                {
                     moved = scope.clone();
                     moved.folder = self.resolve(folder.as_str(), scope.folder.as_deref());
                     scope = &mut moved;
@@ -961,12 +964,9 @@ impl Walk<'_> {
             self.command(&inner, scope, Flow::Nothing);
             let folder = self.resolve(root, scope.folder.as_deref());
             let lies_in = |set: &str| folder.as_ref().is_some_and(|folder| self.lexicon.paths.lies_in(folder, set, self.workspace));
-            // Single files of the assistant's own, chosen by name, are what `find -name x -delete` deletes, too.
-            let named = reading.each_option().any(|option| matches!(option.name.as_str(), "-name" | "-iname" | "-path" | "-ipath" | "-regex" | "-iregex" | "-wholename"));
-            let by_one = inner.iter().all(|word| !matches!(word.as_str(), "-r" | "-R" | "-rf" | "-fr" | "-Rf" | "-fR" | "--recursive")) && (lies_in("workspace") || lies_in("temp"));
             if lies_in("root") || lies_in("system") || lies_in("home") {
                 self.bulk(Class::CriticalRed);
-            } else if !(named && by_one) {
+            } else {
                 self.bulk(Class::Red);
             }
         }
@@ -1257,7 +1257,10 @@ impl Walk<'_> {
                     self.judgement.raise(Class::Yellow, "shell.shows_environment");
                     return Some(Flow::File { path: "env".to_owned(), secret: true });
                 }
-                if name == "shopt" && words.iter().any(|word| word.as_str() == "history") && words.iter().any(|word| word.as_str().starts_with("-") && word.as_str().contains('u')) {
+                if name == "shopt"
+                    && words.iter().any(|word| word.as_str() == "history")
+                    && words.iter().any(|word| word.as_str().starts_with("-") && word.as_str().contains('u'))
+                {
                     self.judgement.raise(Class::Red, "shell.hides_traces");
                 }
                 if name == "enable" && words.iter().any(|word| word.as_str().starts_with("-f")) {

@@ -313,7 +313,8 @@ pub(super) fn judge(walk: &mut Walk<'_>, language: &str, source: &str, scope: &m
                 // `getattr(os, "system")`, `global["eval"]`: the name is a text.
                 if matches!(name.as_str(), "getattr" | "globalThis" | "global" | "window" | "__getattribute__" | "Reflect.get") {
                     let called = arguments(&tokens[at + 1..]);
-                    let by_text = called.iter().chain(tokens.get(at + 2)).any(|argument| matches!(argument, Token::Literal(text, _) if sink(text, "").is_some()));
+                    let by_text =
+                        called.iter().chain(tokens.get(at + 2)).any(|argument| matches!(argument, Token::Literal(text, _) if sink(text, "").is_some()));
                     if by_text {
                         walk.judgement.unreadable("shell.hidden_code");
                     }
@@ -365,7 +366,11 @@ pub(super) fn judge(walk: &mut Walk<'_>, language: &str, source: &str, scope: &m
                             .skip(1)
                             .any(|argument| matches!(argument, Token::Literal(mode, _) if mode.len() <= 3 && mode.contains(['w', 'a', 'x', '+'])));
                         // `open(F, "|cmd")`, `open(F, "-|", "cmd")`.
-                        if let Some(at) = arguments.iter().skip(1).position(|argument| matches!(argument, Token::Literal(text, _) if text.starts_with('|') || text.ends_with('|'))) {
+                        if let Some(at) = arguments
+                            .iter()
+                            .skip(1)
+                            .position(|argument| matches!(argument, Token::Literal(text, _) if text.starts_with('|') || text.ends_with('|')))
+                        {
                             let given = &arguments[at + 1..];
                             if let (Token::Literal(text, built), next) = (&given[0], given.get(1)) {
                                 shells = true;
