@@ -313,7 +313,8 @@ pub(super) fn judge(walk: &mut Walk<'_>, language: &str, source: &str, scope: &m
                 // `getattr(os, "system")`, `global["eval"]`: the name is a text.
                 if matches!(name.as_str(), "getattr" | "globalThis" | "global" | "window" | "__getattribute__" | "Reflect.get") {
                     let called = arguments(&tokens[at + 1..]);
-                    let by_text = called.iter().chain(tokens.get(at + 2)).any(|argument| matches!(argument, Token::Literal(text, _) if sink(text, "").is_some()));
+                    let by_text =
+                        called.iter().chain(tokens.get(at + 2)).any(|argument| matches!(argument, Token::Literal(text, _) if sink(text, "").is_some()));
                     if by_text {
                         walk.judgement.unreadable("shell.hidden_code");
                     }
@@ -365,7 +366,11 @@ pub(super) fn judge(walk: &mut Walk<'_>, language: &str, source: &str, scope: &m
                             .skip(1)
                             .any(|argument| matches!(argument, Token::Literal(mode, _) if mode.len() <= 3 && mode.contains(['w', 'a', 'x', '+'])));
                         // `open(F, "|cmd")`, `open(F, "-|", "cmd")`.
-                        if let Some(at) = arguments.iter().skip(1).position(|argument| matches!(argument, Token::Literal(text, _) if text.starts_with('|') || text.ends_with('|'))) {
+                        if let Some(at) = arguments
+                            .iter()
+                            .skip(1)
+                            .position(|argument| matches!(argument, Token::Literal(text, _) if text.starts_with('|') || text.ends_with('|')))
+                        {
                             let given = &arguments[at + 1..];
                             if let (Token::Literal(text, built), next) = (&given[0], given.get(1)) {
                                 shells = true;
@@ -705,7 +710,7 @@ fn tokens(source: &str, language: &str) -> Vec<Token> {
                         '>' => letters[at - 1] == '-',
                         _ => here.is_alphanumeric() || here == '_',
                     };
-                    if !joins && !(here == ':' && letters[at - 1] == ':') {
+                    if !(joins || here == ':' && letters[at - 1] == ':') {
                         break;
                     }
                     at += 1;
@@ -967,6 +972,25 @@ fn commands(walk: &mut Walk<'_>, language: &str, source: &str, scope: &mut Scope
         if let Some(command) = bang {
             walk.judgement.raise(Class::Red, "shell.escape");
             run(walk, command.trim(), false, scope);
+        }
+        // What the program's own commands read, write and send.
+        let mut words = line.split_whitespace();
+        match (language, words.next().unwrap_or_default(), words.next()) {
+            ("ftp" | "sftp" | "lftp" | "telnet", "put" | "mput" | "send" | "reput" | "append", Some(path)) => {
+                walk.judgement.external = true;
+                walk.judgement.raise(Class::Yellow, "shell.sends");
+                if walk.path(Deed::Upload, &Text::new(path), scope) {
+                    walk.judgement.raise(Class::Red, "shell.sends_secret");
+                }
+            }
+            ("sqlite" | "sqlite3", ".output" | ".once" | ".excel" | ".save" | ".backup" | ".log", Some(path)) if path != "stdout" => {
+                walk.judgement.raise(Class::Yellow, "shell.changes");
+                walk.path(Deed::Write, &Text::new(path.trim_matches(['"', '\''])), scope);
+            }
+            ("sqlite" | "sqlite3", ".import" | ".read" | ".restore", Some(path)) => {
+                walk.path(Deed::Read, &Text::new(path.trim_matches(['"', '\''])), scope);
+            }
+            _ => {}
         }
         if matches!(line, "shell" | "sh" | "\\!" | ".shell" | "!" | "terminal" | "term") {
             walk.judgement.raise(Class::Red, "shell.escape");
