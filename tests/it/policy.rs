@@ -33,7 +33,7 @@ async fn a_published_bundle_is_law_in_one_round_trip() {
     assert_eq!(fleet.tenants.len(), 2);
     assert_eq!(world.clock.now().mono_ms, begun_ms, "nobody waited for a heartbeat or a round");
     browser.say(r#"[[tool:write {"path":"b.md","content":"x"}]]"#).await;
-    assert_eq!(browser.question().await["rule"], "file.write", "at level 1 it asks");
+    assert_eq!(browser.question().await["rule"], "file.change", "at level 1 it asks");
     assert_eq!(alice.gateway.executed().len(), 1);
     alice.end().await;
     bob.end().await;
@@ -92,9 +92,8 @@ async fn an_expired_bundle_is_enforced_without_its_indulgences() {
     let tenant = world.tenant("alice").await;
     let mut draft = world.company.draft(7, Level::L1);
     draft.days = 2;
-    draft.content.exceptions = vec![
-        serde_json::from_value(json!({ "rule": "file.write", "class": "green", "expires_ms": i64::MAX >> 11, "reason": "a trial", "tenants": [] })).unwrap(),
-    ];
+    let exception = |rule: &str| json!({ "rule": rule, "class": "green", "expires_ms": i64::MAX >> 11, "reason": "a trial", "tenants": [] });
+    draft.content.exceptions = ["file.change", "file.write"].map(|rule| serde_json::from_value(exception(rule)).unwrap()).to_vec();
     world.hub.publish_policy(&world.company.trust(), world.company.signed(&draft, BUNDLE_KEY)).await.unwrap();
     world.enforced(|policy| policy.version == 7).await;
     let mut browser = tenant.chat().await;

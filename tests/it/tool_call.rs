@@ -230,7 +230,7 @@ async fn a_gateway_that_runs_what_was_refused_is_frozen() {
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
     tenant.gateway.behave(Manners { obeys: false, ..Default::default() });
-    let run = browser.say(r#"[[tool:exec {"command":"cat /root/notes.txt"}]]"#).await;
+    let run = browser.say(r#"[[tool:exec {"command":"git push --force"}]]"#).await;
     let question = browser.question().await;
     browser.decide(&question, "deny").await;
     let reply = browser.reply(&run).await;

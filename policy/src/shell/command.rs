@@ -209,7 +209,11 @@ impl Walk<'_> {
         let mut names: Vec<&str> = lexicon.programs_with_rules().filter(|name| wildcard(pattern.as_bytes(), name.as_bytes())).collect();
         names.sort_unstable();
         for name in names {
+<<<<<<< HEAD
             let reading = argv::read(lexicon.programs.get(name).map(std::sync::Arc::as_ref), &words[1..]);
+=======
+            let reading = argv::read(lexicon.programs.get(name).map(|program| &**program), &words[1..]);
+>>>>>>> h-red
             self.rules(name, &reading, scope);
         }
     }
@@ -462,7 +466,7 @@ impl Walk<'_> {
         let from_input = language.as_deref() == Some("shell") && reading.each_option().any(|option| option.name == "-s");
         let undescribed = own.is_none_or(|own| own.operands.is_none());
         // `if=FILE`, `of=FILE`.
-        let named = matches!(name, "dd" | "gdd" | "dcfldd" | "dc3dd");
+        let named = matches!(name, "dd" | "gdd" | "dcfldd" | "dc3dd" | "socat" | "socat1");
         // The operands in front of a sub-command's own have no role of their own.
         for (index, operand) in reading.operands.iter().enumerate() {
             let role = reading.roles.get(index).copied().unwrap_or(Role::Data);
@@ -531,6 +535,9 @@ impl Walk<'_> {
             self.judgement.effect(Deed::Upload, "stdin");
             self.judgement.raise(Class::Red, "shell.dev_tcp");
         }
+        if let ("ssh", Flow::File { path, .. }) = (name, stdin) {
+            self.path(Deed::Upload, &Text::new(path.clone()), scope);
+        }
         let sends_input = matches!(name, "nc" | "ncat" | "netcat" | "socat" | "telnet" | "mail" | "mailx" | "sendmail" | "curl" | "wget" | "ssh" | "logger");
         if stdin.is_secret() && sends_input {
             self.judgement.external = true;
@@ -541,6 +548,7 @@ impl Walk<'_> {
 
     fn role(&mut self, role: Role, text: &Text, scope: &Scope, stdin: &Flow) {
         match role {
+<<<<<<< HEAD
             Role::Read => {
                 if text.as_str().starts_with("http://") || text.as_str().starts_with("https://") {
                     self.url(text);
@@ -550,6 +558,17 @@ impl Walk<'_> {
             }
             Role::Write if text.as_str() == "-" || is_nowhere(text.as_str()) => {}
             Role::Write => {
+=======
+            Role::Read if text.as_str() != "-" => {
+                // `@FILE`: a file with more arguments in it.
+                let list = text.as_str().strip_prefix('@').filter(|path| path.starts_with(['/', '~', '.']));
+                match list {
+                    Some(path) => self.path(Deed::Read, &Text::new(path), scope),
+                    None => self.path(Deed::Read, text, scope),
+                };
+            }
+            Role::Write if text.as_str() != "-" && !is_nowhere(text.as_str()) => {
+>>>>>>> h-red
                 self.judgement.raise(Class::Yellow, "shell.changes");
                 self.path(Deed::Write, text, scope);
             }
@@ -584,14 +603,30 @@ impl Walk<'_> {
                 }
             }
             Role::Url => self.url(text),
-            Role::Host => self.judgement.effect(Deed::Net, text.as_str()),
+            Role::Host => {
+                self.judgement.effect(Deed::Net, text.as_str());
+                // One of many, or a name that carries something away.
+                if text.as_str().contains([UNKNOWN, TAME]) {
+                    self.judgement.raise(Class::Yellow, "shell.sends");
+                }
+            }
             _ => {}
         }
     }
 
-    /// `dd if=FILE of=FILE`.
+    /// `dd if=FILE of=FILE`, `socat FILE:path …`.
     fn named(&mut self, operand: &Text, scope: &Scope) {
-        match operand.as_str().split_once('=') {
+        let text = operand.as_str();
+        if let Some((kind, path)) = text.split_once(':') {
+            let path = Text::new(path.split(',').next().unwrap_or_default());
+            match kind.to_ascii_lowercase().as_str() {
+                "file" | "open" | "gopen" if text.contains("creat") || text.contains("append") => drop(self.path(Deed::Write, &path, scope)),
+                "file" | "open" | "gopen" => drop(self.path(Deed::Read, &path, scope)),
+                "create" | "creat" => drop(self.path(Deed::Write, &path, scope)),
+                _ => {}
+            }
+        }
+        match text.split_once('=') {
             Some(("if", path)) => drop(self.path(Deed::Read, &Text::new(path), scope)),
             Some(("of", path)) if !is_nowhere(path) => drop(self.path(Deed::Write, &Text::new(path), scope)),
             _ => {}
@@ -750,6 +785,10 @@ impl Walk<'_> {
             Flow::Net => {
                 self.judgement.raise(Class::Red, "shell.net_to_shell");
                 self.judgement.unknown = true;
+            }
+            // `sh < $(tty)`: whatever is typed.
+            Flow::File { path, .. } if path.starts_with(TAME) || path.starts_with("/dev/tty") || path.starts_with("/dev/pts/") => {
+                self.judgement.unreadable("shell.opaque_input");
             }
             Flow::File { path, .. } => {
                 let path = Text::new(path.clone());
@@ -1483,19 +1522,37 @@ const GIT_COMMANDS: &[&str] = &[
 const GIT_LOADING: &[&str] =
     &["core.hookspath", "init.templatedir", "include.path", "includeif.*", "core.attributesfile", "protocol.ext.allow", "core.worktree"];
 
-/// A shell's file pattern against a name. A set in brackets is taken for any one character.
+/// A shell's file pattern against a name; a set in brackets is taken for any one character. It goes back to the last
+/// star only, so that no pattern takes longer than its length times the name's.
 fn wildcard(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern, name) {
-        ([], []) => true,
-        ([b'*', rest @ ..], _) => wildcard(rest, name) || (!name.is_empty() && wildcard(pattern, &name[1..])),
-        ([b'?', rest @ ..], [_, after @ ..]) => wildcard(rest, after),
-        ([b'[', rest @ ..], [_, after @ ..]) => {
-            let end = rest.iter().skip(1).position(|byte| *byte == b']').map_or(rest.len(), |end| end + 2);
-            wildcard(&rest[end.min(rest.len())..], after)
+    let (mut at, mut seen) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while seen < name.len() {
+        let after = match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at + 1, seen));
+                at += 1;
+                continue;
+            }
+            Some(b'?') => Some(at + 1),
+            Some(b'[') => Some(pattern[at..].iter().skip(2).position(|byte| *byte == b']').map_or(pattern.len(), |end| at + end + 3)),
+            Some(byte) if *byte == name[seen] => Some(at + 1),
+            _ => None,
+        };
+        match (after, star) {
+            (Some(after), _) => {
+                at = after;
+                seen += 1;
+            }
+            (None, Some((behind, from))) => {
+                at = behind;
+                seen = from + 1;
+                star = Some((behind, from + 1));
+            }
+            (None, None) => return false,
         }
-        ([first, rest @ ..], [same, after @ ..]) if first == same => wildcard(rest, after),
-        _ => false,
     }
+    pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
 /// Whether a filter without files of its own passes whole lines on.
@@ -1522,4 +1579,30 @@ fn is_variable(text: &str) -> bool {
 fn same_file(fetched: &str, run: &str) -> bool {
     let name = |path: &str| path.trim_start_matches("./").to_owned();
     name(fetched) == name(run) || (!fetched.contains('/') && run.rsplit('/').next() == Some(fetched))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wildcard;
+
+    #[test]
+    fn file_patterns() {
+        for (pattern, name, fits) in [
+            ("r?", "rm", true),
+            ("r?", "rmm", false),
+            ("*m", "rm", true),
+            ("us*", "usr", true),
+            ("et[cd]", "etc", true),
+            ("[!a]m", "rm", true),
+            ("[", "rm", false),
+            ("b*n*", "bin", true),
+            ("b*x", "bin", false),
+            ("*", "", true),
+            ("?*?", "rm", true),
+            ("*a*b*c", "xaxbxc", true),
+            ("*a*b*c", "xaxcxb", false),
+        ] {
+            assert_eq!(wildcard(pattern.as_bytes(), name.as_bytes()), fits, "{pattern} {name}");
+        }
+    }
 }

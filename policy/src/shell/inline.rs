@@ -973,6 +973,25 @@ fn commands(walk: &mut Walk<'_>, language: &str, source: &str, scope: &mut Scope
             walk.judgement.raise(Class::Red, "shell.escape");
             run(walk, command.trim(), false, scope);
         }
+        // What the program's own commands read, write and send.
+        let mut words = line.split_whitespace();
+        match (language, words.next().unwrap_or_default(), words.next()) {
+            ("ftp" | "sftp" | "lftp" | "telnet", "put" | "mput" | "send" | "reput" | "append", Some(path)) => {
+                walk.judgement.external = true;
+                walk.judgement.raise(Class::Yellow, "shell.sends");
+                if walk.path(Deed::Upload, &Text::new(path), scope) {
+                    walk.judgement.raise(Class::Red, "shell.sends_secret");
+                }
+            }
+            ("sqlite" | "sqlite3", ".output" | ".once" | ".excel" | ".save" | ".backup" | ".log", Some(path)) if path != "stdout" => {
+                walk.judgement.raise(Class::Yellow, "shell.changes");
+                walk.path(Deed::Write, &Text::new(path.trim_matches(['"', '\''])), scope);
+            }
+            ("sqlite" | "sqlite3", ".import" | ".read" | ".restore", Some(path)) => {
+                walk.path(Deed::Read, &Text::new(path.trim_matches(['"', '\''])), scope);
+            }
+            _ => {}
+        }
         if matches!(line, "shell" | "sh" | "\\!" | ".shell" | "!" | "terminal" | "term") {
             walk.judgement.raise(Class::Red, "shell.escape");
         }
