@@ -209,11 +209,7 @@ impl Walk<'_> {
         let mut names: Vec<&str> = lexicon.programs_with_rules().filter(|name| wildcard(pattern.as_bytes(), name.as_bytes())).collect();
         names.sort_unstable();
         for name in names {
-<<<<<<< HEAD
             let reading = argv::read(lexicon.programs.get(name).map(std::sync::Arc::as_ref), &words[1..]);
-=======
-            let reading = argv::read(lexicon.programs.get(name).map(|program| &**program), &words[1..]);
->>>>>>> h-red
             self.rules(name, &reading, scope);
         }
     }
@@ -548,27 +544,17 @@ impl Walk<'_> {
 
     fn role(&mut self, role: Role, text: &Text, scope: &Scope, stdin: &Flow) {
         match role {
-<<<<<<< HEAD
             Role::Read => {
+                // `@FILE`: a file with more arguments in it.
+                let list = text.as_str().strip_prefix('@').filter(|path| path.starts_with(['/', '~', '.']));
                 if text.as_str().starts_with("http://") || text.as_str().starts_with("https://") {
                     self.url(text);
                 } else if text.as_str() != "-" {
-                    self.path(Deed::Read, text, scope);
+                    self.path(Deed::Read, &list.map_or_else(|| text.clone(), Text::new), scope);
                 }
             }
             Role::Write if text.as_str() == "-" || is_nowhere(text.as_str()) => {}
             Role::Write => {
-=======
-            Role::Read if text.as_str() != "-" => {
-                // `@FILE`: a file with more arguments in it.
-                let list = text.as_str().strip_prefix('@').filter(|path| path.starts_with(['/', '~', '.']));
-                match list {
-                    Some(path) => self.path(Deed::Read, &Text::new(path), scope),
-                    None => self.path(Deed::Read, text, scope),
-                };
-            }
-            Role::Write if text.as_str() != "-" && !is_nowhere(text.as_str()) => {
->>>>>>> h-red
                 self.judgement.raise(Class::Yellow, "shell.changes");
                 self.path(Deed::Write, text, scope);
             }
