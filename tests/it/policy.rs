@@ -77,7 +77,7 @@ async fn whatever_is_wrong_with_a_bundle_the_last_good_one_goes_on() {
     assert_eq!(said.version, 7);
     let mut browser = tenant.chat().await;
     browser.say(r#"[[tool:write {"path":"a.md","content":"x"}]]"#).await;
-    assert_eq!(browser.question().await["rule"], "file.write", "level 1 all the while");
+    assert_eq!(browser.question().await["rule"], "file.change", "level 1 all the while");
 
     world.smuggle(&company.bundle(9, Level::L2)).await;
     let said = world.enforced(|policy| policy.version == 9).await;

@@ -28,8 +28,8 @@ async fn reading_runs_and_a_command_waits_for_a_person() {
     let run = browser.say(r#"[[tool:exec {"command":"git push --force origin","title":"See the system"}]]"#).await;
     let question = browser.question().await;
     assert_eq!(tenant.gateway.executed().len(), 1, "the command has not run");
-    assert_eq!((question["class"].as_str(), question["unknown"].as_bool(), question["rule"].as_str()), (Some("red"), Some(true), Some("shell.command")));
-    assert_eq!(question["sentence"]["en"], "The assistant wants to run a command on the server.", "the words are the rule's");
+    assert_eq!((question["class"].as_str(), question["unknown"].as_bool(), question["rule"].as_str()), (Some("red"), Some(false), Some("git.push-force")));
+    assert_eq!(question["sentence"]["en"], "The assistant wants to overwrite or delete the work of others in the shared repository.", "the words are the rule's");
     assert!(question["details"].as_array().unwrap().contains(&json!({ "name": "command", "value": "git push --force origin" })));
 
     let fleet = soon(world.hub.wait_fleet(|fleet| fleet.tenants.iter().any(|tenant| tenant.approvals.len() == 1))).await.unwrap();
@@ -132,7 +132,10 @@ async fn paths_are_judged_by_where_they_lead() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
-    std::os::unix::fs::symlink("/etc/shadow", tenant.workspace().join("notes.md")).unwrap();
+    let keys = tenant.workspace().parent().unwrap().join(".ssh");
+    std::fs::create_dir_all(&keys).unwrap();
+    std::fs::write(keys.join("config"), "x").unwrap();
+    std::os::unix::fs::symlink(keys.join("config"), tenant.workspace().join("notes.md")).unwrap();
     let run = browser.say(r#"[[tool:read {"path":"notes.md"}]]"#).await;
     let question = browser.question().await;
     assert_eq!(question["rule"], "file.read.secret");
