@@ -545,6 +545,7 @@ fn one<T>(texts: &[Named], name: &str, parse: impl Fn(&str) -> Result<T, String>
     }
 }
 
+pub mod table;
 #[cfg(test)]
 mod weeks;
 
@@ -564,15 +565,17 @@ mod tests {
         }
     }
 
+    /// The texts of one folder of rules.
+    pub(super) fn shipped(folder: &str) -> Vec<Named> {
+        let mut found = Vec::new();
+        texts(&std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/rules")).join(folder), &mut found);
+        found.into_iter().map(|(name, text)| Named { name, text }).collect()
+    }
+
     /// The law that comes with the binaries, and its rules.
     pub(super) fn law() -> (Law, RuleBook) {
-        let folder = |name: &str| {
-            let mut found = Vec::new();
-            texts(&std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/rules")).join(name), &mut found);
-            found.into_iter().map(|(name, text)| Named { name, text }).collect::<Vec<_>>()
-        };
-        let knowledge = Knowledge::read(&folder("known")).unwrap_or_else(|faults| panic!("{faults:#?}"));
-        let book = RuleBook::read(&folder("danger")).unwrap_or_else(|faults| panic!("{faults:#?}"));
+        let knowledge = Knowledge::read(&shipped("known")).unwrap_or_else(|faults| panic!("{faults:#?}"));
+        let book = RuleBook::read(&shipped("danger")).unwrap_or_else(|faults| panic!("{faults:#?}"));
         (Law::new(&knowledge, &[&book]).unwrap_or_else(|faults| panic!("{faults:#?}")), book)
     }
 

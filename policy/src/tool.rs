@@ -161,7 +161,7 @@ pub struct Limits {
 }
 
 /// What the program finds by itself, and how dangerous that is at least. The sentences are data.
-const FINDINGS: &[(&str, Class, bool)] = &[
+pub(crate) const FINDINGS: &[(&str, Class, bool)] = &[
     ("tool.unknown", Class::Red, true),
     ("tool.arguments", Class::Red, true),
     ("tool.argument", Class::Red, true),
