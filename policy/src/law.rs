@@ -713,6 +713,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_long_to_be_read_is_said_so() {
+        let (law, _) = law();
+        let hidden = format!("python3 -c \"{}import os; os.system('rm -rf ~')\"", "1,".repeat(14_000));
+        for line in [hidden, format!("awk '{} {{ system(\"rm -rf ~\") }}'", "1;".repeat(14_000)), format!("echo {}", "a ".repeat(40_000))] {
+            let judged = law.shell(&line, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE);
+            assert!(judged.unknown && judged.class >= Class::Red, "{}", &line[line.len() - 60..]);
+        }
+    }
+
+    #[test]
     fn no_disguise_lowers_a_class() {
         let (law, _) = law();
         let judge = |line: &str| law.shell(line, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE).class;

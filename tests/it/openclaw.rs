@@ -76,7 +76,7 @@ async fn chat_tools_approval_and_metering() {
     ] {
         let run = browser.say(odd).await;
         let question = browser.question().await;
-        assert_eq!(question["rule"], "unknown.path", "{odd}");
+        assert_eq!(question["rule"], "file.unreadable", "{odd}");
         browser.decide(&question, "deny").await;
         browser.reply(&run).await;
     }

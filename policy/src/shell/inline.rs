@@ -291,6 +291,9 @@ pub(super) fn judge(walk: &mut Walk<'_>, language: &str, source: &str, scope: &m
         _ => {}
     }
     let tokens = tokens(source, language);
+    if tokens.len() >= TOKENS_MAX {
+        walk.judgement.unreadable("shell.too_long");
+    }
     let aliases = if language == "python" { aliases(&tokens) } else { Vec::new() };
     let mut sockets = false;
     let mut shells = false;
@@ -824,6 +827,9 @@ fn make(walk: &mut Walk<'_>, source: &str, scope: &mut Scope) {
 /// `awk`: it can run commands, read from and write to them, and write files.
 fn awk(walk: &mut Walk<'_>, source: &str, scope: &mut Scope) {
     let tokens = tokens(source, "awk");
+    if tokens.len() >= TOKENS_MAX {
+        walk.judgement.unreadable("shell.too_long");
+    }
     for (at, token) in tokens.iter().enumerate() {
         match token {
             Token::Name(name) if name == "system" && matches!(tokens.get(at + 1), Some(Token::Mark('('))) => match command_of(&arguments(&tokens[at + 1..])) {
