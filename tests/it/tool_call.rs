@@ -29,7 +29,10 @@ async fn reading_runs_and_a_command_waits_for_a_person() {
     let question = browser.question().await;
     assert_eq!(tenant.gateway.executed().len(), 1, "the command has not run");
     assert_eq!((question["class"].as_str(), question["unknown"].as_bool(), question["rule"].as_str()), (Some("red"), Some(false), Some("git.push-force")));
-    assert_eq!(question["sentence"]["en"], "The assistant wants to overwrite or delete the work of others in the shared repository.", "the words are the rule's");
+    assert_eq!(
+        question["sentence"]["en"], "The assistant wants to overwrite or delete the work of others in the shared repository.",
+        "the words are the rule's"
+    );
     assert!(question["details"].as_array().unwrap().contains(&json!({ "name": "command", "value": "git push --force origin" })));
 
     let fleet = soon(world.hub.wait_fleet(|fleet| fleet.tenants.iter().any(|tenant| tenant.approvals.len() == 1))).await.unwrap();

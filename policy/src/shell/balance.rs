@@ -19,6 +19,8 @@ pub const DEPTH_MAX: usize = 8;
 const BRACKETS_IN_A_WORD_MAX: usize = 64;
 const SUBSTITUTIONS_MAX: usize = 512;
 const SEPARATORS_MAX: usize = 4096;
+/// Pipes and lists: the parser's tree is as deep as they are long.
+const LINKS_MAX: usize = 1024;
 const WRAPPERS_MAX: usize = 64;
 const WORDS_MAX: usize = 12_000;
 
@@ -133,7 +135,7 @@ pub fn check(line: &str) -> Result<(), Fault> {
 }
 
 fn count(bytes: &[u8]) -> Result<(), Fault> {
-    let (mut in_word, mut substitutions, mut separators, mut words) = (0_usize, 0_usize, 0_usize, 0_usize);
+    let (mut in_word, mut substitutions, mut separators, mut links, mut words) = (0_usize, 0_usize, 0_usize, 0_usize, 0_usize);
     let mut before = 0;
     for &byte in bytes {
         match byte {
@@ -149,7 +151,8 @@ fn count(bytes: &[u8]) -> Result<(), Fault> {
             _ => {}
         }
         separators += usize::from(matches!(byte, b';' | b'|' | b'&' | b'\n' | b'<' | b'>'));
-        if in_word > BRACKETS_IN_A_WORD_MAX || substitutions > SUBSTITUTIONS_MAX || separators > SEPARATORS_MAX || words > WORDS_MAX {
+        links += usize::from(matches!(byte, b'|' | b'&'));
+        if links > LINKS_MAX || in_word > BRACKETS_IN_A_WORD_MAX || substitutions > SUBSTITUTIONS_MAX || separators > SEPARATORS_MAX || words > WORDS_MAX {
             return Err(Fault::TooLong);
         }
         before = byte;

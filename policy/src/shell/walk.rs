@@ -8,8 +8,8 @@ use super::words::{Text, UNKNOWN};
 use crate::Class;
 use crate::judgement::{Deed, Judgement};
 use shuck_ast::{
-    Assignment, AssignmentValue, BinaryOp, BuiltinCommand, Command, CompoundCommand, ConditionalExpr, DeclOperand, Pattern, PatternPart, Redirect,
-    RedirectKind, RedirectTarget, SimpleCommand, Stmt, StmtSeq, StmtTerminator, Word,
+    Assignment, AssignmentValue, BinaryCommand, BinaryOp, BuiltinCommand, Command, CompoundCommand, ConditionalExpr, DeclOperand, Pattern, PatternPart,
+    Redirect, RedirectKind, RedirectTarget, SimpleCommand, Stmt, StmtSeq, StmtTerminator, Word,
 };
 use shuck_parser::parser::{Parser, ShellDialect};
 use std::rc::Rc;
@@ -200,22 +200,7 @@ impl<'l> Walk<'l> {
                 self.judgement.raise(Class::Green, "shell.looks");
                 Flow::Nothing
             }
-            Command::Binary(binary) => match binary.op {
-                BinaryOp::And | BinaryOp::Or => {
-                    let left = self.statement(&binary.left, source, scope, stdin.clone());
-                    scope.maybe += 1;
-                    let right = self.statement(&binary.right, source, scope, stdin);
-                    scope.maybe -= 1;
-                    // `which a || which b`: what the first prints is the likely one, and both were judged.
-                    if binary.op == BinaryOp::Or && matches!(left, Flow::Text(_)) { left } else { left.then(right) }
-                }
-                BinaryOp::Pipe | BinaryOp::PipeAll => {
-                    let mut own = scope.clone();
-                    let left = self.statement(&binary.left, source, &mut own, stdin);
-                    let mut own = scope.clone();
-                    self.statement(&binary.right, source, &mut own, left.piped())
-                }
-            },
+            Command::Binary(binary) => self.chain(binary, source, scope, stdin),
             Command::Compound(compound) => self.compound(compound, source, scope, stdin),
             Command::Function(function) => {
                 for name in function.static_names() {
@@ -247,6 +232,35 @@ impl<'l> Walk<'l> {
                 self.statement(&function.body, source, scope, stdin)
             }
         }
+    }
+
+    /// Pipes and lists. They lean to the left, as deep as they are long, so they are walked and not descended into.
+    fn chain(&mut self, binary: &BinaryCommand, source: &str, scope: &mut Scope, stdin: Flow) -> Flow {
+        let mut rest = vec![(binary.op, &*binary.right)];
+        let mut first = &*binary.left;
+        while let Command::Binary(inner) = &first.command
+            && first.redirects.is_empty()
+            && first.terminator.is_none()
+        {
+            rest.push((inner.op, &*inner.right));
+            first = &*inner.left;
+        }
+        let is_piped = rest.last().is_some_and(|(op, _)| matches!(op, BinaryOp::Pipe | BinaryOp::PipeAll));
+        let mut flow =
+            if is_piped { self.statement(first, source, &mut scope.clone(), stdin.clone()) } else { self.statement(first, source, scope, stdin.clone()) };
+        for (op, right) in rest.into_iter().rev() {
+            flow = match op {
+                BinaryOp::Pipe | BinaryOp::PipeAll => self.statement(right, source, &mut scope.clone(), flow.piped()),
+                BinaryOp::And | BinaryOp::Or => {
+                    scope.maybe += 1;
+                    let right = self.statement(right, source, scope, stdin.clone());
+                    scope.maybe -= 1;
+                    // `which a || which b`: what the first prints is the likely one, and both were judged.
+                    if op == BinaryOp::Or && matches!(flow, Flow::Text(_)) { flow } else { flow.then(right) }
+                }
+            };
+        }
+        flow
     }
 
     fn compound(&mut self, compound: &CompoundCommand, source: &str, scope: &mut Scope, stdin: Flow) -> Flow {
