@@ -640,6 +640,26 @@ mod tests {
         }
     }
 
+    fn class_and_unknown(line: &str) -> (Class, bool) {
+        static LAW: std::sync::LazyLock<Law> = std::sync::LazyLock::new(|| law().0);
+        let found = LAW.shell(line, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE);
+        (found.class, found.unknown)
+    }
+
+    #[test]
+    fn values_that_grow_are_given_up() {
+        let doubled: String = (1..60).map(|at| format!("x{at}=$x{}$x{};", at - 1, at - 1)).collect();
+        for line in [
+            format!("x0=aaaa;{doubled} echo $x59"),
+            format!("x={};{}echo $x", "a".repeat(1000), "x=${x//a/$x};".repeat(20)),
+            format!("x={};echo {}", "a".repeat(30_000), "$x".repeat(10_000)),
+        ] {
+            assert_eq!(class_and_unknown(&line), (Class::Red, true), "{}", &line[..40]);
+        }
+        // What it holds in the end is anything, and running that is no guess.
+        assert_eq!(class_and_unknown(&format!("x=a;{}$x b", "x+=$x;".repeat(60))), (Class::Red, true));
+    }
+
     #[test]
     fn no_disguise_lowers_a_class() {
         let (law, _) = law();
