@@ -154,6 +154,8 @@ impl Walk<'_> {
                 return self.call(typed, &function, &words[1..], scope, stdin);
             }
             if self.lexicon.program(typed).1.is_none() && !self.lexicon.has_rules(typed) {
+                // What it is given this time may be what it runs: `f(){ "$@"; }; f f rm x`.
+                self.as_wrapper(words, scope);
                 return Flow::Opaque;
             }
         }
@@ -271,13 +273,27 @@ impl Walk<'_> {
         let plain = |text: &Text| !text.as_str().is_empty() && text.as_str().chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':' | '.'));
         let runs_code = program.is_some_and(|program| program.language.is_some());
         let help = |text: &str| matches!(text, "--help" | "--version" | "-help" | "-version" | "--usage");
+        // `rm help` and `pkill version` name a file and a process; only a program with sub-commands is asked by a word.
+        let has_words = program.is_none_or(|program| (program.verbs || !program.subs.is_empty()) && program.language.is_none());
+        // `shutdown -h` halts, `bash -v` and `dash -V` run what they read and say more about it.
+        let by_letter = self.judgement.class < Class::Red;
+        let language = program.and_then(|program| program.language.as_deref());
         let asks = match &words[1..] {
-            [only] => help(only.as_str()) || (matches!(only.as_str(), "-h" | "-V" | "-?" | "-v" | "help" | "version") && (!runs_code || only.as_str() != "-h")),
+            [only] => match only.as_str() {
+                "help" | "version" => has_words && by_letter && reading.roles.iter().all(|role| *role == Role::Data),
+                "-h" | "-?" => by_letter && !runs_code,
+                "-V" => by_letter && language != Some("shell"),
+                "-v" => by_letter && !matches!(language, Some("shell" | "python")),
+                only => help(only),
+            },
             [first, rest @ ..] if !rest.is_empty() && rest.len() <= 3 && !runs_code => {
                 let last = &rest[rest.len() - 1];
                 let words = std::iter::once(first).chain(&rest[..rest.len() - 1]);
-                (help(last.as_str()) && words.clone().all(|word| plain(word) && !word.as_str().starts_with('-')))
-                    || (first.as_str() == "help" && rest.iter().all(|word| plain(word) && !word.as_str().starts_with('-')))
+                // What is run by somebody else's name does with `--help` what it likes: `docker run IMAGE --help`.
+                let runs = |word: &Text| matches!(word.as_str(), "run" | "exec" | "dlx" | "x");
+                let passes_on = words.clone().rev().skip(1).any(runs);
+                (help(last.as_str()) && !passes_on && words.clone().all(|word| plain(word) && !word.as_str().starts_with('-')))
+                    || (first.as_str() == "help" && has_words && by_letter && rest.iter().all(|word| plain(word) && !word.as_str().starts_with('-')))
             }
             _ => false,
         };
@@ -850,7 +866,7 @@ impl Walk<'_> {
             None => {
                 inner.extend(words.iter().cloned());
                 match (input, stdin) {
-                    (Some(input), _) => inner.extend(input.into_iter().take(64).map(Text::new)),
+                    (Some(input), _) => inner.extend(input.into_iter().take(WORDS_MAX).map(Text::new)),
                     (None, Flow::Names(name)) => inner.push(Text::new(name.clone())),
                     (None, _) => inner.push(Text::unknown()),
                 }
@@ -905,7 +921,11 @@ impl Walk<'_> {
                 _ => vec![UNKNOWN.to_string()],
             }
         };
-        for input in inputs.iter().take(16) {
+        const INPUTS_MAX: usize = 256;
+        if inputs.len() > INPUTS_MAX {
+            self.judgement.unreadable("shell.too_long");
+        }
+        for input in inputs.iter().take(INPUTS_MAX) {
             if template.is_empty() {
                 self.spliced(input, scope, Flow::Nothing);
                 continue;
@@ -1030,9 +1050,12 @@ impl Walk<'_> {
             let mut own = scope.clone();
             self.command(&words[at..], &mut own, Flow::Nothing);
             self.seen = seen;
-            let found = std::mem::replace(&mut self.judgement, before);
-            // Only dangers count: that a word is also the name of a program proves nothing.
-            if found.class >= Class::Red && !found.unknown {
+            let mut found = std::mem::replace(&mut self.judgement, before);
+            // Only dangers count: that a word is also the name of a program proves nothing. What is only hidden may be no
+            // program either; code that is hidden behind `-c` hardly is anything else, and hides no danger beside it.
+            found.forget(&["shell.hidden_program", "shell.opaque_input"]);
+            found.unknown |= found.because.iter().any(|because| because.rule == "shell.hidden_code");
+            if found.class >= Class::Red {
                 self.judgement.join(found);
             }
             return;
@@ -1483,18 +1506,32 @@ const GIT_COMMANDS: &[&str] = &[
 const GIT_LOADING: &[&str] =
     &["core.hookspath", "init.templatedir", "include.path", "includeif.*", "core.attributesfile", "protocol.ext.allow", "core.worktree"];
 
-/// A shell's file pattern against a name. A set in brackets is taken for any one character.
+/// A shell's file pattern against a name. A set in brackets is taken for any one character. When what follows a star does not
+/// fit, only the last star is tried at the next place, so that many stars cost no more than the two lengths multiplied.
 fn wildcard(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern, name) {
-        ([], []) => true,
-        ([b'*', rest @ ..], _) => wildcard(rest, name) || (!name.is_empty() && wildcard(pattern, &name[1..])),
-        ([b'?', rest @ ..], [_, after @ ..]) => wildcard(rest, after),
-        ([b'[', rest @ ..], [_, after @ ..]) => {
-            let end = rest.iter().skip(1).position(|byte| *byte == b']').map_or(rest.len(), |end| end + 2);
-            wildcard(&rest[end.min(rest.len())..], after)
+    let (mut at, mut seen) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    loop {
+        let one = match pattern.get(at..).unwrap_or_default() {
+            [b'*', ..] => {
+                star = Some((at + 1, seen));
+                at += 1;
+                continue;
+            }
+            [] if seen == name.len() => return true,
+            [b'?', ..] if seen < name.len() => Some(1),
+            [b'[', rest @ ..] if seen < name.len() => Some(1 + rest.iter().skip(1).position(|byte| *byte == b']').map_or(rest.len(), |end| end + 2)),
+            [first, ..] if name.get(seen) == Some(first) => Some(1),
+            _ => None,
+        };
+        match (one, star) {
+            (Some(length), _) => (at, seen) = (at + length, seen + 1),
+            (None, Some((after, from))) if from < name.len() => {
+                star = Some((after, from + 1));
+                (at, seen) = (after, from + 1);
+            }
+            (None, _) => return false,
         }
-        ([first, rest @ ..], [same, after @ ..]) if first == same => wildcard(rest, after),
-        _ => false,
     }
 }
 
@@ -1522,4 +1559,28 @@ fn is_variable(text: &str) -> bool {
 fn same_file(fetched: &str, run: &str) -> bool {
     let name = |path: &str| path.trim_start_matches("./").to_owned();
     name(fetched) == name(run) || (!fetched.contains('/') && run.rsplit('/').next() == Some(fetched))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_files() {
+        for (pattern, name, fits) in [
+            ("e*", "etc", true),
+            ("e?c", "etc", true),
+            ("[e]tc", "etc", true),
+            ("*t*c", "etc", true),
+            ("**", "", true),
+            ("?", "", false),
+            ("e*x", "etc", false),
+            ("e", "etc", false),
+            ("[", "e", true),
+        ] {
+            assert_eq!(wildcard(pattern.as_bytes(), name.as_bytes()), fits, "{pattern} {name}");
+        }
+        // Tried in every way, this would never end.
+        assert!(!wildcard(format!("{}b", "*a".repeat(200)).as_bytes(), "a".repeat(400).as_bytes()));
+    }
 }
