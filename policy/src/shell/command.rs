@@ -165,9 +165,10 @@ impl Walk<'_> {
             self.run_file(first, scope);
             self.written_by_line(first, &words[1..], scope, None);
         }
+        let called = name;
         let (name, program) = match self.lexicon.program(name) {
             // A file system that does not tell large from small letters finds `RM` too.
-            (name, None) if !self.lexicon.has_rules(name) => match self.lexicon.programs.get(&name.to_ascii_lowercase()).map(std::sync::Arc::as_ref) {
+            (name, None) => match self.lexicon.programs.get(&name.to_ascii_lowercase()).map(std::sync::Arc::as_ref) {
                 Some(program) => (name.to_ascii_lowercase(), Some(program)),
                 None => (name.to_owned(), None),
             },
@@ -176,6 +177,9 @@ impl Walk<'_> {
         let name = name.as_str();
         let reading = argv::read(program, &words[1..]);
         self.rules(name, &reading, scope);
+        if called != name {
+            self.rules(called, &reading, scope);
+        }
         if let Some(flow) = self.builtin(name, &words[1..], scope, &stdin) {
             return flow;
         }

@@ -204,11 +204,12 @@ impl Lexicon {
         self.by_program.contains_key(program)
     }
 
-    /// The description of a program by the name it was called with; also of `python3.11`, `gcc-12`, `bash.real`.
+    /// The description of a program by the name it was called with; also of `python3.11`, `gcc-12`, `bash.real`. That a rule
+    /// names it so takes nothing from what is known of it.
     pub fn program<'n>(&self, name: &'n str) -> (&'n str, Option<&Program>) {
         let known = |name: &str| self.programs.contains_key(name) || self.by_program.contains_key(name);
-        if known(name) {
-            return (name, self.programs.get(name).map(Arc::as_ref));
+        if let Some(program) = self.programs.get(name) {
+            return (name, Some(program));
         }
         for suffix in [".real", ".distrib", ".orig", "-real", ".exe"] {
             if let Some(stem) = name.strip_suffix(suffix)
