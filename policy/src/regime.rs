@@ -54,7 +54,9 @@ impl Regime {
             (book, own) => return Err(book.err().into_iter().chain(own.err()).flatten().collect()),
         };
         let law = Law::new(beside.knowledge, &[&book, beside.floor, &own])?;
-        let untouchable: BTreeSet<&str> = beside.floor.rules().chain(own.rules()).map(|rule| rule.id.as_str()).collect();
+        let untouchable: BTreeSet<&str> = beside.floor.rules().map(|rule| rule.id.as_str()).collect();
+        // A tenant's own rules are not lowered either; but that they are there refuses nobody's bundle.
+        let of_tenant: BTreeSet<&str> = own.rules().map(|rule| rule.id.as_str()).collect();
         let mut faults: Vec<Fault> = content.exceptions.iter().filter_map(|exception| fault_of(exception, &law, &untouchable)).collect();
         if !proven {
             faults.extend(law.faults_of_examples(&book));
@@ -62,7 +64,8 @@ impl Regime {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let applies = |exception: &&Exception| exception.tenants.is_empty() || exception.tenants.contains(tenant);
+        let applies =
+            |exception: &&Exception| (exception.tenants.is_empty() || exception.tenants.contains(tenant)) && !of_tenant.contains(exception.rule.as_str());
         let exceptions = content.exceptions.iter().filter(applies).cloned().collect();
         let parts = Parts { law: law.clone(), levels: content.levels.clone(), gates: content.gates.clone(), exceptions, expires_ms };
         Ok(Regime { parts: Arc::new(parts), law, is_expired: false, until_ms: 0 }.at(now_ms))
@@ -251,6 +254,13 @@ pub(crate) mod tests {
             assert_eq!(class(&law, "cleaner x").0, plain, "{class_name}");
             assert_eq!(class(&law, "cleaner --deep x").0, deep, "{class_name}");
         }
+    }
+
+    #[test]
+    fn a_tenants_rule_with_the_id_of_an_exception_is_not_lowered_and_refuses_no_bundle() {
+        let text = "[[rule]]\nid = \"clean.deep\"\nclass = \"red\"\ncommands = [\"cleaner\"]\nreason = { de = \"d\", en = \"e\" }\nmatch = [\"cleaner\"]\n";
+        let law = law(&content(), &named("own.toml", text)).unwrap();
+        assert_eq!(class(&law, "cleaner x"), (Class::Red, "clean.deep".to_owned()));
     }
 
     #[test]

@@ -316,9 +316,10 @@ impl Tools {
         self.tools.keys().map(String::as_str)
     }
 
-    /// The class that a rule gives.
+    /// The class that a rule gives, or that the program finds under this id.
     pub fn class_of(&self, id: &str) -> Option<Class> {
-        self.rules.iter().filter(|rule| rule.id == id).map(|rule| rule.class).max()
+        let found = self.findings.get(id).map(|(class, _)| *class);
+        self.rules.iter().filter(|rule| rule.id == id).map(|rule| rule.class).chain(found).max()
     }
 
     pub fn sentence(&self, rule: &str) -> Option<&Sentence> {

@@ -154,6 +154,8 @@ impl Walk<'_> {
                 return self.call(typed, &function, &words[1..], scope, stdin);
             }
             if self.lexicon.program(typed).1.is_none() && !self.lexicon.has_rules(typed) {
+                // What it is given this time may be what it runs: `f(){ "$@"; }; f f rm x`.
+                self.as_wrapper(words, scope);
                 return Flow::Opaque;
             }
         }
@@ -163,9 +165,10 @@ impl Walk<'_> {
             self.run_file(first, scope);
             self.written_by_line(first, &words[1..], scope, None);
         }
+        let called = name;
         let (name, program) = match self.lexicon.program(name) {
             // A file system that does not tell large from small letters finds `RM` too.
-            (name, None) if !self.lexicon.has_rules(name) => match self.lexicon.programs.get(&name.to_ascii_lowercase()).map(std::sync::Arc::as_ref) {
+            (name, None) => match self.lexicon.programs.get(&name.to_ascii_lowercase()).map(std::sync::Arc::as_ref) {
                 Some(program) => (name.to_ascii_lowercase(), Some(program)),
                 None => (name.to_owned(), None),
             },
@@ -174,6 +177,9 @@ impl Walk<'_> {
         let name = name.as_str();
         let reading = argv::read(program, &words[1..]);
         self.rules(name, &reading, scope);
+        if called != name {
+            self.rules(called, &reading, scope);
+        }
         if let Some(flow) = self.builtin(name, &words[1..], scope, &stdin) {
             return flow;
         }
@@ -271,13 +277,27 @@ impl Walk<'_> {
         let plain = |text: &Text| !text.as_str().is_empty() && text.as_str().chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':' | '.'));
         let runs_code = program.is_some_and(|program| program.language.is_some());
         let help = |text: &str| matches!(text, "--help" | "--version" | "-help" | "-version" | "--usage");
+        // `rm help` and `pkill version` name a file and a process; only a program with sub-commands is asked by a word.
+        let has_words = program.is_none_or(|program| (program.verbs || !program.subs.is_empty()) && program.language.is_none());
+        // `shutdown -h` halts, `bash -v` and `dash -V` run what they read and say more about it.
+        let by_letter = self.judgement.class < Class::Red;
+        let language = program.and_then(|program| program.language.as_deref());
         let asks = match &words[1..] {
-            [only] => help(only.as_str()) || (matches!(only.as_str(), "-h" | "-V" | "-?" | "-v" | "help" | "version") && (!runs_code || only.as_str() != "-h")),
+            [only] => match only.as_str() {
+                "help" | "version" => has_words && by_letter && reading.roles.iter().all(|role| *role == Role::Data),
+                "-h" | "-?" => by_letter && !runs_code,
+                "-V" => by_letter && language != Some("shell"),
+                "-v" => by_letter && !matches!(language, Some("shell" | "python")),
+                only => help(only),
+            },
             [first, rest @ ..] if !rest.is_empty() && rest.len() <= 3 && !runs_code => {
                 let last = &rest[rest.len() - 1];
                 let words = std::iter::once(first).chain(&rest[..rest.len() - 1]);
-                (help(last.as_str()) && words.clone().all(|word| plain(word) && !word.as_str().starts_with('-')))
-                    || (first.as_str() == "help" && rest.iter().all(|word| plain(word) && !word.as_str().starts_with('-')))
+                // What is run by somebody else's name does with `--help` what it likes: `docker run IMAGE --help`.
+                let runs = |word: &Text| matches!(word.as_str(), "run" | "exec" | "dlx" | "x");
+                let passes_on = words.clone().rev().skip(1).any(runs);
+                (help(last.as_str()) && !passes_on && words.clone().all(|word| plain(word) && !word.as_str().starts_with('-')))
+                    || (first.as_str() == "help" && has_words && by_letter && rest.iter().all(|word| plain(word) && !word.as_str().starts_with('-')))
             }
             _ => false,
         };
@@ -875,7 +895,7 @@ impl Walk<'_> {
             None => {
                 inner.extend(words.iter().cloned());
                 match (input, stdin) {
-                    (Some(input), _) => inner.extend(input.into_iter().take(64).map(Text::new)),
+                    (Some(input), _) => inner.extend(input.into_iter().take(WORDS_MAX).map(Text::new)),
                     (None, Flow::Names(name)) => inner.push(Text::new(name.clone())),
                     (None, _) => inner.push(Text::unknown()),
                 }
@@ -930,7 +950,11 @@ impl Walk<'_> {
                 _ => vec![UNKNOWN.to_string()],
             }
         };
-        for input in inputs.iter().take(16) {
+        const INPUTS_MAX: usize = 256;
+        if inputs.len() > INPUTS_MAX {
+            self.judgement.unreadable("shell.too_long");
+        }
+        for input in inputs.iter().take(INPUTS_MAX) {
             if template.is_empty() {
                 self.spliced(input, scope, Flow::Nothing);
                 continue;
@@ -1055,9 +1079,12 @@ impl Walk<'_> {
             let mut own = scope.clone();
             self.command(&words[at..], &mut own, Flow::Nothing);
             self.seen = seen;
-            let found = std::mem::replace(&mut self.judgement, before);
-            // Only dangers count: that a word is also the name of a program proves nothing.
-            if found.class >= Class::Red && !found.unknown {
+            let mut found = std::mem::replace(&mut self.judgement, before);
+            // Only dangers count: that a word is also the name of a program proves nothing. What is only hidden may be no
+            // program either; code that is hidden behind `-c` hardly is anything else, and hides no danger beside it.
+            found.forget(&["shell.hidden_program", "shell.opaque_input"]);
+            found.unknown |= found.because.iter().any(|because| because.rule == "shell.hidden_code");
+            if found.class >= Class::Red {
                 self.judgement.join(found);
             }
             return;

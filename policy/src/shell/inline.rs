@@ -830,7 +830,15 @@ fn awk(walk: &mut Walk<'_>, source: &str, scope: &mut Scope) {
     if tokens.len() >= TOKENS_MAX {
         walk.judgement.unreadable("shell.too_long");
     }
+    let loads = source.contains("@load");
+    // Whether the statement so far prints: each token is looked at once, however long the program is.
+    let mut prints = false;
     for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Mark(';' | '{') => prints = false,
+            Token::Name(name) => prints |= name.starts_with("print"),
+            _ => {}
+        }
         match token {
             Token::Name(name) if name == "system" && matches!(tokens.get(at + 1), Some(Token::Mark('('))) => match command_of(&arguments(&tokens[at + 1..])) {
                 Some((line, built)) => run(walk, &line, built, scope),
@@ -852,24 +860,16 @@ fn awk(walk: &mut Walk<'_>, source: &str, scope: &mut Scope) {
                     None => walk.judgement.unreadable("shell.hidden_code"),
                 }
             }
-            Token::Mark('>')
-                if tokens[..at]
-                    .iter()
-                    .rev()
-                    .take_while(|token| **token != Token::Mark(';') && **token != Token::Mark('{'))
-                    .any(|token| matches!(token, Token::Name(name) if name.starts_with("print"))) =>
-            {
-                match tokens[at + 1..].iter().find(|token| **token != Token::Mark('>')) {
-                    Some(Token::Literal(path, _)) if super::walk::is_nowhere(path) => {}
-                    Some(Token::Literal(path, _)) => {
-                        walk.judgement.raise(Class::Yellow, "shell.changes");
-                        walk.path(Deed::Write, &Text::new(path.clone()), scope);
-                    }
-                    _ => walk.judgement.raise(Class::Yellow, "shell.changes"),
+            Token::Mark('>') if prints => match tokens[at + 1..].iter().take(2).find(|token| **token != Token::Mark('>')) {
+                Some(Token::Literal(path, _)) if super::walk::is_nowhere(path) => {}
+                Some(Token::Literal(path, _)) => {
+                    walk.judgement.raise(Class::Yellow, "shell.changes");
+                    walk.path(Deed::Write, &Text::new(path.clone()), scope);
                 }
-            }
+                _ => walk.judgement.raise(Class::Yellow, "shell.changes"),
+            },
             Token::Literal(text, _) if text.starts_with("/inet/") => walk.judgement.raise(Class::Red, "shell.dev_tcp"),
-            Token::Mark('@') | Token::Name(_) if source.contains("@load") => walk.judgement.raise(Class::Red, "shell.inline_danger"),
+            Token::Mark('@') | Token::Name(_) if loads => walk.judgement.raise(Class::Red, "shell.inline_danger"),
             _ => {}
         }
     }

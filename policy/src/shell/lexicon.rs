@@ -204,11 +204,12 @@ impl Lexicon {
         self.by_program.contains_key(program)
     }
 
-    /// The description of a program by the name it was called with; also of `python3.11`, `gcc-12`, `bash.real`.
+    /// The description of a program by the name it was called with; also of `python3.11`, `gcc-12`, `bash.real`. That a rule
+    /// names it so takes nothing from what is known of it.
     pub fn program<'n>(&self, name: &'n str) -> (&'n str, Option<&Program>) {
         let known = |name: &str| self.programs.contains_key(name) || self.by_program.contains_key(name);
-        if known(name) {
-            return (name, self.programs.get(name).map(Arc::as_ref));
+        if let Some(program) = self.programs.get(name) {
+            return (name, Some(program));
         }
         for suffix in [".real", ".distrib", ".orig", "-real", ".exe"] {
             if let Some(stem) = name.strip_suffix(suffix)
@@ -293,12 +294,26 @@ impl PathPattern {
     }
 }
 
+/// When what follows a `**` does not fit, only the last one is tried at the next folder: many of them cost no more than few.
 fn walk(pattern: &[String], parts: &[&str]) -> bool {
-    match (pattern.split_first(), parts.split_first()) {
-        (None, None) => true,
-        (Some((first, rest)), _) if first == "**" => (0..=parts.len()).any(|skipped| walk(rest, &parts[skipped..])),
-        (Some((first, rest)), Some((part, after))) => super::form::glob(first, part) && walk(rest, after),
-        _ => false,
+    let (mut at, mut seen) = (0, 0);
+    let mut any: Option<(usize, usize)> = None;
+    loop {
+        match (pattern.get(at), parts.get(seen)) {
+            (Some(first), _) if first == "**" => {
+                at += 1;
+                any = Some((at, seen));
+            }
+            (None, None) => return true,
+            (Some(first), Some(part)) if super::form::glob(first, part) => (at, seen) = (at + 1, seen + 1),
+            _ => match any {
+                Some((after, from)) if from < parts.len() => {
+                    any = Some((after, from + 1));
+                    (at, seen) = (after, from + 1);
+                }
+                _ => return false,
+            },
+        }
     }
 }
 
@@ -324,5 +339,28 @@ impl Environment {
         self.plain
             .get(name)
             .is_some_and(|known| !value.contains(['/', '\\']) && value.split_whitespace().all(|word| super::flow::exact(word) && plain(word, known)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_paths() {
+        let fits = |pattern: &str, path: &str| PathPattern::new(pattern).fits(&path.split('/').collect::<Vec<_>>());
+        for (pattern, path, expected) in [
+            ("/a/**", "/a/b/c", true),
+            ("/a/**", "/a", true),
+            ("/**/c*", "/a/b/cd", true),
+            ("/**/b/**/d", "/a/b/c/d", true),
+            ("/**/b/**/d", "/a/c/d", false),
+            ("/a/*", "/a/b/c", false),
+            ("~/x/**", "/home/somebody/x/y", true),
+        ] {
+            assert_eq!(fits(pattern, path), expected, "{pattern} {path}");
+        }
+        // Tried in every way, this would never end.
+        assert!(!fits(&format!("{}/b*", "/**/a".repeat(30)), &"/a".repeat(400)));
     }
 }

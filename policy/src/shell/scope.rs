@@ -62,7 +62,7 @@ impl Scope {
                 if both.len() > VALUES_MAX { unknown() } else { Value::Some(both) }
             }
             (true, Some(_), _) => unknown(),
-            (_, _, Value::Some(texts)) if texts.len() > VALUES_MAX => unknown(),
+            (_, _, Value::Some(texts)) if texts.len() > VALUES_MAX || texts.iter().any(|text| text.len() > super::words::WORD_BYTES_MAX) => unknown(),
             (_, _, value) => value,
         };
         self.variables.insert(name.to_owned(), value);

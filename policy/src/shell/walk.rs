@@ -21,6 +21,8 @@ pub struct Walk<'l> {
     /// Lines inside of lines.
     pub(super) depth: usize,
     commands: usize,
+    /// Bytes of all words so far, expanded.
+    pub(super) expanded: usize,
     /// Over 0 inside of a command that another program starts.
     pub(super) wrapped: usize,
     /// Over 0 inside of a command that runs elsewhere.
@@ -46,7 +48,7 @@ const COMMANDS_MAX: usize = 2_000;
 
 impl<'l> Walk<'l> {
     pub fn new(lexicon: &'l Lexicon, workspace: &'l str, traced: bool) -> Walk<'l> {
-        Walk { lexicon, workspace, judgement: Judgement::default(), depth: 0, commands: 0, wrapped: 0, remote: 0, seen: traced.then(Vec::new) }
+        Walk { lexicon, workspace, judgement: Judgement::default(), depth: 0, commands: 0, expanded: 0, wrapped: 0, remote: 0, seen: traced.then(Vec::new) }
     }
 
     /// Variables that are set for the line.

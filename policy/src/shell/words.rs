@@ -54,7 +54,9 @@ impl Text {
 
 /// Words beyond these are cut off and the line is called unreadable.
 const ALTERNATIVES_MAX: usize = 32;
-const WORD_BYTES_MAX: usize = 64 * 1024;
+pub(super) const WORD_BYTES_MAX: usize = 64 * 1024;
+/// All words of one line together, as they are expanded: `x=$x$x` doubles with every time it is written.
+const EXPANDED_BYTES_MAX: usize = 1024 * 1024;
 
 impl Walk<'_> {
     /// What the word comes to: usually one text, several for braces, sets and lists, none for an empty unquoted value.
@@ -62,8 +64,7 @@ impl Walk<'_> {
         let mut out = String::new();
         let braces = word.has_active_brace_expansion();
         let plain = self.parts(&word.parts, source, scope, false, braces, &mut out);
-        if out.len() > WORD_BYTES_MAX {
-            self.judgement.unreadable("shell.too_long");
+        if self.overflows(&out) {
             return vec![Text::unknown()];
         }
         if plain && !braces && !out.contains([SET, GAP]) {
@@ -76,11 +77,11 @@ impl Walk<'_> {
     pub(super) fn choices(&mut self, word: &Word, source: &str, scope: &mut Scope) -> Vec<Vec<Text>> {
         let mut out = String::new();
         let braces = word.has_active_brace_expansion();
-        let mut choices = if self.parts(&word.parts, source, scope, false, braces, &mut out) && !braces && !out.contains([SET, GAP]) {
-            vec![vec![Text(out)]]
-        } else {
-            self.fall_apart(&out, word.has_quoted_parts())
-        };
+        let plain = self.parts(&word.parts, source, scope, false, braces, &mut out);
+        if self.overflows(&out) {
+            return vec![vec![Text::unknown()]];
+        }
+        let mut choices = if plain && !braces && !out.contains([SET, GAP]) { vec![vec![Text(out)]] } else { self.fall_apart(&out, word.has_quoted_parts()) };
         // `r${nothing}m`: what nobody has set is most likely empty.
         if choices.len() == 1
             && let [first] = choices[0].as_slice()
@@ -98,7 +99,9 @@ impl Walk<'_> {
     pub(super) fn word(&mut self, word: &Word, source: &str, scope: &mut Scope) -> Text {
         let mut out = String::new();
         self.parts(&word.parts, source, scope, true, false, &mut out);
-        out.truncate(out.floor_char_boundary(WORD_BYTES_MAX));
+        if self.overflows(&out) {
+            return Text::unknown();
+        }
         // One of several: the caller wants one text, so nobody knows which.
         if out.contains(SET) { Text::unknown() } else { Text(out.replace(GAP, " ")) }
     }
@@ -107,7 +110,20 @@ impl Walk<'_> {
     pub(super) fn values(&mut self, word: &Word, source: &str, scope: &mut Scope) -> Vec<String> {
         let mut out = String::new();
         self.parts(&word.parts, source, scope, true, false, &mut out);
+        if self.overflows(&out) {
+            return vec![UNKNOWN.to_string()];
+        }
         alternatives(&out).into_iter().map(|text| text.replace(GAP, " ")).collect()
+    }
+
+    /// Whether the word, or all words of the line so far, came to more than anybody reads.
+    fn overflows(&mut self, out: &str) -> bool {
+        self.expanded += out.len();
+        let overflows = out.len() > WORD_BYTES_MAX || self.expanded > EXPANDED_BYTES_MAX;
+        if overflows {
+            self.judgement.unreadable("shell.too_long");
+        }
+        overflows
     }
 
     fn fall_apart(&mut self, out: &str, quoted: bool) -> Vec<Vec<Text>> {
@@ -365,7 +381,13 @@ impl Walk<'_> {
                 let with = self.word(replacement_word_ast, source, scope).0;
                 let (text, pattern) = (text.unwrap_or_default(), literal(pattern).unwrap_or_default());
                 let first = matches!(operator, ParameterOp::ReplaceFirst { .. });
-                push_value(&if first { text.replacen(&pattern, &with, 1) } else { text.replace(&pattern, &with) }, quoted, out);
+                let times = if first { 1 } else { text.matches(&pattern).count() };
+                if text.len() + times.saturating_mul(with.len()) > WORD_BYTES_MAX {
+                    self.judgement.unreadable("shell.too_long");
+                    out.push(UNKNOWN);
+                } else {
+                    push_value(&if first { text.replacen(&pattern, &with, 1) } else { text.replace(&pattern, &with) }, quoted, out);
+                }
             }
             _ => {
                 if let Some(word) = operator.replacement_word_ast() {
@@ -494,7 +516,11 @@ fn unescape(text: &str, out: &mut String) {
     }
 }
 
+/// INVARIANT: what is over the bound stays over it, and grows no more.
 fn push_value(text: &str, quoted: bool, out: &mut String) {
+    if out.len() > WORD_BYTES_MAX {
+        return;
+    }
     if quoted {
         out.push_str(text);
         return;
@@ -533,6 +559,9 @@ fn push_alternatives(value: &Value, quoted: bool, out: &mut String) {
 
 fn push_list(items: &[String], out: &mut String) {
     for (index, item) in items.iter().enumerate() {
+        if out.len() > WORD_BYTES_MAX {
+            return;
+        }
         if index > 0 {
             out.push(GAP);
         }
