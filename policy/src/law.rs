@@ -376,7 +376,9 @@ impl Law {
 
     /// The same, with every command that was seen.
     pub fn explain(&self, line: &str, folder: &str, workspace: &str) -> (Judgement, Vec<Seen>) {
-        Walk::new(&self.0.lexicon, workspace, true).start(line, folder)
+        let (mut found, seen) = Walk::new(&self.0.lexicon, workspace, true).start(line, folder);
+        found.lower(&self.0.lowered);
+        (found, seen)
     }
 
     /// What a call of any tool does.

@@ -531,6 +531,8 @@ impl Bench<'_> {
             },
             role => match value {
                 Value::String(text) => self.text(role, name, text, beside, found),
+                // Words, not lines: nobody knows how the tool puts them together.
+                Value::Array(_) if role == Role::Shell => self.tools.raise(found, "tool.arguments"),
                 Value::Array(items) if items.len() <= STEPS_MAX => {
                     for item in items {
                         match item {

@@ -84,12 +84,12 @@ fn rules(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>, chan
     for (id, both) in paired(before, after) {
         let (weight, says) = match both {
             (None, Some(rule)) => {
-                let weight = if class(rule) > Some(Class::Yellow) { Weight::Tighter } else { Weight::Looser };
+                // A rule only raises.
+                let weight = if class(rule) > Some(Class::Green) { Weight::Tighter } else { Weight::Other };
                 (weight, format!("new rule: what it matches is {}", name(rule)))
             }
             (Some(rule), None) => {
-                // Without a rule of its own a call is Red and asks.
-                let weight = if class(rule) > Some(Class::Yellow) { Weight::Other } else { Weight::Tighter };
+                let weight = if class(rule) > Some(Class::Green) { Weight::Looser } else { Weight::Other };
                 (weight, format!("rule removed; it was {}", name(rule)))
             }
             (Some(rule), Some(other)) if rule == other => continue,

@@ -1329,6 +1329,10 @@ impl Walk<'_> {
             }
             "read" | "mapfile" | "readarray" => {
                 looks(self);
+                // `mapfile -C LINE` runs it for what it reads.
+                if let Some(line) = words.iter().position(|word| word.as_str() == "-C").and_then(|at| words.get(at + 1)) {
+                    self.spliced(line.as_str(), &mut scope.clone(), Flow::Opaque);
+                }
                 let value = match stdin {
                     Flow::Text(text) if name == "read" && flow::exact(text) => Value::Some(vec![text.lines().next().unwrap_or_default().to_owned()]),
                     Flow::Tame => Value::Some(vec![TAME.to_string()]),

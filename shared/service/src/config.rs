@@ -203,7 +203,8 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).with_context(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).with_context(failed)?;
     fs::rename(&beside, path).with_context(failed)?;
-    let folder = path.parent().context("a file lies in a folder")?;
+    // A bare name lies in the current folder.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(folder).and_then(|folder| folder.sync_all()).with_context(failed)
 }
 
