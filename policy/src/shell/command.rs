@@ -165,7 +165,7 @@ impl Walk<'_> {
         }
         let (name, program) = match self.lexicon.program(name) {
             // A file system that does not tell large from small letters finds `RM` too.
-            (name, None) if !self.lexicon.has_rules(name) => match self.lexicon.programs.get(&name.to_ascii_lowercase()).map(std::sync::Arc::as_ref) {
+            (name, None) if !self.lexicon.has_rules(name) => match self.lexicon.programs.get(name.to_ascii_lowercase().as_str()).map(std::sync::Arc::as_ref) {
                 Some(program) => (name.to_ascii_lowercase(), Some(program)),
                 None => (name.to_owned(), None),
             },

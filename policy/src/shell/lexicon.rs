@@ -26,7 +26,7 @@ pub struct Lexicon {
 #[derive(Debug)]
 pub struct Known {
     /// Programs of one description share it.
-    pub programs: HashMap<String, Arc<Program>>,
+    pub programs: HashMap<Box<str>, Arc<Program>>,
     pub verbs: HashMap<String, Verb>,
     /// Variables whose value runs as a command, and those that load code into programs.
     pub environment: Environment,
@@ -122,17 +122,28 @@ impl Lexicon {
         let mut described = Program::default();
         described.learn(written)?;
         let described = Arc::new(described);
+        // Names that shared a description still do: what it became, by what it was.
+        let mut united: Vec<(Arc<Program>, Arc<Program>)> = Vec::new();
         let mut faults = Vec::new();
         for name in &written.names {
-            match known.programs.entry(name.clone()) {
-                Entry::Vacant(vacant) => drop(vacant.insert(described.clone())),
-                Entry::Occupied(mut occupied) => {
-                    let mut both = Program::clone(occupied.get());
-                    match both.learn(written) {
-                        Ok(()) => drop(occupied.insert(Arc::new(both))),
-                        Err(more) => faults.extend(more.into_iter().map(|fault| format!("`{name}`: {fault}"))),
-                    }
+            let mut occupied = match known.programs.entry(name.as_str().into()) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(described.clone());
+                    continue;
                 }
+                Entry::Occupied(occupied) => occupied,
+            };
+            if let Some((_, both)) = united.iter().find(|(before, _)| Arc::ptr_eq(before, occupied.get())) {
+                occupied.insert(both.clone());
+                continue;
+            }
+            let mut both = Program::clone(occupied.get());
+            match both.learn(written) {
+                Ok(()) => {
+                    let both = Arc::new(both);
+                    united.push((occupied.insert(both.clone()), both));
+                }
+                Err(more) => faults.extend(more.into_iter().map(|fault| format!("`{name}`: {fault}"))),
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
