@@ -10,6 +10,7 @@ use crate::class::Class;
 use crate::file::Paths;
 use crate::http::Http;
 use crate::judgement::{Because, Deed, Effect, Judgement};
+use crate::shell::form::Pool;
 use crate::shell::lexicon::{Environment, Lexicon, PathPattern, PathRule, Verbs};
 use crate::shell::program::Written;
 use crate::shell::{Seen, Walk};
@@ -166,20 +167,21 @@ impl Knowledge {
         let tools = one(texts, TOOLS, |text| Tools::parse(text).map_err(|error| error.to_string()), &mut faults);
         let (Some(paths), Some(http), Some(tools)) = (paths, http, tools) else { return Err(faults) };
         let mut known = Knowledge { base: Lexicon::new(paths, http), tools, sentences: BTreeMap::new(), groups: BTreeMap::new(), manifest: BTreeSet::new() };
+        let mut pool = Pool::default();
         // One text after the other: together they are large, and what was read of one is not needed for the next.
         for named in texts.iter().filter(|named| ![TOOLS, PATHS, HTTP].iter().any(|name| is_named(named, name))) {
             let Some(file) = File::read(named, &mut faults) else { continue };
             if let Some(rule) = file.rule.first() {
                 faults.push(Fault::at(&named.name, &about(&rule.id), "rules do not stand among what is known", "move it to a file of rules"));
             }
-            known.learn(named, &file, &mut faults);
+            known.learn(named, &file, &mut pool, &mut faults);
         }
         if faults.is_empty() { Ok(Arc::new(known)) } else { Err(faults) }
     }
 
-    fn learn(&mut self, named: &Named, file: &File, faults: &mut Vec<Fault>) {
+    fn learn(&mut self, named: &Named, file: &File, pool: &mut Pool, faults: &mut Vec<Fault>) {
         for written in &file.program {
-            if let Err(more) = self.base.learn(written) {
+            if let Err(more) = self.base.learn(written, pool) {
                 let names = written.names.first().map_or_else(String::new, |name| format!("program `{name}`"));
                 faults.extend(more.into_iter().map(|what| Fault::at(&named.name, &names, &what, "correct the entry")));
             }

@@ -250,15 +250,7 @@ impl Walk<'_> {
     /// Rules whose forms fit.
     fn rules(&mut self, name: &str, reading: &Reading<'_>, scope: &Scope) {
         let lexicon = self.lexicon;
-        let mut held = Vec::new();
-        {
-            let here = Here { walk: self, folder: scope.folder.as_deref() };
-            for rule in lexicon.rules_for(name) {
-                if rule.fits(name, reading, &here) {
-                    held.push(rule);
-                }
-            }
-        }
+        let held = lexicon.rules_on(name, reading, &Here { walk: self, folder: scope.folder.as_deref() });
         for rule in held {
             self.judgement.raise(rule.class, &rule.id);
             self.judgement.external |= rule.external;

@@ -6,11 +6,40 @@
 
 use super::argv::{Opt, Reading};
 use super::words::Text;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
+/// Cheap to clone: the parts are shared.
 #[derive(Clone, Debug)]
 pub struct Form {
-    tokens: Box<[Token]>,
+    tokens: Arc<[Token]>,
+}
+
+/// Names and forms that many descriptions write in the same way. While they are read each is kept once.
+#[derive(Debug, Default)]
+pub struct Pool {
+    names: HashSet<Arc<str>>,
+    forms: HashMap<Box<str>, Form>,
+}
+
+impl Pool {
+    pub fn name(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(text) {
+            return known.clone();
+        }
+        let name: Arc<str> = text.into();
+        self.names.insert(name.clone());
+        name
+    }
+
+    pub fn form(&mut self, text: &str) -> Result<Form, String> {
+        if let Some(known) = self.forms.get(text) {
+            return Ok(known.clone());
+        }
+        let form = Form::parse(text)?;
+        self.forms.insert(text.into(), form.clone());
+        Ok(form)
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Everything the shell reader looks things up in: programs, rules by program, verbs, names of the environment.
 
-use super::form::Form;
+use super::argv::Reading;
+use super::form::{Form, Places, Pool};
 use super::program::{Program, Written};
 use crate::Class;
 use crate::file::Paths;
@@ -16,9 +17,9 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Lexicon {
     known: Arc<Known>,
-    /// Rules on commands, and by program which of them.
+    /// Rules on commands, and by program which of their forms, in order.
     pub rules: Vec<CommandRule>,
-    by_program: HashMap<String, Vec<u32>>,
+    by_program: HashMap<Box<str>, Vec<Place>>,
     /// Rules on what is done to paths.
     pub on_paths: Vec<PathRule>,
 }
@@ -48,8 +49,14 @@ pub struct CommandRule {
     pub class: Class,
     pub external: bool,
     pub unknown: bool,
-    /// Forms, with the programs that each is for.
-    forms: Vec<(Vec<String>, Form)>,
+    forms: Vec<Form>,
+}
+
+/// Which form of which rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    rule: u32,
+    form: u32,
 }
 
 /// A rule on deeds, whichever command or tool does them.
@@ -114,13 +121,13 @@ impl Lexicon {
         Lexicon { known: self.known.clone(), rules: Vec::new(), by_program: HashMap::new(), on_paths: Vec::new() }
     }
 
-    pub fn learn(&mut self, written: &Written) -> Result<(), Vec<String>> {
+    pub fn learn(&mut self, written: &Written, pool: &mut Pool) -> Result<(), Vec<String>> {
         let Some(known) = Arc::get_mut(&mut self.known) else { return Err(vec!["what is known is in use already".to_owned()]) };
         if written.names.is_empty() {
             return Err(vec!["a [[program]] has no `names`".to_owned()]);
         }
         let mut described = Program::default();
-        described.learn(written)?;
+        described.learn(written, pool)?;
         let described = Arc::new(described);
         // Names that shared a description still do: what it became, by what it was.
         let mut united: Vec<(Arc<Program>, Arc<Program>)> = Vec::new();
@@ -138,7 +145,7 @@ impl Lexicon {
                 continue;
             }
             let mut both = Program::clone(occupied.get());
-            match both.learn(written) {
+            match both.learn(written, pool) {
                 Ok(()) => {
                     let both = Arc::new(both);
                     united.push((occupied.insert(both.clone()), both));
@@ -174,13 +181,15 @@ impl Lexicon {
         for command in commands {
             match Form::parse_command(command, groups) {
                 Ok((programs, form)) => {
-                    for program in &programs {
-                        let known = self.by_program.entry(program.clone()).or_default();
-                        if known.last() != Some(&index) {
-                            known.push(index);
+                    let place = Place { rule: index, form: u32::try_from(forms.len()).map_err(|_| vec!["too many forms".to_owned()])? };
+                    for program in programs {
+                        let known = self.by_program.entry(program.into()).or_default();
+                        // A program may be listed by its name and by its group.
+                        if known.last() != Some(&place) {
+                            known.push(place);
                         }
                     }
-                    forms.push((programs, form));
+                    forms.push(form);
                 }
                 Err(why) => faults.push(why),
             }
@@ -201,14 +210,19 @@ impl Lexicon {
         }
     }
 
-    /// Rules whose forms name the program.
-    pub fn rules_for(&self, program: &str) -> impl Iterator<Item = &CommandRule> {
-        self.by_program.get(program).into_iter().flatten().map(|index| &self.rules[*index as usize])
+    /// Rules of which a form for the program fits.
+    pub fn rules_on(&self, program: &str, reading: &Reading<'_>, places: &dyn Places) -> Vec<&CommandRule> {
+        let known = self.by_program.get(program).map_or(&[][..], Vec::as_slice);
+        let fits = |forms: &[Place]| {
+            let rule = &self.rules[forms[0].rule as usize];
+            forms.iter().any(|place| rule.forms[place.form as usize].fits(reading, places)).then_some(rule)
+        };
+        known.chunk_by(|one, other| one.rule == other.rule).filter_map(fits).collect()
     }
 
     /// Names that some rule names.
     pub fn programs_with_rules(&self) -> impl Iterator<Item = &str> {
-        self.by_program.keys().map(String::as_str)
+        self.by_program.keys().map(Box::as_ref)
     }
 
     pub fn has_rules(&self, program: &str) -> bool {
@@ -310,13 +324,6 @@ fn walk(pattern: &[String], parts: &[&str]) -> bool {
         (Some((first, rest)), _) if first == "**" => (0..=parts.len()).any(|skipped| walk(rest, &parts[skipped..])),
         (Some((first, rest)), Some((part, after))) => super::form::glob(first, part) && walk(rest, after),
         _ => false,
-    }
-}
-
-impl CommandRule {
-    /// Whether one of the forms for `program` fits.
-    pub fn fits(&self, program: &str, reading: &super::argv::Reading<'_>, places: &dyn super::form::Places) -> bool {
-        self.forms.iter().any(|(programs, form)| programs.iter().any(|name| name == program) && form.fits(reading, places))
     }
 }
 

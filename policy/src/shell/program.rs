@@ -3,7 +3,7 @@
 //! Knowledge, not judgement: what is dangerous about a form is a rule's business. Entries come from several texts and
 //! are united by name, so that one text may tell of a program's reading and another of its ways to run something else.
 
-use super::form::Form;
+use super::form::{Form, Pool};
 use crate::Class;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -132,7 +132,7 @@ pub struct Program {
 
 /// By their names, in order: most programs have few, and there are thousands of programs.
 #[derive(Clone, Debug, Default)]
-pub struct Options(Vec<(Box<str>, OptionRole)>);
+pub struct Options(Vec<(Arc<str>, OptionRole)>);
 
 impl Options {
     pub fn get(&self, name: &str) -> Option<&OptionRole> {
@@ -140,9 +140,9 @@ impl Options {
     }
 
     /// What is known of the option; `said` when nothing is.
-    fn entry(&mut self, name: &str, said: OptionRole) -> &mut OptionRole {
+    fn entry(&mut self, name: &str, said: OptionRole, pool: &mut Pool) -> &mut OptionRole {
         let index = self.place(name).unwrap_or_else(|index| {
-            self.0.insert(index, (name.into(), said));
+            self.0.insert(index, (pool.name(name), said));
             index
         });
         &mut self.0[index].1
@@ -163,7 +163,7 @@ impl Program {
     }
 
     /// Unites what `written` says with what is known already. `Err` lists what contradicts.
-    pub fn learn(&mut self, written: &Written) -> Result<(), Vec<String>> {
+    pub fn learn(&mut self, written: &Written, pool: &mut Pool) -> Result<(), Vec<String>> {
         let mut faults = Vec::new();
         agree("base", &mut self.base, written.base, &mut faults);
         agree("language", &mut self.language, written.language.clone(), &mut faults);
@@ -198,7 +198,7 @@ impl Program {
                     faults.push(format!("the option `{spelling}` does not begin with a dash"));
                     continue;
                 }
-                let known = self.options.entry(name, OptionRole { takes, role });
+                let known = self.options.entry(name, OptionRole { takes, role }, pool);
                 // Where two texts differ, the one that says more about danger holds; a value is never lost.
                 if known.role == Role::Data {
                     known.role = role;
@@ -210,7 +210,7 @@ impl Program {
         }
         for (forms, texts) in [(&mut self.green, &written.green), (&mut self.yellow, &written.yellow)] {
             for text in texts {
-                match Form::parse(text) {
+                match pool.form(text) {
                     Ok(form) => forms.push(form),
                     Err(why) => faults.push(why),
                 }
@@ -234,14 +234,14 @@ impl Program {
             let mut fresh: Option<Arc<Program>> = None;
             for words in alternatives(&words) {
                 let learnt = match (self.subs.iter_mut().find(|(known, _)| **known == *words), &fresh) {
-                    (Some((_, known)), _) => Arc::make_mut(known).learn(sub),
+                    (Some((_, known)), _) => Arc::make_mut(known).learn(sub, pool),
                     (None, Some(fresh)) => {
                         self.subs.push((words.as_str().into(), fresh.clone()));
                         Ok(())
                     }
                     (None, None) => {
                         let mut described = Program::default();
-                        let learnt = described.learn(sub);
+                        let learnt = described.learn(sub, pool);
                         self.subs.push((words.as_str().into(), fresh.insert(Arc::new(described)).clone()));
                         learnt
                     }
