@@ -7,7 +7,7 @@
 use crate::Call;
 use crate::bundle::{Fault, Named};
 use crate::class::Class;
-use crate::file::Paths;
+use crate::file::{Paths, Sets};
 use crate::http::Http;
 use crate::judgement::{Because, Deed, Effect, Judgement};
 use crate::shell::form::Pool;
@@ -17,7 +17,7 @@ use crate::shell::{Seen, Walk};
 use crate::tool::{self, Tools};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -238,8 +238,9 @@ impl RuleBook {
             for (name, programs) in file.group {
                 book.groups.entry(name).or_default().extend(programs);
             }
+            let lines = lines_of_ids(&named.text);
             for rule in file.rule {
-                let line = line_of_id(&named.text, &rule.id);
+                let line = lines.get(rule.id.as_str()).copied().unwrap_or(1);
                 book.rules.push((rule, named.name.clone(), line));
             }
         }
@@ -399,7 +400,8 @@ impl Law {
             }
             let Some(path) = crate::path::absolute(target, call.workspace) else { continue };
             let parts: Vec<&str> = path.split('/').collect();
-            held.extend(lexicon.on_paths.iter().filter(|rule| rule.fits(*deed, &path, &parts, &lexicon.paths, call.workspace)));
+            let sets = lexicon.paths.sets(&path, call.workspace);
+            held.extend(lexicon.on_paths.iter().filter(|rule| rule.fits(*deed, &parts, sets)));
         }
         for rule in held {
             found.raise(rule.class, &rule.id);
@@ -460,15 +462,19 @@ impl Inner {
                 if rule.paths.is_empty() {
                     wrong("names a deed and no `paths`", "list the paths, or sets of them behind `@`");
                 }
-                for set in sets.iter().filter(|set| self.lexicon.paths.set(&set[1..]).is_none()) {
-                    wrong(&format!("there is no set of paths `{set}`"), "name one of those that docs/POLICY.md lists");
+                let mut meant = Sets::default();
+                for set in sets {
+                    match self.lexicon.paths.set(&set[1..]) {
+                        Some(known) => meant = meant.join(known),
+                        None => wrong(&format!("there is no set of paths `{set}`"), "name one of those that docs/POLICY.md lists"),
+                    }
                 }
                 self.lexicon.on_paths.push(PathRule {
                     id: rule.id.clone(),
                     class: rule.class,
                     external: rule.external,
                     deeds,
-                    sets: sets.iter().map(|set| set[1..].to_owned()).collect(),
+                    sets: meant,
                     patterns: patterns.iter().map(|pattern| PathPattern::new(pattern)).collect(),
                 });
             }
@@ -510,10 +516,16 @@ fn about(id: &str) -> String {
     format!("rule `{id}`")
 }
 
-/// The line on which a rule's id stands.
-fn line_of_id(text: &str, id: &str) -> usize {
-    let is_it = |line: &str| line.trim_start().strip_prefix("id").is_some_and(|rest| rest.trim_start().starts_with('=') && rest.contains(&format!("\"{id}\"")));
-    text.lines().position(is_it).map_or(1, |line| line + 1)
+/// The lines on which rules' ids stand; of two with the same id the first.
+fn lines_of_ids(text: &str) -> HashMap<&str, usize> {
+    let mut lines = HashMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let value = line.trim_start().strip_prefix("id").and_then(|rest| rest.trim_start().strip_prefix('='));
+        if let Some((id, _)) = value.and_then(|value| value.trim_start().strip_prefix('"')).and_then(|value| value.split_once('"')) {
+            lines.entry(id).or_insert(index + 1);
+        }
+    }
+    lines
 }
 
 /// The shell's reader, for tools that carry shell lines and programs.

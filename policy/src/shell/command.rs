@@ -621,15 +621,17 @@ impl Walk<'_> {
         match self.resolve(path, scope.folder.as_deref()) {
             Some(resolved) => {
                 self.judgement.effect(deed, resolved.as_str());
-                let mut found = self.lexicon.paths.judge_absolute(deed, &resolved, self.workspace);
+                let paths = &self.lexicon.paths;
+                let sets = paths.sets(&resolved, self.workspace);
+                let mut found = paths.judge_in(deed, &resolved, sets);
                 let parts: Vec<&str> = resolved.split('/').collect();
                 for rule in &self.lexicon.on_paths {
-                    if rule.fits(deed, &resolved, &parts, &self.lexicon.paths, self.workspace) {
+                    if rule.fits(deed, &parts, sets) {
                         found.raise(rule.class, &rule.id);
                         found.external |= rule.external;
                     }
                 }
-                let secret = found.because.iter().any(|because| because.class >= Class::Red) && self.lexicon.paths.lies_in(&resolved, "secret", self.workspace);
+                let secret = found.because.iter().any(|because| because.class >= Class::Red) && paths.set("secret").is_some_and(|secret| sets.meets(secret));
                 self.judgement.join(found);
                 secret
             }
@@ -997,8 +999,8 @@ impl Walk<'_> {
                 let [only] = reading.operands.as_slice() else { return None };
                 let (folder, last) = only.as_str().rsplit_once('/').unwrap_or((".", only.as_str()));
                 let chosen = only.is_exact() && last.contains('*') && !last.trim_matches('*').is_empty() && !folder.contains('*');
-                let inside = self.resolve(only.as_str(), scope.folder.as_deref()).is_some_and(|path| self.is_below_workspace(&path));
-                (chosen && inside).then(|| Flow::Names(only.as_str().replace('*', &TAME.to_string())))
+                let inside = || self.resolve(only.as_str(), scope.folder.as_deref()).is_some_and(|path| self.is_below_workspace(&path));
+                (chosen && inside()).then(|| Flow::Names(only.as_str().replace('*', &TAME.to_string())))
             }
             _ => None,
         }

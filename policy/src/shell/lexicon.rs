@@ -4,7 +4,7 @@ use super::argv::Reading;
 use super::form::{Form, Places, Pool};
 use super::program::{Program, Written};
 use crate::Class;
-use crate::file::Paths;
+use crate::file::{Paths, Sets};
 use crate::http::Http;
 use crate::judgement::Deed;
 use serde::Deserialize;
@@ -66,8 +66,8 @@ pub struct PathRule {
     pub class: Class,
     pub external: bool,
     pub deeds: Vec<Deed>,
-    /// Names of sets of paths, and patterns.
-    pub sets: Vec<String>,
+    /// The path is in one of these, or fits one of the patterns.
+    pub sets: Sets,
     pub patterns: Vec<PathPattern>,
 }
 
@@ -273,10 +273,9 @@ impl Lexicon {
 }
 
 impl PathRule {
-    /// `path` is absolute or begins with `~`.
-    pub fn fits(&self, deed: Deed, path: &str, parts: &[&str], paths: &Paths, workspace: &str) -> bool {
-        self.deeds.contains(&deed)
-            && (self.patterns.iter().any(|pattern| pattern.fits(parts)) || self.sets.iter().any(|set| paths.lies_in(path, set, workspace)))
+    /// For a path that is absolute or begins with `~`, by its parts and the sets that it is in.
+    pub fn fits(&self, deed: Deed, parts: &[&str], sets: Sets) -> bool {
+        self.deeds.contains(&deed) && (self.sets.meets(sets) || self.patterns.iter().any(|pattern| pattern.fits(parts)))
     }
 }
 
