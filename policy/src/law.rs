@@ -168,13 +168,19 @@ impl Knowledge {
         let (Some(paths), Some(http), Some(tools)) = (paths, http, tools) else { return Err(faults) };
         let mut known = Knowledge { base: Lexicon::new(paths, http), tools, sentences: BTreeMap::new(), groups: BTreeMap::new(), manifest: BTreeSet::new() };
         let mut pool = Pool::default();
-        // One text after the other: together they are large, and what was read of one is not needed for the next.
+        // One entry after the other: a text takes far more room while it is read than what stays of it, and what stays
+        // would lie scattered over that room.
         for named in texts.iter().filter(|named| ![TOOLS, PATHS, HTTP].iter().any(|name| is_named(named, name))) {
-            let Some(file) = File::read(named, &mut faults) else { continue };
-            if let Some(rule) = file.rule.first() {
-                faults.push(Fault::at(&named.name, &about(&rule.id), "rules do not stand among what is known", "move it to a file of rules"));
+            for (lines_before, part) in entries(&named.text) {
+                let mut wrong = Vec::new();
+                let file = File::read(&named.name, part, &mut wrong);
+                faults.extend(wrong.into_iter().map(|fault| Fault { line: fault.line.map(|line| lines_before + line), ..fault }));
+                let Some(file) = file else { continue };
+                if let Some(rule) = file.rule.first() {
+                    faults.push(Fault::at(&named.name, &about(&rule.id), "rules do not stand among what is known", "move it to a file of rules"));
+                }
+                known.learn(named, &file, &mut pool, &mut faults);
             }
-            known.learn(named, &file, &mut pool, &mut faults);
         }
         if faults.is_empty() { Ok(Arc::new(known)) } else { Err(faults) }
     }
@@ -223,7 +229,7 @@ impl RuleBook {
     pub fn read(texts: &[Named]) -> Result<RuleBook, Vec<Fault>> {
         let (mut book, mut faults) = (RuleBook::default(), Vec::new());
         for named in texts {
-            let Some(file) = File::read(named, &mut faults) else { continue };
+            let Some(file) = File::read(&named.name, &named.text, &mut faults) else { continue };
             if !file.is_rules_alone() {
                 faults.push(Fault::at(
                     &named.name,
@@ -493,11 +499,11 @@ impl Inner {
 }
 
 impl File {
-    fn read(named: &Named, faults: &mut Vec<Fault>) -> Option<File> {
-        match toml::from_str::<File>(&named.text) {
+    fn read(name: &str, text: &str, faults: &mut Vec<Fault>) -> Option<File> {
+        match toml::from_str::<File>(text) {
             Ok(file) => Some(file),
             Err(error) => {
-                faults.push(Fault::toml(&named.name, &named.text, &error));
+                faults.push(Fault::toml(name, text, &error));
                 None
             }
         }
@@ -510,6 +516,20 @@ impl File {
             && self.sentence.is_empty()
             && [&self.look, &self.change, &self.destroy, &self.send, &self.pay].iter().all(|list| list.is_empty())
     }
+}
+
+/// The parts of a text between its programs' headers, each with the number of lines before it. A header inside of a
+/// string would leave two halves that nobody can read, so that none is misread.
+fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    const HEADER: &str = "[[program]]\n";
+    let starts = text.match_indices(HEADER).map(|(at, _)| at).filter(|at| *at > 0 && text.as_bytes()[at - 1] == b'\n');
+    let ends = starts.clone().chain([text.len()]);
+    [0].into_iter().chain(starts).zip(ends).scan(0, move |lines_before, (start, end)| {
+        let part = &text[start..end];
+        let before = *lines_before;
+        *lines_before += part.bytes().filter(|byte| *byte == b'\n').count();
+        Some((before, part))
+    })
 }
 
 fn about(id: &str) -> String {
