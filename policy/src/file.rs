@@ -235,16 +235,15 @@ impl Paths {
         let mut found = Judgement::default();
         found.effect(deed, path.chars().take(PATH_CHARS_SHOWN).collect::<String>());
         match absolute(path, workspace) {
-            Some(path) => found.join(self.judge_absolute(deed, &path, workspace)),
+            Some(path) => found.join(self.judge_in(deed, &path, self.sets(&path, workspace))),
             None => found.unreadable(UNREADABLE),
         }
         found
     }
 
-    /// The same for a path that a shell has taken apart: absolute, without `.` and `..`, and meant as it is written.
-    pub fn judge_absolute(&self, deed: Deed, path: &str, workspace: &str) -> Judgement {
+    /// The same for a path whose sets the caller knows: absolute, without `.` and `..`, and meant as it is written.
+    pub fn judge_in(&self, deed: Deed, path: &str, Sets(sets): Sets) -> Judgement {
         let mut found = Judgement::default();
-        let Sets(sets) = self.sets(path, workspace);
         let mut any = false;
         for rule in self.rules.iter().filter(|rule| rule.deeds & 1 << deed as u16 != 0 && rule.sets & sets != 0 && rule.without & sets == 0) {
             any = true;

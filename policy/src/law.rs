@@ -7,16 +7,17 @@
 use crate::Call;
 use crate::bundle::{Fault, Named};
 use crate::class::Class;
-use crate::file::Paths;
+use crate::file::{Paths, Sets};
 use crate::http::Http;
 use crate::judgement::{Because, Deed, Effect, Judgement};
+use crate::shell::form::Pool;
 use crate::shell::lexicon::{Environment, Lexicon, PathPattern, PathRule, Verbs};
 use crate::shell::program::Written;
 use crate::shell::{Seen, Walk};
 use crate::tool::{self, Tools};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,20 +167,27 @@ impl Knowledge {
         let tools = one(texts, TOOLS, |text| Tools::parse(text).map_err(|error| error.to_string()), &mut faults);
         let (Some(paths), Some(http), Some(tools)) = (paths, http, tools) else { return Err(faults) };
         let mut known = Knowledge { base: Lexicon::new(paths, http), tools, sentences: BTreeMap::new(), groups: BTreeMap::new(), manifest: BTreeSet::new() };
-        // One text after the other: together they are large, and what was read of one is not needed for the next.
+        let mut pool = Pool::default();
+        // One entry after the other: a text takes far more room while it is read than what stays of it, and what stays
+        // would lie scattered over that room.
         for named in texts.iter().filter(|named| ![TOOLS, PATHS, HTTP].iter().any(|name| is_named(named, name))) {
-            let Some(file) = File::read(named, &mut faults) else { continue };
-            if let Some(rule) = file.rule.first() {
-                faults.push(Fault::at(&named.name, &about(&rule.id), "rules do not stand among what is known", "move it to a file of rules"));
+            for (lines_before, part) in entries(&named.text) {
+                let mut wrong = Vec::new();
+                let file = File::read(&named.name, part, &mut wrong);
+                faults.extend(wrong.into_iter().map(|fault| Fault { line: fault.line.map(|line| lines_before + line), ..fault }));
+                let Some(file) = file else { continue };
+                if let Some(rule) = file.rule.first() {
+                    faults.push(Fault::at(&named.name, &about(&rule.id), "rules do not stand among what is known", "move it to a file of rules"));
+                }
+                known.learn(named, &file, &mut pool, &mut faults);
             }
-            known.learn(named, &file, &mut faults);
         }
         if faults.is_empty() { Ok(Arc::new(known)) } else { Err(faults) }
     }
 
-    fn learn(&mut self, named: &Named, file: &File, faults: &mut Vec<Fault>) {
+    fn learn(&mut self, named: &Named, file: &File, pool: &mut Pool, faults: &mut Vec<Fault>) {
         for written in &file.program {
-            if let Err(more) = self.base.learn(written) {
+            if let Err(more) = self.base.learn(written, pool) {
                 let names = written.names.first().map_or_else(String::new, |name| format!("program `{name}`"));
                 faults.extend(more.into_iter().map(|what| Fault::at(&named.name, &names, &what, "correct the entry")));
             }
@@ -226,7 +234,7 @@ impl RuleBook {
     pub fn read(texts: &[Named]) -> Result<RuleBook, Vec<Fault>> {
         let (mut book, mut faults) = (RuleBook::default(), Vec::new());
         for named in texts {
-            let Some(file) = File::read(named, &mut faults) else { continue };
+            let Some(file) = File::read(&named.name, &named.text, &mut faults) else { continue };
             if !file.is_rules_alone() {
                 faults.push(Fault::at(
                     &named.name,
@@ -241,8 +249,9 @@ impl RuleBook {
             for (name, programs) in file.group {
                 book.groups.entry(name).or_default().extend(programs);
             }
+            let lines = lines_of_ids(&named.text);
             for rule in file.rule {
-                let line = line_of_id(&named.text, &rule.id);
+                let line = lines.get(rule.id.as_str()).copied().unwrap_or(1);
                 book.rules.push((rule, named.name.clone(), line));
             }
         }
@@ -406,7 +415,8 @@ impl Law {
             }
             let Some(path) = crate::path::absolute(target, call.workspace) else { continue };
             let parts: Vec<&str> = path.split('/').collect();
-            held.extend(lexicon.on_paths.iter().filter(|rule| rule.fits(*deed, &path, &parts, &lexicon.paths, call.workspace)));
+            let sets = lexicon.paths.sets(&path, call.workspace);
+            held.extend(lexicon.on_paths.iter().filter(|rule| rule.fits(*deed, &parts, sets)));
         }
         for rule in held {
             found.raise(rule.class, &rule.id);
@@ -470,15 +480,19 @@ impl Inner {
                 if rule.paths.is_empty() {
                     wrong("names a deed and no `paths`", "list the paths, or sets of them behind `@`");
                 }
-                for set in sets.iter().filter(|set| self.lexicon.paths.set(&set[1..]).is_none()) {
-                    wrong(&format!("there is no set of paths `{set}`"), "name one of those that docs/POLICY.md lists");
+                let mut meant = Sets::default();
+                for set in sets {
+                    match self.lexicon.paths.set(&set[1..]) {
+                        Some(known) => meant = meant.join(known),
+                        None => wrong(&format!("there is no set of paths `{set}`"), "name one of those that docs/POLICY.md lists"),
+                    }
                 }
                 self.lexicon.on_paths.push(PathRule {
                     id: rule.id.clone(),
                     class: rule.class,
                     external: rule.external,
                     deeds,
-                    sets: sets.iter().map(|set| set[1..].to_owned()).collect(),
+                    sets: meant,
                     patterns: patterns.iter().map(|pattern| PathPattern::new(pattern)).collect(),
                 });
             }
@@ -501,11 +515,11 @@ impl Inner {
 }
 
 impl File {
-    fn read(named: &Named, faults: &mut Vec<Fault>) -> Option<File> {
-        match toml::from_str::<File>(&named.text) {
+    fn read(name: &str, text: &str, faults: &mut Vec<Fault>) -> Option<File> {
+        match toml::from_str::<File>(text) {
             Ok(file) => Some(file),
             Err(error) => {
-                faults.push(Fault::toml(&named.name, &named.text, &error));
+                faults.push(Fault::toml(name, text, &error));
                 None
             }
         }
@@ -520,14 +534,34 @@ impl File {
     }
 }
 
+/// The parts of a text between its programs' headers, each with the number of lines before it. A header inside of a
+/// string would leave two halves that nobody can read, so that none is misread.
+fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    const HEADER: &str = "[[program]]\n";
+    let starts = text.match_indices(HEADER).map(|(at, _)| at).filter(|at| *at > 0 && text.as_bytes()[at - 1] == b'\n');
+    let ends = starts.clone().chain([text.len()]);
+    [0].into_iter().chain(starts).zip(ends).scan(0, move |lines_before, (start, end)| {
+        let part = &text[start..end];
+        let before = *lines_before;
+        *lines_before += part.bytes().filter(|byte| *byte == b'\n').count();
+        Some((before, part))
+    })
+}
+
 fn about(id: &str) -> String {
     format!("rule `{id}`")
 }
 
-/// The line on which a rule's id stands.
-fn line_of_id(text: &str, id: &str) -> usize {
-    let is_it = |line: &str| line.trim_start().strip_prefix("id").is_some_and(|rest| rest.trim_start().starts_with('=') && rest.contains(&format!("\"{id}\"")));
-    text.lines().position(is_it).map_or(1, |line| line + 1)
+/// The lines on which rules' ids stand; of two with the same id the first.
+fn lines_of_ids(text: &str) -> HashMap<&str, usize> {
+    let mut lines = HashMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let value = line.trim_start().strip_prefix("id").and_then(|rest| rest.trim_start().strip_prefix('='));
+        if let Some((id, _)) = value.and_then(|value| value.trim_start().strip_prefix('"')).and_then(|value| value.split_once('"')) {
+            lines.entry(id).or_insert(index + 1);
+        }
+    }
+    lines
 }
 
 /// The shell's reader, for tools that carry shell lines and programs.

@@ -168,7 +168,7 @@ impl Walk<'_> {
         let called = name;
         let (name, program) = match self.lexicon.program(name) {
             // A file system that does not tell large from small letters finds `RM` too.
-            (name, None) => match self.lexicon.programs.get(&name.to_ascii_lowercase()).map(std::sync::Arc::as_ref) {
+            (name, None) => match self.lexicon.programs.get(name.to_ascii_lowercase().as_str()).map(std::sync::Arc::as_ref) {
                 Some(program) => (name.to_ascii_lowercase(), Some(program)),
                 None => (name.to_owned(), None),
             },
@@ -256,15 +256,7 @@ impl Walk<'_> {
     /// Rules whose forms fit.
     fn rules(&mut self, name: &str, reading: &Reading<'_>, scope: &Scope) {
         let lexicon = self.lexicon;
-        let mut held = Vec::new();
-        {
-            let here = Here { walk: self, folder: scope.folder.as_deref() };
-            for rule in lexicon.rules_for(name) {
-                if rule.fits(name, reading, &here) {
-                    held.push(rule);
-                }
-            }
-        }
+        let held = lexicon.rules_on(name, reading, &Here { walk: self, folder: scope.folder.as_deref() });
         for rule in held {
             self.judgement.raise(rule.class, &rule.id);
             self.judgement.external |= rule.external;
@@ -670,15 +662,17 @@ impl Walk<'_> {
         match self.resolve(path, scope.folder.as_deref()) {
             Some(resolved) => {
                 self.judgement.effect(deed, resolved.as_str());
-                let mut found = self.lexicon.paths.judge_absolute(deed, &resolved, self.workspace);
+                let paths = &self.lexicon.paths;
+                let sets = paths.sets(&resolved, self.workspace);
+                let mut found = paths.judge_in(deed, &resolved, sets);
                 let parts: Vec<&str> = resolved.split('/').collect();
                 for rule in &self.lexicon.on_paths {
-                    if rule.fits(deed, &resolved, &parts, &self.lexicon.paths, self.workspace) {
+                    if rule.fits(deed, &parts, sets) {
                         found.raise(rule.class, &rule.id);
                         found.external |= rule.external;
                     }
                 }
-                let secret = found.because.iter().any(|because| because.class >= Class::Red) && self.lexicon.paths.lies_in(&resolved, "secret", self.workspace);
+                let secret = found.because.iter().any(|because| because.class >= Class::Red) && paths.set("secret").is_some_and(|secret| sets.meets(secret));
                 self.judgement.join(found);
                 secret
             }
@@ -1054,8 +1048,8 @@ impl Walk<'_> {
                 let [only] = reading.operands.as_slice() else { return None };
                 let (folder, last) = only.as_str().rsplit_once('/').unwrap_or((".", only.as_str()));
                 let chosen = only.is_exact() && last.contains('*') && !last.trim_matches('*').is_empty() && !folder.contains('*');
-                let inside = self.resolve(only.as_str(), scope.folder.as_deref()).is_some_and(|path| self.is_below_workspace(&path));
-                (chosen && inside).then(|| Flow::Names(only.as_str().replace('*', &TAME.to_string())))
+                let inside = || self.resolve(only.as_str(), scope.folder.as_deref()).is_some_and(|path| self.is_below_workspace(&path));
+                (chosen && inside()).then(|| Flow::Names(only.as_str().replace('*', &TAME.to_string())))
             }
             _ => None,
         }

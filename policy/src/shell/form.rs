@@ -6,44 +6,79 @@
 
 use super::argv::{Opt, Reading};
 use super::words::Text;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
+/// Cheap to clone: the parts are shared.
 #[derive(Clone, Debug)]
 pub struct Form {
-    tokens: Vec<Token>,
+    tokens: Arc<[Token]>,
+}
+
+/// Names and forms that many descriptions write in the same way. While they are read each is kept once.
+#[derive(Debug, Default)]
+pub struct Pool {
+    names: HashSet<Arc<str>>,
+    forms: HashMap<Box<str>, Form>,
+}
+
+impl Pool {
+    pub fn name(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(text) {
+            return known.clone();
+        }
+        let name: Arc<str> = text.into();
+        self.names.insert(name.clone());
+        name
+    }
+
+    pub fn form(&mut self, text: &str) -> Result<Form, String> {
+        if let Some(known) = self.forms.get(text) {
+            return Ok(known.clone());
+        }
+        let form = Form::parse(text)?;
+        self.forms.insert(text.into(), form.clone());
+        Ok(form)
+    }
 }
 
 #[derive(Clone, Debug)]
 enum Token {
     /// The next operand is one of these; `*` in a word stands for any text.
-    Word(Vec<String>),
+    Word(Words),
     /// The next operand is anything.
     Any,
     /// Any number of operands.
     Many,
     End,
-    Option(Vec<Pattern>),
+    Option(Box<[Pattern]>),
     /// None of these options, and none of the operands is one of these words.
-    Without {
-        options: Vec<Pattern>,
-        words: Vec<String>,
-    },
+    Without(Box<Without>),
     /// An operand is a path in the set, or (`!`) is not provably in it.
     Path {
-        set: String,
+        set: &'static str,
         outside: bool,
     },
     /// An operand, or the value of an option that carries a statement, has this text.
-    Contains(String),
+    Contains(Box<str>),
     /// None of them has it.
-    WithoutText(String),
+    WithoutText(Box<str>),
+}
+
+/// Tens of thousands of forms are kept, and none of them ever grows.
+type Words = Box<[Box<str>]>;
+
+#[derive(Clone, Debug)]
+struct Without {
+    options: Box<[Pattern]>,
+    words: Words,
 }
 
 /// One spelling of an option, with the values that it may have.
 #[derive(Clone, Debug)]
 struct Pattern {
-    name: String,
-    values: Vec<String>,
+    name: Box<str>,
+    values: Words,
 }
 
 /// What a form may ask about a path.
@@ -61,7 +96,7 @@ impl Form {
         for token in split(text)? {
             tokens.push(Token::parse(&token).map_err(|why| format!("`{token}` in the form `{text}`: {why}"))?);
         }
-        Ok(Form { tokens })
+        Ok(Form { tokens: tokens.into() })
     }
 
     /// A form that begins with its programs.
@@ -90,14 +125,14 @@ impl Form {
         let otherwise = reading.operands_otherwise.get(from..).unwrap_or_default();
         let options = self.tokens.iter().all(|token| match token {
             Token::Option(patterns) => reading.options.iter().any(|option| patterns.iter().any(|pattern| pattern.fits(option))),
-            Token::Without { options, words } => {
-                let given = reading.options.iter().any(|option| option.sure && options.iter().any(|pattern| pattern.fits(option)));
-                !given && !operands.iter().any(|operand| words.iter().any(|word| word == operand.as_str()))
+            Token::Without(without) => {
+                let given = reading.options.iter().any(|option| option.sure && without.options.iter().any(|pattern| pattern.fits(option)));
+                !given && !operands.iter().any(|operand| without.words.iter().any(|word| **word == *operand.as_str()))
             }
             Token::Path { set, outside } => operands.iter().any(|operand| match (places.lies_in(operand, set), outside) {
                 (Some(inside), false) => inside,
                 (Some(inside), true) => !inside,
-                (None, outside) => *outside || set == "unknown",
+                (None, outside) => *outside || *set == "unknown",
             }),
             Token::Contains(text) => says(reading, text),
             Token::WithoutText(text) => !says(reading, text),
@@ -143,7 +178,6 @@ fn split(text: &str) -> Result<Vec<String>, String> {
 
 impl Token {
     fn parse(token: &str) -> Result<Token, String> {
-        let alternatives = |text: &str| text.split('|').map(str::to_owned).collect::<Vec<_>>();
         match token {
             "*" => return Ok(Token::Any),
             "**" => return Ok(Token::Many),
@@ -151,17 +185,16 @@ impl Token {
             _ => {}
         }
         if let Some(text) = token.strip_prefix('~').and_then(|text| text.strip_suffix('~')) {
-            return if text.trim().is_empty() { Err("the text is empty".to_owned()) } else { Ok(Token::Contains(text.to_lowercase())) };
+            return if text.trim().is_empty() { Err("the text is empty".to_owned()) } else { Ok(Token::Contains(text.to_lowercase().into())) };
         }
         if let Some(text) = token.strip_prefix("!~").and_then(|text| text.strip_suffix('~')) {
-            return if text.trim().is_empty() { Err("the text is empty".to_owned()) } else { Ok(Token::WithoutText(text.to_lowercase())) };
+            return if text.trim().is_empty() { Err("the text is empty".to_owned()) } else { Ok(Token::WithoutText(text.to_lowercase().into())) };
         }
         if let Some(set) = token.strip_prefix('@') {
             let (outside, set) = set.strip_prefix('!').map_or((false, set), |set| (true, set));
-            return if SETS.contains(&set) {
-                Ok(Token::Path { set: set.to_owned(), outside })
-            } else {
-                Err(format!("there is no set of paths `{set}`; there are {}", SETS.join(", ")))
+            return match SETS.iter().find(|known| **known == set) {
+                Some(set) => Ok(Token::Path { set, outside }),
+                None => Err(format!("there is no set of paths `{set}`; there are {}", SETS.join(", "))),
             };
         }
         if let Some(without) = token.strip_prefix('!') {
@@ -169,36 +202,36 @@ impl Token {
             for piece in without.split('|') {
                 match piece.chars().next() {
                     Some('-' | '+') => options.push(piece),
-                    Some(_) => words.push(piece.to_owned()),
+                    Some(_) => words.push(piece.into()),
                     None => return Err("`!` needs an option or a word".to_owned()),
                 }
             }
-            let options = if options.is_empty() { Vec::new() } else { Pattern::parse_all(&options.join("|"))? };
-            return Ok(Token::Without { options, words });
+            let options = if options.is_empty() { Box::default() } else { Pattern::parse_all(&options.join("|"))? };
+            return Ok(Token::Without(Box::new(Without { options, words: words.into() })));
         }
         if token.starts_with('-') && token.len() > 1 {
             return Ok(Token::Option(Pattern::parse_all(token)?));
         }
-        let words = alternatives(token);
-        if words.iter().any(String::is_empty) { Err("an alternative is empty".to_owned()) } else { Ok(Token::Word(words)) }
+        let words: Words = token.split('|').map(Box::from).collect();
+        if words.iter().any(|word| word.is_empty()) { Err("an alternative is empty".to_owned()) } else { Ok(Token::Word(words)) }
     }
 }
 
 impl Pattern {
-    fn parse_all(text: &str) -> Result<Vec<Pattern>, String> {
-        let mut patterns: Vec<Pattern> = Vec::new();
+    fn parse_all(text: &str) -> Result<Box<[Pattern]>, String> {
+        let mut patterns: Vec<(&str, Vec<Box<str>>)> = Vec::new();
         for piece in text.split('|') {
             // `--output=json|yaml`: what does not begin with a dash is another value.
             match patterns.last_mut() {
-                Some(last) if !piece.starts_with(['-', '+']) && !last.values.is_empty() => last.values.push(piece.to_owned()),
+                Some((_, values)) if !piece.starts_with(['-', '+']) && !values.is_empty() => values.push(piece.into()),
                 _ if !piece.starts_with(['-', '+']) => return Err(format!("`{piece}` is no option")),
                 _ => {
                     let (name, value) = piece.split_once('=').map_or((piece, None), |(name, value)| (name, Some(value)));
-                    patterns.push(Pattern { name: name.to_owned(), values: value.map(str::to_owned).into_iter().collect() });
+                    patterns.push((name, value.map(Box::from).into_iter().collect()));
                 }
             }
         }
-        Ok(patterns)
+        Ok(patterns.into_iter().map(|(name, values)| Pattern { name: name.into(), values: values.into() }).collect())
     }
 
     fn fits(&self, option: &Opt<'_>) -> bool {
@@ -215,7 +248,7 @@ fn sequence(tokens: &[Token], operands: &[Text]) -> bool {
     let Some((token, rest)) = tokens.split_first() else { return true };
     match token {
         Token::Word(words) => operands.split_first().is_some_and(|(operand, after)| {
-            words.iter().any(|word| if is_glob(word) { glob(word, operand.as_str()) } else { word == operand.as_str() }) && sequence(rest, after)
+            words.iter().any(|word| if is_glob(word) { glob(word, operand.as_str()) } else { **word == *operand.as_str() }) && sequence(rest, after)
         }),
         Token::Any => !operands.is_empty() && sequence(rest, &operands[1..]),
         Token::Many => (0..=operands.len().min(SKIPPED_MAX)).any(|skipped| sequence(rest, &operands[skipped..])),

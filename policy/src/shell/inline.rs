@@ -10,6 +10,8 @@ use super::walk::Walk;
 use super::words::{Text, UNKNOWN};
 use crate::Class;
 use crate::judgement::Deed;
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 #[derive(Clone, Debug, PartialEq)]
 enum Token {
@@ -480,15 +482,19 @@ fn run(walk: &mut Walk<'_>, line: &str, built: bool, scope: &mut Scope) {
     walk.wrapped -= 1;
 }
 
+/// With their place in the list: the first of several that fit is meant.
+static SINKS_BY_NAME: LazyLock<HashMap<&str, (usize, Sink)>> = LazyLock::new(|| {
+    // Of a name that is listed twice the first holds.
+    SINKS.iter().enumerate().rev().map(|(index, (name, sink))| (*name, (index, *sink))).collect()
+});
+
 fn sink(name: &str, language: &str) -> Option<Sink> {
     let normal = name.replace("->", ".");
     let normal = normal.trim_start_matches(['$', '@', '&', '\\']);
     let last = normal.rsplit(['.']).next().unwrap_or(normal);
-    let exact = SINKS.iter().find(|(known, _)| *known == normal);
-    let by_tail =
-        || SINKS.iter().find(|(known, _)| known.contains(['.', ':']) && normal.ends_with(known) && normal[..normal.len() - known.len()].ends_with(['.', ':']));
-    let by_last = || SINKS.iter().find(|(known, _)| *known == last);
-    let found = exact.or_else(by_tail).or_else(by_last).map(|(_, sink)| *sink)?;
+    let tails = normal.match_indices(['.', ':']).map(|(at, _)| &normal[at + 1..]).filter(|tail| tail.contains(['.', ':']));
+    let by_tail = || tails.filter_map(|tail| SINKS_BY_NAME.get(tail)).min_by_key(|(index, _)| *index);
+    let (_, found) = SINKS_BY_NAME.get(normal).or_else(by_tail).or_else(|| SINKS_BY_NAME.get(last)).copied()?;
     // `exec` runs source in Python and programs everywhere else; `compile` is a regular expression's, too.
     match (last, language) {
         ("exec", "python") if normal.contains('.') => None,

@@ -1,9 +1,10 @@
 //! Everything the shell reader looks things up in: programs, rules by program, verbs, names of the environment.
 
-use super::form::Form;
+use super::argv::Reading;
+use super::form::{Form, Places, Pool};
 use super::program::{Program, Written};
 use crate::Class;
-use crate::file::Paths;
+use crate::file::{Paths, Sets};
 use crate::http::Http;
 use crate::judgement::Deed;
 use serde::Deserialize;
@@ -16,9 +17,9 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Lexicon {
     known: Arc<Known>,
-    /// Rules on commands, and by program which of them.
+    /// Rules on commands, and by program which of their forms, in order.
     pub rules: Vec<CommandRule>,
-    by_program: HashMap<String, Vec<u32>>,
+    by_program: HashMap<Box<str>, Vec<Place>>,
     /// Rules on what is done to paths.
     pub on_paths: Vec<PathRule>,
 }
@@ -26,7 +27,7 @@ pub struct Lexicon {
 #[derive(Debug)]
 pub struct Known {
     /// Programs of one description share it.
-    pub programs: HashMap<String, Arc<Program>>,
+    pub programs: HashMap<Box<str>, Arc<Program>>,
     pub verbs: HashMap<String, Verb>,
     /// Variables whose value runs as a command, and those that load code into programs.
     pub environment: Environment,
@@ -48,8 +49,14 @@ pub struct CommandRule {
     pub class: Class,
     pub external: bool,
     pub unknown: bool,
-    /// Forms, with the programs that each is for.
-    forms: Vec<(Vec<String>, Form)>,
+    forms: Vec<Form>,
+}
+
+/// Which form of which rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    rule: u32,
+    form: u32,
 }
 
 /// A rule on deeds, whichever command or tool does them.
@@ -59,8 +66,8 @@ pub struct PathRule {
     pub class: Class,
     pub external: bool,
     pub deeds: Vec<Deed>,
-    /// Names of sets of paths, and patterns.
-    pub sets: Vec<String>,
+    /// The path is in one of these, or fits one of the patterns.
+    pub sets: Sets,
     pub patterns: Vec<PathPattern>,
 }
 
@@ -114,25 +121,36 @@ impl Lexicon {
         Lexicon { known: self.known.clone(), rules: Vec::new(), by_program: HashMap::new(), on_paths: Vec::new() }
     }
 
-    pub fn learn(&mut self, written: &Written) -> Result<(), Vec<String>> {
+    pub fn learn(&mut self, written: &Written, pool: &mut Pool) -> Result<(), Vec<String>> {
         let Some(known) = Arc::get_mut(&mut self.known) else { return Err(vec!["what is known is in use already".to_owned()]) };
         if written.names.is_empty() {
             return Err(vec!["a [[program]] has no `names`".to_owned()]);
         }
         let mut described = Program::default();
-        described.learn(written)?;
+        described.learn(written, pool)?;
         let described = Arc::new(described);
+        // Names that shared a description still do: what it became, by what it was.
+        let mut united: Vec<(Arc<Program>, Arc<Program>)> = Vec::new();
         let mut faults = Vec::new();
         for name in &written.names {
-            match known.programs.entry(name.clone()) {
-                Entry::Vacant(vacant) => drop(vacant.insert(described.clone())),
-                Entry::Occupied(mut occupied) => {
-                    let mut both = Program::clone(occupied.get());
-                    match both.learn(written) {
-                        Ok(()) => drop(occupied.insert(Arc::new(both))),
-                        Err(more) => faults.extend(more.into_iter().map(|fault| format!("`{name}`: {fault}"))),
-                    }
+            let mut occupied = match known.programs.entry(name.as_str().into()) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(described.clone());
+                    continue;
                 }
+                Entry::Occupied(occupied) => occupied,
+            };
+            if let Some((_, both)) = united.iter().find(|(before, _)| Arc::ptr_eq(before, occupied.get())) {
+                occupied.insert(both.clone());
+                continue;
+            }
+            let mut both = Program::clone(occupied.get());
+            match both.learn(written, pool) {
+                Ok(()) => {
+                    let both = Arc::new(both);
+                    united.push((occupied.insert(both.clone()), both));
+                }
+                Err(more) => faults.extend(more.into_iter().map(|fault| format!("`{name}`: {fault}"))),
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
@@ -163,13 +181,15 @@ impl Lexicon {
         for command in commands {
             match Form::parse_command(command, groups) {
                 Ok((programs, form)) => {
-                    for program in &programs {
-                        let known = self.by_program.entry(program.clone()).or_default();
-                        if known.last() != Some(&index) {
-                            known.push(index);
+                    let place = Place { rule: index, form: u32::try_from(forms.len()).map_err(|_| vec!["too many forms".to_owned()])? };
+                    for program in programs {
+                        let known = self.by_program.entry(program.into()).or_default();
+                        // A program may be listed by its name and by its group.
+                        if known.last() != Some(&place) {
+                            known.push(place);
                         }
                     }
-                    forms.push((programs, form));
+                    forms.push(form);
                 }
                 Err(why) => faults.push(why),
             }
@@ -190,14 +210,19 @@ impl Lexicon {
         }
     }
 
-    /// Rules whose forms name the program.
-    pub fn rules_for(&self, program: &str) -> impl Iterator<Item = &CommandRule> {
-        self.by_program.get(program).into_iter().flatten().map(|index| &self.rules[*index as usize])
+    /// Rules of which a form for the program fits.
+    pub fn rules_on(&self, program: &str, reading: &Reading<'_>, places: &dyn Places) -> Vec<&CommandRule> {
+        let known = self.by_program.get(program).map_or(&[][..], Vec::as_slice);
+        let fits = |forms: &[Place]| {
+            let rule = &self.rules[forms[0].rule as usize];
+            forms.iter().any(|place| rule.forms[place.form as usize].fits(reading, places)).then_some(rule)
+        };
+        known.chunk_by(|one, other| one.rule == other.rule).filter_map(fits).collect()
     }
 
     /// Names that some rule names.
     pub fn programs_with_rules(&self) -> impl Iterator<Item = &str> {
-        self.by_program.keys().map(String::as_str)
+        self.by_program.keys().map(Box::as_ref)
     }
 
     pub fn has_rules(&self, program: &str) -> bool {
@@ -249,10 +274,9 @@ impl Lexicon {
 }
 
 impl PathRule {
-    /// `path` is absolute or begins with `~`.
-    pub fn fits(&self, deed: Deed, path: &str, parts: &[&str], paths: &Paths, workspace: &str) -> bool {
-        self.deeds.contains(&deed)
-            && (self.patterns.iter().any(|pattern| pattern.fits(parts)) || self.sets.iter().any(|set| paths.lies_in(path, set, workspace)))
+    /// For a path that is absolute or begins with `~`, by its parts and the sets that it is in.
+    pub fn fits(&self, deed: Deed, parts: &[&str], sets: Sets) -> bool {
+        self.deeds.contains(&deed) && (self.sets.meets(sets) || self.patterns.iter().any(|pattern| pattern.fits(parts)))
     }
 }
 
@@ -314,13 +338,6 @@ fn walk(pattern: &[String], parts: &[&str]) -> bool {
                 _ => return false,
             },
         }
-    }
-}
-
-impl CommandRule {
-    /// Whether one of the forms for `program` fits.
-    pub fn fits(&self, program: &str, reading: &super::argv::Reading<'_>, places: &dyn super::form::Places) -> bool {
-        self.forms.iter().any(|(programs, form)| programs.iter().any(|name| name == program) && form.fits(reading, places))
     }
 }
 

@@ -3,10 +3,11 @@
 //! Knowledge, not judgement: what is dangerous about a form is a rule's business. Entries come from several texts and
 //! are united by name, so that one text may tell of a program's reading and another of its ways to run something else.
 
-use super::form::Form;
+use super::form::{Form, Pool};
 use crate::Class;
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// As written.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -115,7 +116,7 @@ pub struct OptionRole {
 pub struct Program {
     pub base: Option<Class>,
     pub operands: Option<Vec<Role>>,
-    pub options: HashMap<String, OptionRole>,
+    pub options: Options,
     pub green: Vec<Form>,
     pub yellow: Vec<Form>,
     pub verbs: bool,
@@ -125,8 +126,31 @@ pub struct Program {
     pub remote: bool,
     /// It runs what comes on its standard input.
     pub reads_commands: bool,
-    /// By their words.
-    pub subs: Vec<(Vec<String>, Program)>,
+    /// By their words, one space between them. Spellings of one sub-command share its description.
+    pub subs: Vec<(Box<str>, Arc<Program>)>,
+}
+
+/// By their names, in order: most programs have few, and there are thousands of programs.
+#[derive(Clone, Debug, Default)]
+pub struct Options(Vec<(Arc<str>, OptionRole)>);
+
+impl Options {
+    pub fn get(&self, name: &str) -> Option<&OptionRole> {
+        self.place(name).ok().map(|index| &self.0[index].1)
+    }
+
+    /// What is known of the option; `said` when nothing is.
+    fn entry(&mut self, name: &str, said: OptionRole, pool: &mut Pool) -> &mut OptionRole {
+        let index = self.place(name).unwrap_or_else(|index| {
+            self.0.insert(index, (pool.name(name), said));
+            index
+        });
+        &mut self.0[index].1
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(name))
+    }
 }
 
 impl Program {
@@ -139,7 +163,7 @@ impl Program {
     }
 
     /// Unites what `written` says with what is known already. `Err` lists what contradicts.
-    pub fn learn(&mut self, written: &Written) -> Result<(), Vec<String>> {
+    pub fn learn(&mut self, written: &Written, pool: &mut Pool) -> Result<(), Vec<String>> {
         let mut faults = Vec::new();
         agree("base", &mut self.base, written.base, &mut faults);
         agree("language", &mut self.language, written.language.clone(), &mut faults);
@@ -174,7 +198,7 @@ impl Program {
                     faults.push(format!("the option `{spelling}` does not begin with a dash"));
                     continue;
                 }
-                let known = self.options.entry(name.to_owned()).or_insert(OptionRole { takes, role });
+                let known = self.options.entry(name, OptionRole { takes, role }, pool);
                 // Where two texts differ, the one that says more about danger holds; a value is never lost.
                 if known.role == Role::Data {
                     known.role = role;
@@ -186,7 +210,7 @@ impl Program {
         }
         for (forms, texts) in [(&mut self.green, &written.green), (&mut self.yellow, &written.yellow)] {
             for text in texts {
-                match Form::parse(text) {
+                match pool.form(text) {
                     Ok(form) => forms.push(form),
                     Err(why) => faults.push(why),
                 }
@@ -207,23 +231,42 @@ impl Program {
                 faults.push(format!("the sub-command `{}` has too many spellings; write it as several", words.join(" ")));
                 continue;
             }
+            let mut fresh: Option<Arc<Program>> = None;
             for words in alternatives(&words) {
-                let index = self.subs.iter().position(|(known, _)| *known == words).unwrap_or_else(|| {
-                    self.subs.push((words.clone(), Program::default()));
-                    self.subs.len() - 1
-                });
-                if let Err(more) = self.subs[index].1.learn(&Written { name: None, ..sub.clone() }) {
-                    faults.extend(more.into_iter().map(|fault| format!("`{}`: {fault}", words.join(" "))));
+                let learnt = match (self.subs.iter_mut().find(|(known, _)| **known == *words), &fresh) {
+                    (Some((_, known)), _) => Arc::make_mut(known).learn(sub, pool),
+                    (None, Some(fresh)) => {
+                        self.subs.push((words.as_str().into(), fresh.clone()));
+                        Ok(())
+                    }
+                    (None, None) => {
+                        let mut described = Program::default();
+                        let learnt = described.learn(sub, pool);
+                        self.subs.push((words.as_str().into(), fresh.insert(Arc::new(described)).clone()));
+                        learnt
+                    }
+                };
+                if let Err(more) = learnt {
+                    faults.extend(more.into_iter().map(|fault| format!("`{words}`: {fault}")));
                 }
             }
         }
+        self.shrink();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// What was learnt stays: nothing is kept for more.
+    fn shrink(&mut self) {
+        self.options.0.shrink_to_fit();
+        self.green.shrink_to_fit();
+        self.yellow.shrink_to_fit();
+        self.subs.shrink_to_fit();
     }
 
     /// The sub-command whose words the operands are.
     pub fn sub(&self, operands: &[super::words::Text]) -> Option<&Program> {
-        let are = |words: &[String]| words.len() == operands.len() && words.iter().zip(operands).all(|(word, operand)| word == operand.as_str());
-        self.subs.iter().find(|(words, _)| are(words)).map(|(_, program)| program)
+        let are = |words: &str| words.split(' ').eq(operands.iter().map(super::words::Text::as_str));
+        self.subs.iter().find(|(words, _)| are(words)).map(|(_, program)| &**program)
     }
 }
 
@@ -231,9 +274,10 @@ impl Program {
 const SPELLINGS_MAX: usize = 256;
 
 /// `rm|remove` in a sub-command's name stands for either.
-fn alternatives(words: &[String]) -> Vec<Vec<String>> {
-    words.iter().fold(vec![Vec::new()], |all, word| {
-        all.iter().flat_map(|done| word.split('|').map(|one| done.iter().cloned().chain([one.to_owned()]).collect())).collect()
+fn alternatives(words: &[String]) -> Vec<String> {
+    let (first, rest) = words.split_first().map_or(("", words), |(first, rest)| (first, rest));
+    rest.iter().fold(first.split('|').map(str::to_owned).collect(), |all, word| {
+        all.iter().flat_map(|done: &String| word.split('|').map(move |one| format!("{done} {one}"))).collect()
     })
 }
 
