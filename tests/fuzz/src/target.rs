@@ -4,13 +4,16 @@ use policy::bundle::Named;
 use policy::law::EXAMPLE_WORKSPACE;
 use policy::{Law, RuleBook};
 
+/// What a target does with one input.
+pub type Judge = Box<dyn Fn(&str)>;
+
 pub struct Target {
     pub name: &'static str,
     /// One JSON string a line.
     pub corpus: &'static str,
     /// What input is built from; `@` is the place for more.
     pub pieces: &'static [&'static str],
-    pub prepare: fn() -> Box<dyn Fn(&str)>,
+    pub prepare: fn() -> Judge,
 }
 
 pub const TARGETS: &[Target] = &[
@@ -129,7 +132,7 @@ const SHELL: &[&str] = &[
     "//@\n",
 ];
 
-fn shell() -> Box<dyn Fn(&str)> {
+fn shell() -> Judge {
     let law = law();
     Box::new(move |line| {
         let judged = law.shell(line, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE);
@@ -173,7 +176,7 @@ const RULES: &[&str] = &[
     "\n",
 ];
 
-fn rules() -> Box<dyn Fn(&str)> {
+fn rules() -> Judge {
     Box::new(|text| {
         let texts = [Named { name: "made-up.toml".to_owned(), text: text.to_owned() }];
         let Ok(book) = RuleBook::read(&texts) else { return };
@@ -212,7 +215,7 @@ const CALL: &[&str] = &[
     "DROP TABLE",
 ];
 
-fn call() -> Box<dyn Fn(&str)> {
+fn call() -> Judge {
     let law = law();
     Box::new(move |text| {
         let Ok(call) = serde_json::from_str::<serde_json::Value>(text) else { return };
@@ -227,7 +230,7 @@ fn call() -> Box<dyn Fn(&str)> {
     })
 }
 
-fn address() -> Box<dyn Fn(&str)> {
+fn address() -> Judge {
     let law = law();
     Box::new(move |url| {
         let arguments = serde_json::json!({ "method": "GET", "url": url });
