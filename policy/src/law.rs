@@ -10,13 +10,14 @@ use crate::class::Class;
 use crate::file::{Paths, Sets};
 use crate::http::Http;
 use crate::judgement::{Because, Deed, Effect, Judgement};
-use crate::shell::form::Pool;
 use crate::shell::lexicon::{Environment, Lexicon, PathPattern, PathRule, Verbs};
-use crate::shell::program::Written;
+use crate::shell::programs::{self, Programs};
 use crate::shell::{Seen, Walk};
 use crate::tool::{self, Tools};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -111,6 +112,15 @@ pub struct Rule {
     pub not_match: Vec<String>,
 }
 
+impl Rule {
+    /// Examples are for whoever proves the rule; a law that runs needs none, and they are most of its text.
+    fn without_examples(&self) -> Rule {
+        let Rule { id, commands, effect, paths, reason, .. } = self;
+        let (id, commands, effect, paths, reason) = (id.clone(), commands.clone(), effect.clone(), paths.clone(), reason.clone());
+        Rule { id, commands, effect, paths, reason, matching: Vec::new(), not_match: Vec::new(), ..*self }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum Deeds {
@@ -127,8 +137,9 @@ struct Manifest {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// Described elsewhere: `shell::programs` reads them.
     #[serde(default)]
-    program: Vec<Written>,
+    program: Vec<IgnoredAny>,
     #[serde(default)]
     rule: Vec<Rule>,
     #[serde(default)]
@@ -154,44 +165,56 @@ struct File {
 /// The workspace that examples are written for.
 pub const EXAMPLE_WORKSPACE: &str = "/home/openclaw/.openclaw/workspace";
 
+/// A text and its name.
+type Source = (Cow<'static, str>, Cow<'static, str>);
+
 /// Texts that have a form of their own, by the end of their name.
 const TOOLS: &str = "registry.toml";
 const PATHS: &str = "paths.toml";
 const HTTP: &str = "http.toml";
 
 impl Knowledge {
+    /// What is wrong is told by file and line.
     pub fn read(texts: &[Named]) -> Result<Arc<Knowledge>, Vec<Fault>> {
+        Knowledge::of(&sources(texts), false)
+    }
+
+    /// Of texts that somebody has read already, as a test does with those that are compiled in. Programs are read when they
+    /// are met.
+    pub fn proven(texts: &[(&'static str, &'static str)]) -> Result<Arc<Knowledge>, Vec<Fault>> {
+        Knowledge::of(&texts.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect::<Vec<_>>(), true)
+    }
+
+    fn of(texts: &[Source], proven: bool) -> Result<Arc<Knowledge>, Vec<Fault>> {
         let mut faults = Vec::new();
         let paths = one(texts, PATHS, |text| Paths::parse(text).map_err(|error| error.to_string()), &mut faults);
         let http = one(texts, HTTP, |text| Http::parse(text).map_err(|error| error.to_string()), &mut faults);
         let tools = one(texts, TOOLS, |text| Tools::parse(text).map_err(|error| error.to_string()), &mut faults);
         let (Some(paths), Some(http), Some(tools)) = (paths, http, tools) else { return Err(faults) };
-        let mut known = Knowledge { base: Lexicon::new(paths, http), tools, sentences: BTreeMap::new(), groups: BTreeMap::new(), manifest: BTreeSet::new() };
-        let mut pool = Pool::default();
-        // One entry after the other: a text takes far more room while it is read than what stays of it, and what stays
-        // would lie scattered over that room.
-        for named in texts.iter().filter(|named| ![TOOLS, PATHS, HTTP].iter().any(|name| is_named(named, name))) {
-            for (lines_before, part) in entries(&named.text) {
-                let mut wrong = Vec::new();
-                let file = File::read(&named.name, part, &mut wrong);
-                faults.extend(wrong.into_iter().map(|fault| Fault { line: fault.line.map(|line| lines_before + line), ..fault }));
-                let Some(file) = file else { continue };
-                if let Some(rule) = file.rule.first() {
-                    faults.push(Fault::at(&named.name, &about(&rule.id), "rules do not stand among what is known", "move it to a file of rules"));
-                }
-                known.learn(named, &file, &mut pool, &mut faults);
+        let (of_programs, others): (Vec<&Source>, Vec<&Source>) = texts
+            .iter()
+            .filter(|(name, _)| ![TOOLS, PATHS, HTTP].iter().any(|form| is_named(name, form)))
+            .partition(|(_, text)| programs::describes_programs(text));
+        let programs = Programs::new(of_programs.into_iter().cloned().collect());
+        if !proven {
+            faults.extend(programs.apart().faults());
+        }
+        let base = Lexicon::new(programs, paths, http);
+        let mut known = Knowledge { base, tools, sentences: BTreeMap::new(), groups: BTreeMap::new(), manifest: BTreeSet::new() };
+        for (name, text) in others {
+            let Some(file) = File::read(name, text, &mut faults) else { continue };
+            if let Some(rule) = file.rule.first() {
+                faults.push(Fault::at(name, &about(&rule.id), "rules do not stand among what is known", "move it to a file of rules"));
             }
+            if !file.program.is_empty() {
+                faults.push(Fault::at(name, "", "the header of a [[program]] stands alone on its line", "write it so"));
+            }
+            known.learn(name, &file, &mut faults);
         }
         if faults.is_empty() { Ok(Arc::new(known)) } else { Err(faults) }
     }
 
-    fn learn(&mut self, named: &Named, file: &File, pool: &mut Pool, faults: &mut Vec<Fault>) {
-        for written in &file.program {
-            if let Err(more) = self.base.learn(written, pool) {
-                let names = written.names.first().map_or_else(String::new, |name| format!("program `{name}`"));
-                faults.extend(more.into_iter().map(|what| Fault::at(&named.name, &names, &what, "correct the entry")));
-            }
-        }
+    fn learn(&mut self, name: &str, file: &File, faults: &mut Vec<Fault>) {
         let own = Verbs { look: file.look.clone(), change: file.change.clone(), destroy: file.destroy.clone(), send: file.send.clone(), pay: file.pay.clone() };
         for verbs in file.verbs.iter().chain([&own]) {
             self.base.add_verbs(verbs);
@@ -205,7 +228,7 @@ impl Knowledge {
         }
         if let Some(Manifest { tools }) = &file.manifest {
             for tool in tools.iter().filter(|tool| !self.tools.describes(tool)) {
-                faults.push(Fault::at(&named.name, &format!("tool `{tool}`"), "is not in the registry", "describe it there first"));
+                faults.push(Fault::at(name, &format!("tool `{tool}`"), "is not in the registry", "describe it there first"));
             }
             self.manifest.extend(tools.iter().cloned());
         }
@@ -316,7 +339,7 @@ impl Law {
                 if !seen.insert(&rule.id) {
                     wrong("is written twice", "give it an id of its own");
                 }
-                if inner.by_id.get(&rule.id).is_some_and(|index| inner.rules[*index] == *rule) {
+                if inner.by_id.get(&rule.id).is_some_and(|index| inner.rules[*index] == rule.without_examples()) {
                     continue;
                 }
                 inner.add(rule, &groups, &mut wrong);
@@ -363,9 +386,14 @@ impl Law {
 
     /// Runs the examples of these rules. What does not hold is told by rule.
     pub fn faults_of_examples(&self, book: &RuleBook) -> Vec<Fault> {
+        // Examples name most of what is known; what is read for them is let go with them.
+        let lexicon = self.0.lexicon.apart();
         let mut faults = Vec::new();
         for (rule, file, line) in &book.rules {
-            let held = |command: &str| self.shell(command, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE).because.iter().any(|because| because.rule == rule.id);
+            let held = |command: &str| {
+                let found = Walk::new(&lexicon, EXAMPLE_WORKSPACE, false).start(command, EXAMPLE_WORKSPACE).0;
+                found.because.iter().any(|because| because.rule == rule.id)
+            };
             let mut wrong = |what: String| {
                 faults.push(Fault {
                     line: Some(*line),
@@ -510,7 +538,7 @@ impl Inner {
             Some(first) => self.rules[*first].runs_at_level_3 &= rule.runs_at_level_3,
             None => drop(self.by_id.insert(rule.id.clone(), self.rules.len())),
         }
-        self.rules.push(rule.clone());
+        self.rules.push(rule.without_examples());
     }
 }
 
@@ -532,20 +560,6 @@ impl File {
             && self.sentence.is_empty()
             && [&self.look, &self.change, &self.destroy, &self.send, &self.pay].iter().all(|list| list.is_empty())
     }
-}
-
-/// The parts of a text between its programs' headers, each with the number of lines before it. A header inside of a
-/// string would leave two halves that nobody can read, so that none is misread.
-fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    const HEADER: &str = "[[program]]\n";
-    let starts = text.match_indices(HEADER).map(|(at, _)| at).filter(|at| *at > 0 && text.as_bytes()[at - 1] == b'\n');
-    let ends = starts.clone().chain([text.len()]);
-    [0].into_iter().chain(starts).zip(ends).scan(0, move |lines_before, (start, end)| {
-        let part = &text[start..end];
-        let before = *lines_before;
-        *lines_before += part.bytes().filter(|byte| *byte == b'\n').count();
-        Some((before, part))
-    })
 }
 
 fn about(id: &str) -> String {
@@ -580,14 +594,18 @@ impl tool::Shell for Reader<'_> {
     }
 }
 
-fn is_named(named: &Named, name: &str) -> bool {
-    named.name.rsplit('/').next() == Some(name)
+fn sources(texts: &[Named]) -> Vec<Source> {
+    texts.iter().map(|named| (named.name.clone().into(), named.text.clone().into())).collect()
+}
+
+fn is_named(text: &str, name: &str) -> bool {
+    text.rsplit('/').next() == Some(name)
 }
 
 /// The one text of this name.
-fn one<T>(texts: &[Named], name: &str, parse: impl Fn(&str) -> Result<T, String>, faults: &mut Vec<Fault>) -> Option<T> {
-    match texts.iter().filter(|named| is_named(named, name)).collect::<Vec<_>>().as_slice() {
-        [named] => parse(&named.text).map_err(|error| faults.push(Fault::at(&named.name, "", &error, "correct what is named"))).ok(),
+fn one<T>(texts: &[Source], name: &str, parse: impl Fn(&str) -> Result<T, String>, faults: &mut Vec<Fault>) -> Option<T> {
+    match texts.iter().filter(|(file, _)| is_named(file, name)).collect::<Vec<_>>().as_slice() {
+        [(file, text)] => parse(text).map_err(|error| faults.push(Fault::at(file, "", &error, "correct what is named"))).ok(),
         found => {
             faults.push(Fault::at(name, "", &format!("there must be one such file, and there are {}", found.len()), "give exactly one"));
             None
@@ -687,7 +705,7 @@ mod tests {
         let (law, book) = law();
         let faults: Vec<String> = law.faults_of_examples(&book).iter().map(ToString::to_string).collect();
         assert_eq!(faults, [""; 0]);
-        for rule in law.rules() {
+        for rule in book.rules() {
             assert!(!rule.reason.de.is_empty() && !rule.reason.en.is_empty(), "{}", rule.id);
             assert!(rule.matching.len() >= 2 && !rule.not_match.is_empty(), "{} has too few examples", rule.id);
         }
@@ -891,11 +909,11 @@ mod tests {
 
     #[test]
     fn no_disguise_lowers_a_class() {
-        let (law, _) = law();
+        let (law, book) = law();
         let judge = |line: &str| law.shell(line, EXAMPLE_WORKSPACE, EXAMPLE_WORKSPACE).class;
         let mut lowered = Vec::new();
         let mut tried = 0;
-        for line in law.rules().iter().filter(|rule| rule.class >= Class::Red).flat_map(|rule| &rule.matching) {
+        for line in book.rules().filter(|rule| rule.class >= Class::Red).flat_map(|rule| &rule.matching) {
             let plain = judge(line);
             for (way, disguised) in disguises(line) {
                 tried += 1;

@@ -20,6 +20,7 @@ use crate::vault::{RecoveryKey, Vault};
 use anyhow::Context;
 use service::config::private_folder;
 use service::door::{self, Door};
+use service::memory;
 use service::session::Cookie;
 use service::{Clock, SecretString, Stop, Store, outward, random};
 use std::net::SocketAddr;
@@ -219,9 +220,15 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
 /// had stopped waiting is told that it may try again.
 async fn rounds(parts: Arc<Parts>, stop: Stop) {
     let mut changes = parts.approvals.changes();
+    let mut has_settled = false;
     while !stop.is_stopped() {
         if let Err(error) = round(&parts).await {
             tracing::error!(%error, "a round failed; it is tried again");
+        }
+        if !has_settled && parts.gateway.is_gated() {
+            // Everything has been started once.
+            has_settled = true;
+            let _ = tokio::task::spawn_blocking(memory::give_back).await;
         }
         let due = parts.clock.sleep(ROUND_MS);
         tokio::select! {

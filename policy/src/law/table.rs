@@ -127,7 +127,7 @@ impl Page {
 /// The one text of this name, in its own form.
 fn of<T: DeserializeOwned>(texts: &[Named], name: &str) -> Result<T, Vec<Fault>> {
     let mut faults = Vec::new();
-    let read = super::one(texts, name, |text| toml::from_str(text).map_err(|error| error.to_string()), &mut faults);
+    let read = super::one(&super::sources(texts), name, |text| toml::from_str(text).map_err(|error| error.to_string()), &mut faults);
     read.ok_or(faults)
 }
 

@@ -168,7 +168,7 @@ impl Walk<'_> {
         let called = name;
         let (name, program) = match self.lexicon.program(name) {
             // A file system that does not tell large from small letters finds `RM` too.
-            (name, None) => match self.lexicon.programs.get(name.to_ascii_lowercase().as_str()).map(std::sync::Arc::as_ref) {
+            (name, None) => match self.lexicon.programs.get(name.to_ascii_lowercase().as_str()) {
                 Some(program) => (name.to_ascii_lowercase(), Some(program)),
                 None => (name.to_owned(), None),
             },
@@ -215,7 +215,7 @@ impl Walk<'_> {
         let mut names: Vec<&str> = lexicon.programs_with_rules().filter(|name| wildcard(pattern.as_bytes(), name.as_bytes())).collect();
         names.sort_unstable();
         for name in names {
-            let reading = argv::read(lexicon.programs.get(name).map(std::sync::Arc::as_ref), &words[1..]);
+            let reading = argv::read(lexicon.programs.get(name), &words[1..]);
             self.rules(name, &reading, scope);
         }
     }
@@ -463,7 +463,7 @@ impl Walk<'_> {
                 _ => {}
             }
         }
-        let own = program.or_else(|| self.lexicon.programs.get(name).map(std::sync::Arc::as_ref));
+        let own = program.or_else(|| self.lexicon.programs.get(name));
         let last = reading.operands.len().saturating_sub(1);
         // `sed -i f`: what is read is what is changed.
         let in_place =

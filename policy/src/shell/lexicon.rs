@@ -1,14 +1,14 @@
 //! Everything the shell reader looks things up in: programs, rules by program, verbs, names of the environment.
 
 use super::argv::Reading;
-use super::form::{Form, Places, Pool};
-use super::program::{Program, Written};
+use super::form::{Form, Places};
+use super::program::Program;
+use super::programs::Programs;
 use crate::Class;
 use crate::file::{Paths, Sets};
 use crate::http::Http;
 use crate::judgement::Deed;
 use serde::Deserialize;
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -24,15 +24,14 @@ pub struct Lexicon {
     pub on_paths: Vec<PathRule>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Known {
-    /// Programs of one description share it.
-    pub programs: HashMap<Box<str>, Arc<Program>>,
-    pub verbs: HashMap<String, Verb>,
+    pub programs: Programs,
+    pub verbs: Arc<HashMap<String, Verb>>,
     /// Variables whose value runs as a command, and those that load code into programs.
-    pub environment: Environment,
-    pub paths: Paths,
-    pub http: Http,
+    pub environment: Arc<Environment>,
+    pub paths: Arc<Paths>,
+    pub http: Arc<Http>,
 }
 
 impl Deref for Lexicon {
@@ -111,8 +110,8 @@ pub struct Environment {
 }
 
 impl Lexicon {
-    pub fn new(paths: Paths, http: Http) -> Lexicon {
-        let known = Known { programs: HashMap::new(), verbs: HashMap::new(), environment: Environment::default(), paths, http };
+    pub fn new(programs: Programs, paths: Paths, http: Http) -> Lexicon {
+        let known = Known { programs, verbs: Arc::default(), environment: Arc::default(), paths: Arc::new(paths), http: Arc::new(http) };
         Lexicon { known: Arc::new(known), rules: Vec::new(), by_program: HashMap::new(), on_paths: Vec::new() }
     }
 
@@ -121,49 +120,18 @@ impl Lexicon {
         Lexicon { known: self.known.clone(), rules: Vec::new(), by_program: HashMap::new(), on_paths: Vec::new() }
     }
 
-    pub fn learn(&mut self, written: &Written, pool: &mut Pool) -> Result<(), Vec<String>> {
-        let Some(known) = Arc::get_mut(&mut self.known) else { return Err(vec!["what is known is in use already".to_owned()]) };
-        if written.names.is_empty() {
-            return Err(vec!["a [[program]] has no `names`".to_owned()]);
-        }
-        let mut described = Program::default();
-        described.learn(written, pool)?;
-        let described = Arc::new(described);
-        // Names that shared a description still do: what it became, by what it was.
-        let mut united: Vec<(Arc<Program>, Arc<Program>)> = Vec::new();
-        let mut faults = Vec::new();
-        for name in &written.names {
-            let mut occupied = match known.programs.entry(name.as_str().into()) {
-                Entry::Vacant(vacant) => {
-                    vacant.insert(described.clone());
-                    continue;
-                }
-                Entry::Occupied(occupied) => occupied,
-            };
-            if let Some((_, both)) = united.iter().find(|(before, _)| Arc::ptr_eq(before, occupied.get())) {
-                occupied.insert(both.clone());
-                continue;
-            }
-            let mut both = Program::clone(occupied.get());
-            match both.learn(written, pool) {
-                Ok(()) => {
-                    let both = Arc::new(both);
-                    united.push((occupied.insert(both.clone()), both));
-                }
-                Err(more) => faults.extend(more.into_iter().map(|fault| format!("`{name}`: {fault}"))),
-            }
-        }
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    /// The same law with descriptions of programs of its own: for what reads many of them once.
+    pub fn apart(&self) -> Lexicon {
+        Lexicon { known: Arc::new(Known { programs: self.known.programs.apart(), ..Known::clone(&self.known) }), ..self.clone() }
     }
 
     pub fn add_environment(&mut self, environment: &Environment) {
-        if let Some(known) = Arc::get_mut(&mut self.known) {
-            known.environment.commands.extend(environment.commands.iter().cloned());
-            known.environment.loading.extend(environment.loading.iter().cloned());
-            known.environment.searched.extend(environment.searched.iter().cloned());
-            known.environment.own_programs.extend(environment.own_programs.iter().cloned());
-            known.environment.plain.extend(environment.plain.clone());
-        }
+        let known = Arc::make_mut(&mut Arc::make_mut(&mut self.known).environment);
+        known.commands.extend(environment.commands.iter().cloned());
+        known.loading.extend(environment.loading.iter().cloned());
+        known.searched.extend(environment.searched.iter().cloned());
+        known.own_programs.extend(environment.own_programs.iter().cloned());
+        known.plain.extend(environment.plain.clone());
     }
 
     pub fn rule(
@@ -199,13 +167,13 @@ impl Lexicon {
     }
 
     pub fn add_verbs(&mut self, verbs: &Verbs) {
-        let Some(known) = Arc::get_mut(&mut self.known) else { return };
+        let known = Arc::make_mut(&mut Arc::make_mut(&mut self.known).verbs);
         // What is listed twice is the worse of the two.
         for (list, verb) in
             [(&verbs.look, Verb::Look), (&verbs.change, Verb::Change), (&verbs.send, Verb::Send), (&verbs.destroy, Verb::Destroy), (&verbs.pay, Verb::Pay)]
         {
             for word in list {
-                known.verbs.insert(word.clone(), verb);
+                known.insert(word.clone(), verb);
             }
         }
     }
@@ -232,7 +200,7 @@ impl Lexicon {
     /// The description of a program by the name it was called with; also of `python3.11`, `gcc-12`, `bash.real`. That a rule
     /// names it so takes nothing from what is known of it.
     pub fn program<'n>(&self, name: &'n str) -> (&'n str, Option<&Program>) {
-        let known = |name: &str| self.programs.contains_key(name) || self.by_program.contains_key(name);
+        let known = |name: &str| self.programs.contains(name) || self.by_program.contains_key(name);
         if let Some(program) = self.programs.get(name) {
             return (name, Some(program));
         }
@@ -240,12 +208,12 @@ impl Lexicon {
             if let Some(stem) = name.strip_suffix(suffix)
                 && known(stem)
             {
-                return (stem, self.programs.get(stem).map(Arc::as_ref));
+                return (stem, self.programs.get(stem));
             }
         }
         let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'));
         if stem.len() < name.len() && !stem.is_empty() && known(stem) {
-            return (stem, self.programs.get(stem).map(Arc::as_ref));
+            return (stem, self.programs.get(stem));
         }
         (name, None)
     }

@@ -15,6 +15,7 @@ pub(crate) mod form;
 mod inline;
 pub(crate) mod lexicon;
 pub(crate) mod program;
+pub(crate) mod programs;
 mod scope;
 mod walk;
 pub(crate) mod words;

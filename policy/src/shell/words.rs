@@ -88,7 +88,7 @@ impl Walk<'_> {
             && first.has_unknown()
         {
             let without = first.0.replace(UNKNOWN, "");
-            if !without.is_empty() && (self.lexicon.has_rules(&without) || self.lexicon.programs.contains_key(without.as_str())) {
+            if !without.is_empty() && (self.lexicon.has_rules(&without) || self.lexicon.programs.contains(&without)) {
                 choices.push(vec![Text(without)]);
             }
         }

@@ -10,6 +10,7 @@ pub mod error;
 pub mod key;
 pub mod limiter;
 pub mod log;
+pub mod memory;
 pub mod outward;
 pub mod pages;
 pub mod password;

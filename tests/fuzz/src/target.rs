@@ -269,5 +269,5 @@ const ADDRESS: &[&str] = &[
 ];
 
 fn law() -> Law {
-    Law::new(shipped::knowledge(), &[shipped::book()]).expect("what is shipped is a law")
+    Law::new(shipped::knowledge(), &[&shipped::book()]).expect("what is shipped is a law")
 }
