@@ -119,7 +119,7 @@ async fn a_yes_under_an_older_law_is_weighed_by_the_newer_one() {
     let tenant = world.tenant("alice").await;
     world.law(7, Level::L1).await;
     let mut browser = tenant.chat().await;
-    let run = browser.say(r#"[[tool:write {"path":"a.md","content":"x"}]]"#).await;
+    browser.say(r#"[[tool:write {"path":"a.md","content":"x"}]]"#).await;
     let question = browser.question().await;
     let mut stricter = world.company.draft(8, Level::L1);
     let rule = "\n[[rule]]\nid = \"test.write\"\nclass = \"critical_red\"\neffect = \"write\"\npaths = [\"@workspace\"]\nreason = { de = \"d\", en = \"e\" }\nmatch = [\"touch a\"]\n";
@@ -127,8 +127,7 @@ async fn a_yes_under_an_older_law_is_weighed_by_the_newer_one() {
     world.hub.publish_policy(&world.company.trust(), world.company.signed(&stricter, BUNDLE_KEY)).await.unwrap();
     world.enforced(|policy| policy.version == 8).await;
     assert_eq!(browser.decide(&question, "approve").await["ok"], true);
-    browser.reply(&run).await;
-    // The session is told of the grant, and the model proposes the same call again.
+    // The session is told of the grant, maybe before its first run has ended, and the model proposes the same call again.
     browser.event("chat", |chat| chat["runId"].as_str().is_some_and(|run| run.starts_with("nudge-")) && chat["state"] == "final").await;
     assert_eq!(tenant.gateway.executed(), [""; 0], "what was yellow when it was asked about is critical by now");
     assert!(tenant.gateway.refused()[1].contains("signed approval"), "{:?}", tenant.gateway.refused());
