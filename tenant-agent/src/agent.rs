@@ -235,6 +235,7 @@ async fn rounds(parts: Arc<Parts>, stop: Stop) {
             () = stop.stopped() => return,
             () = due => {}
             _ = changes.recv() => {}
+            () = parts.approvals.let_go() => {}
         }
     }
 }

@@ -11,7 +11,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use service::{Clock, Refusal, Store, Tx, random};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use wire::approval::{Approval, ApprovalState, Decision, Detail, OpenApproval, Outcome};
 use wire::{ApprovalId, AssistantId, PersonId};
 
@@ -24,6 +24,7 @@ pub struct Approvals {
     released: broadcast::Sender<(String, Option<String>)>,
     /// The calls that are held now: for each question its session and how many wait.
     held: Arc<Mutex<HashMap<ApprovalId, (String, usize)>>>,
+    let_go: Arc<Notify>,
 }
 
 /// How long a question stands, and a grant after it.
@@ -108,6 +109,7 @@ pub struct Held {
     session: String,
     call_id: String,
     changes: broadcast::Receiver<Approval>,
+    let_go: Arc<Notify>,
     released: broadcast::Receiver<(String, Option<String>)>,
 }
 
@@ -146,6 +148,7 @@ impl Drop for Held {
             *count -= 1;
             if *count == 0 {
                 held.remove(&self.id);
+                self.let_go.notify_one();
             }
         }
     }
@@ -153,7 +156,14 @@ impl Drop for Held {
 
 impl Approvals {
     pub fn new(store: Store, clock: Clock) -> Approvals {
-        Approvals { store, clock, changes: broadcast::channel(CHANGES_BUFFER).0, released: broadcast::channel(CHANGES_BUFFER).0, held: Arc::default() }
+        Approvals {
+            store,
+            clock,
+            changes: broadcast::channel(CHANGES_BUFFER).0,
+            released: broadcast::channel(CHANGES_BUFFER).0,
+            held: Arc::default(),
+            let_go: Arc::default(),
+        }
     }
 
     /// Registers a waiting call. Called before the question is looked at, so that no answer falls between.
@@ -161,7 +171,15 @@ impl Approvals {
         let (changes, released) = (self.changes.subscribe(), self.released.subscribe());
         let mut held = self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         held.entry(approval.id).or_insert_with(|| (approval.session.clone(), 0)).1 += 1;
-        Held { id: approval.id, held: self.held.clone(), session: approval.session.clone(), call_id: call_id.to_owned(), changes, released }
+        Held {
+            id: approval.id,
+            held: self.held.clone(),
+            session: approval.session.clone(),
+            call_id: call_id.to_owned(),
+            changes,
+            released,
+            let_go: self.let_go.clone(),
+        }
     }
 
     /// OpenClaw has ended this call, or every call of the session: nobody waits for an answer any more. The question stands.
@@ -177,6 +195,11 @@ impl Approvals {
 
     pub fn is_held(&self, id: ApprovalId) -> bool {
         self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains_key(&id)
+    }
+
+    /// Until a call is no longer held: its session may be spoken to.
+    pub async fn let_go(&self) {
+        self.let_go.notified().await;
     }
 
     pub fn changes(&self) -> broadcast::Receiver<Approval> {
