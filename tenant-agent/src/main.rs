@@ -110,10 +110,10 @@ const INPUT_BYTES_MAX: u64 = 64 * 1024;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log::start("info");
-    if let Some(outcome) = alone(&cli) {
-        return outcome.unwrap_or_else(|error| fail(&cli, 1, &error));
-    }
     let memory = secret::keep_memory();
+    if let Some(outcome) = alone(&cli) {
+        return outcome;
+    }
     if matches!(cli.command, Command::Run) {
         tracing::info!(undumpable = memory.undumpable, locked = memory.locked, "memory");
     }
@@ -140,9 +140,14 @@ const WORKERS: usize = 2;
 const BLOCKING_MAX: usize = 8;
 
 /// What needs neither an agent nor its configuration: whoever writes rules or tries the net does so on any machine.
-fn alone(cli: &Cli) -> Option<anyhow::Result<ExitCode>> {
+fn alone(cli: &Cli) -> Option<ExitCode> {
     let outcome = match &cli.command {
-        Command::Policy { command } => return command.alone(&Clock::system()).map(|said| said.map(|said| say(cli.json, &said.facts, &said.text))),
+        Command::Policy { command } => {
+            return Some(match command.alone(&Clock::system())? {
+                Ok(said) => say(cli.json, &said.facts, &said.text),
+                Err(error) => fail(cli, 1, &error),
+            });
+        }
         Command::Redact { secrets, jsonl, body, stats } => {
             let shape = body.as_deref().map(|body| match body {
                 "json" => Shape::Json,
@@ -154,7 +159,7 @@ fn alone(cli: &Cli) -> Option<anyhow::Result<ExitCode>> {
         Command::Vault { command } => command.alone()?,
         _ => return None,
     };
-    Some(outcome.map(|()| ExitCode::SUCCESS))
+    Some(outcome.map_or_else(|error| fail(cli, EXIT_REFUSED, &error), |()| ExitCode::SUCCESS))
 }
 
 async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {

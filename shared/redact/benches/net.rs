@@ -1,133 +1,72 @@
-//! Measures of the net: `cargo bench -p redact`. Each stands beside a plain memchr walk and aho-corasick over the same text.
+//! How fast the net is on a clean chat request, beside a walk with memchr and a plain automaton over the same bytes.
 //!
-//! Values and texts are drawn from a fixed seed, so that two runs measure the same.
+//! The text is made up here: sentences, code, paths, identifiers, tool calls, in about the proportions of a long chat
+//! with a coding assistant. Ratios to the walk say more than bytes a second, which depend on the machine.
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use redact::{Known, Redactor};
-use std::sync::LazyLock;
+use redact::net::Net;
 
 fn main() {
+    Net::built_in();
     divan::main();
 }
 
-const TEXT_BYTES: usize = 126_000;
-const BULK_BYTES: usize = 8 << 20;
-const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-const WORDS: [&str; 24] = [
-    "the",
-    "order",
-    "of",
-    "customer",
-    "was",
-    "sent",
-    "yesterday",
-    "und",
-    "die",
-    "Rechnung",
-    "liegt",
-    "bei",
-    "please",
-    "check",
-    "invoice",
-    "getOrderById",
-    "const",
-    "return",
-    "value",
-    "=>",
-    "items.map(item",
-    "42",
-    "https://example.org/a/b?c=d",
-    "\"quoted\"",
+/// A request of the usual size, and a long one.
+const SIZES: [usize; 2] = [126 * 1024, 4 * 1024 * 1024];
+
+const PARTS: &[&str] = &[
+    "The request passes through the gateway, which decides by the class of the call whether it runs at once, waits for an answer, or is refused. ",
+    "Der Dienst prüft die Eingabe, bevor er sie weitergibt; was er nicht kennt, lehnt er ab und schreibt den Grund in das Protokoll. ",
+    "pub fn resolve(&self, name: &str, now: Timestamp) -> Result<Option<Lease>, StoreError> {\\n    let row = self.leases.get(name)?;\\n    Ok(row.filter(|lease| lease.expires_at > now))\\n}\\n",
+    "import { createServer } from 'node:http';\\nconst server = createServer((request, response) => response.end(JSON.stringify({ ok: true, items: [1, 2, 3] })));\\n",
+    "error[E0308]: mismatched types\\n  --> crates/engine/src/scheduler/queue.rs:142:17\\n   |\\n142 |         let next = self.pending.pop_front();\\n   |                    ^^^^^^^^^^^^^^^^^^^^^^^^\\n",
+    "drwxr-xr-x 12 alice alice  4096 2026-03-01 12:00 /srv/app/releases/2026-03-01T12-00-00Z/node_modules/@scope/package-name/dist/index.js\\n",
+    "commit 3b8d06f172c94ea59d01f6b38a4c5e273b8d06f1\\nAuthor: Alice Example <alice@example.org>\\n\\n    Keep the order of entries when the window moves\\n",
+    "Use max_tokens: 4096 and temperature 0.7; the tokenizer counts prompt_tokens and completion_tokens separately, and the key is looked up by name. ",
+    "| name | type | default |\\n|---|---|---|\\n| retries | integer | 3 |\\n| timeout_ms | integer | 15000 |\\n| tls | boolean | true |\\n",
 ];
 
-struct Draw(u64);
-
-impl Draw {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % below as u64) as usize
-    }
-
-    fn value(&mut self) -> String {
-        (0..20 + self.next(40)).map(|_| LETTERS[self.next(LETTERS.len())] as char).collect()
-    }
-
-    fn text(&mut self, bytes: usize) -> String {
-        let mut text = String::with_capacity(bytes + 64);
-        while text.len() < bytes {
-            text.push_str(WORDS[self.next(WORDS.len())]);
-            text.push(if self.next(12) == 0 { '\n' } else { ' ' });
+fn chat(bytes: usize) -> String {
+    let mut text = String::from("{\"model\":\"large-1\",\"stream\":true,\"messages\":[");
+    let mut turn = 0usize;
+    while text.len() < bytes {
+        let role = ["user", "assistant", "tool"][turn % 3];
+        text.push_str(&format!("{{\"role\":\"{role}\",\"id\":\"msg_{turn:024x}\",\"content\":\""));
+        for part in 0..12 {
+            text.push_str(PARTS[(turn * 7 + part * 5) % PARTS.len()]);
         }
-        text
+        text.push_str("\"},");
+        turn += 1;
     }
+    text.pop();
+    text.push_str("]}");
+    text
 }
 
-fn values(count: usize) -> Vec<String> {
-    let mut draw = Draw(88_172_645_463_325_252);
-    (0..count).map(|_| draw.value()).collect()
+#[divan::bench(args = SIZES)]
+fn net(bencher: Bencher, bytes: usize) {
+    let text = chat(bytes);
+    let net = Net::built_in();
+    let mut found = Vec::new();
+    net.scan(&text, &mut found);
+    assert!(found.is_empty(), "the text is clean");
+    bencher.counter(BytesCount::of_str(&text)).bench_local(|| {
+        net.scan(black_box(&text), &mut found);
+        found.len()
+    });
 }
 
-fn known(count: usize) -> Known {
-    let values = values(count);
-    let names: Vec<String> = (0..count).map(|at| format!("s{at}")).collect();
-    Known::new(names.iter().zip(&values).map(|(name, value)| (name.as_str(), value.as_bytes())))
+#[divan::bench(args = SIZES)]
+fn walk_with_memchr(bencher: Bencher, bytes: usize) {
+    let text = chat(bytes);
+    bencher.counter(BytesCount::of_str(&text)).bench_local(|| memchr::memchr2_iter(b'"', b'\\', black_box(text.as_bytes())).count());
 }
 
-static BULK: LazyLock<String> = LazyLock::new(|| Draw(7).text(BULK_BYTES));
-static BODY: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut draw = Draw(9);
-    let messages: Vec<serde_json::Value> =
-        (0..TEXT_BYTES / 3000).map(|at| serde_json::json!({"role": if at % 2 == 0 { "user" } else { "assistant" }, "content": draw.text(2800)})).collect();
-    serde_json::json!({"model": "m", "messages": messages, "stream": true}).to_string().into_bytes()
-});
-
-#[divan::bench]
-fn memchr_walk_bulk(bencher: Bencher) {
-    bencher.counter(BytesCount::new(BULK.len())).bench(|| memchr::memchr_iter(b'"', black_box(BULK.as_bytes())).count());
-}
-
-#[divan::bench(args = [30, 10_000])]
-fn known_bulk(bencher: Bencher, count: usize) {
-    let known = known(count);
-    bencher.counter(BytesCount::new(BULK.len())).bench(|| known.count_plain(black_box(BULK.as_bytes())));
-}
-
-#[divan::bench(args = [30, 10_000], sample_count = 5, sample_size = 1)]
-fn aho_corasick_bulk(bencher: Bencher, count: usize) {
-    let automaton = aho_corasick::AhoCorasick::new(values(count)).expect("the values fit");
-    bencher.counter(BytesCount::new(BULK.len())).bench(|| automaton.find_iter(black_box(BULK.as_bytes())).count());
-}
-
-#[divan::bench(args = [0, 30, 10_000], sample_count = 5, sample_size = 1)]
-fn full_bulk(bencher: Bencher, count: usize) {
-    let redactor = Redactor::new(known(count), &[1; 32]);
-    bencher.counter(BytesCount::new(BULK.len())).bench(|| redactor.text(black_box(&BULK)).findings.len());
-}
-
-#[divan::bench]
-fn memchr_walk_body(bencher: Bencher) {
-    bencher.counter(BytesCount::new(BODY.len())).bench(|| memchr::memchr_iter(b'"', black_box(&BODY)).count());
-}
-
-#[divan::bench(args = [30, 10_000], sample_count = 30, sample_size = 1)]
-fn body_cold(bencher: Bencher, count: usize) {
-    // A redactor that has seen nothing, each time.
-    bencher
-        .counter(BytesCount::new(BODY.len()))
-        .with_inputs(|| Redactor::new(known(count), &[1; 32]))
-        .bench_refs(|redactor| redactor.json(black_box(&BODY)).map(|body| body.findings.len()));
-}
-
-#[divan::bench(args = [30, 10_000])]
-fn body_warm(bencher: Bencher, count: usize) {
-    let redactor = Redactor::new(known(count), &[1; 32]);
-    bencher.counter(BytesCount::new(BODY.len())).bench(|| redactor.json(black_box(&BODY)).map(|body| body.findings.len()));
-}
-
-#[divan::bench(args = [30, 10_000], sample_count = 5, sample_size = 1)]
-fn build(bencher: Bencher, count: usize) {
-    bencher.bench(|| known(count));
+#[divan::bench(args = SIZES)]
+fn plain_automaton(bencher: Bencher, bytes: usize) {
+    let text = chat(bytes);
+    let words = (0..100).map(|number| format!("{number}_prefix_of_a_vendor"));
+    let automaton = aho_corasick::AhoCorasick::new(words).expect("a hundred short words");
+    bencher.counter(BytesCount::of_str(&text)).bench_local(|| automaton.find_iter(black_box(&text)).count());
 }

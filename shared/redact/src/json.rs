@@ -10,7 +10,6 @@ use crate::net::Found;
 use crate::search::{Search, What};
 use crate::seen::SEEN_BYTES_MIN;
 use crate::{Confidence, Edit, Finding, Look, Redactor, placeholder, splice};
-use std::sync::Arc;
 
 /// JSON in a string in JSON.
 const NESTED_MAX: usize = 4;
@@ -470,8 +469,8 @@ impl Redactor {
             let apart = found.iter().all(|edit| to <= edit.finding.start || edit.finding.end <= from);
             let value = &text[start..end];
             if from >= start && to <= end && apart && placeholder::spans(value).next().is_none() {
-                let placeholder = placeholder::redacted(pair.rule, &self.key, &text.as_bytes()[from..to]);
-                let finding = Finding { rule: Arc::from(pair.rule), start: from, end: to, confidence: pair.confidence };
+                let placeholder = placeholder::redacted(pair.rule.kind(), &self.key, &text.as_bytes()[from..to]);
+                let finding = Finding { rule: pair.rule.id().into(), start: from, end: to, confidence: pair.confidence };
                 found.push(Edit { finding, placeholder });
             }
         }

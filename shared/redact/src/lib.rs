@@ -12,8 +12,8 @@ pub mod body;
 mod decode;
 mod json;
 mod known;
-mod net;
-mod pattern;
+mod mask;
+pub mod net;
 pub mod placeholder;
 pub mod reference;
 mod search;
@@ -22,10 +22,9 @@ mod stream;
 
 pub use body::{Body, BodyError};
 pub use known::{Known, SECRET_BYTES_MIN};
+pub use mask::{Hit, find, mask};
 pub use net::{Confidence, Net};
-pub use pattern::{Hit, find};
 pub use placeholder::contains_placeholder;
-
 pub use stream::{ByteStream, EventStream, HOLD_BYTES_MAX, HOLD_MS_MAX, TextStream};
 
 use ring::hmac;
@@ -136,7 +135,10 @@ impl Redactor {
                 let name = self.known.name(secret);
                 (format!("known:{name}").into(), Confidence::Certain, placeholder::reference(name))
             }
-            What::Net(rule, confidence) => (Arc::from(rule), confidence, placeholder::redacted(rule, &self.key, &text.as_bytes()[start..end])),
+            What::Net(rule, confidence) => {
+                let placeholder = placeholder::redacted(rule.kind(), &self.key, &text.as_bytes()[start..end]);
+                (rule.id().into(), confidence, placeholder)
+            }
         };
         Edit { finding: Finding { rule, start, end, confidence }, placeholder }
     }
@@ -180,71 +182,4 @@ pub(crate) fn splice(text: &str, edits: &[Edit]) -> String {
     }
     spliced.push_str(&text[at..]);
     spliced
-}
-
-/// The text with everything secret-shaped and every `known` value replaced by `[REDACTED:kind]`.
-pub fn mask<'a>(text: &'a str, known: &[&str]) -> Cow<'a, str> {
-    let mut hits: Vec<Hit> = find(text);
-    for value in known.iter().filter(|value| value.len() >= KNOWN_MIN_BYTES) {
-        hits.extend(text.match_indices(value).map(|(start, found)| Hit { start, end: start + found.len(), kind: "known" }));
-    }
-    if hits.is_empty() {
-        return Cow::Borrowed(text);
-    }
-    hits.sort_by_key(|hit| (hit.start, usize::MAX - hit.end));
-    let mut masked = String::with_capacity(text.len());
-    let mut at = 0;
-    for hit in hits {
-        if hit.end <= at {
-            continue;
-        }
-        if hit.start >= at {
-            masked.push_str(&text[at..hit.start]);
-            masked.push_str("[REDACTED:");
-            masked.push_str(hit.kind);
-            masked.push(']');
-        }
-        at = hit.end;
-    }
-    masked.push_str(&text[at..]);
-    Cow::Owned(masked)
-}
-
-/// Shorter known values would mask ordinary words.
-const KNOWN_MIN_BYTES: usize = 8;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn known_values_are_masked_and_text_is_left_alone() {
-        assert_eq!(mask("nothing here", &["hunter2hunter2"]), "nothing here");
-        assert_eq!(mask("pw hunter2hunter2!", &["hunter2hunter2"]), "pw [REDACTED:known]!");
-        assert_eq!(mask("a b", &["a"]), "a b", "too short to be told from a word");
-    }
-
-    #[test]
-    fn overlapping_hits_leave_no_tail() {
-        let key = format!("{}{}", "sk-ant-api03-", "Zq8".repeat(20));
-        let known = format!("{}tail", &key[20..]);
-        assert_eq!(mask(&format!("x {key}tail y"), &[&known]), "x [REDACTED:anthropic_key] y");
-    }
-
-    proptest! {
-        /// Masked text holds no secret any more, and masking it again changes nothing.
-        #[test]
-        fn masking_is_final(before in ".{0,30}", after in ".{0,30}", tail in "[A-Za-z0-9]{40,60}", known in "[a-z0-9]{10,20}") {
-            let text = format!("{before} sk-ant-{tail} {after}{known}");
-            let masked = mask(&text, &[&known]).into_owned();
-            prop_assert!(!masked.contains(&tail) && !masked.contains(&known));
-            prop_assert_eq!(mask(&masked, &[&known]).into_owned(), masked);
-        }
-
-        #[test]
-        fn any_text_can_be_masked(text in ".{0,300}", known in ".{0,20}") {
-            mask(&text, &[&known]);
-        }
-    }
 }

@@ -15,11 +15,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What the net may hold back.
-pub const HOLD_BYTES_MAX: usize = 256;
+pub const HOLD_BYTES_MAX: usize = crate::net::LIVE_BYTES_MAX;
 /// The net's hold should not outlive this: then call `release`.
 pub const HOLD_MS_MAX: u64 = 50;
-/// How much that was let go is looked at again.
+/// How much that was let go is looked at again; and how much of it at least, when it is cut where a line begins.
 const CONTEXT_BYTES: usize = 1024;
+const CONTEXT_BYTES_MIN: usize = 256;
 /// A secret that goes on and on (a private key) is replaced when this much of it has come; the rest is swallowed.
 const SWALLOW_BYTES_MIN: usize = 4096;
 const EVENT_BYTES_MAX: usize = 4 << 20;
@@ -118,7 +119,8 @@ impl TextStream {
             return;
         }
         let from = (self.done - CONTEXT_BYTES..self.done).find(|at| self.raw.is_char_boundary(*at)).unwrap_or(0);
-        let line = self.raw[from..self.done].find('\n').or_else(|| self.raw[from..self.done].find(char::is_whitespace));
+        let to = (from..=self.done - CONTEXT_BYTES_MIN).rev().find(|at| self.raw.is_char_boundary(*at)).unwrap_or(from);
+        let line = self.raw[from..to].find('\n').or_else(|| self.raw[from..to].find(char::is_whitespace));
         let cut = from + line.map_or(0, |at| at + 1);
         self.raw.drain(..cut);
         self.done -= cut;
