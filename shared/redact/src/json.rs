@@ -446,15 +446,29 @@ impl Redactor {
         Ok(self.with_surface(value, inner, Look::Surface))
     }
 
-    /// The edits of the strings of a JSON text, and of what spans several of them or only a key explains.
+    /// The edits of the strings of a JSON text, and of what spans several of them or only its surroundings explain.
     fn with_surface(&self, text: &str, inner: Vec<Edit>, look: Look) -> Vec<Edit> {
-        let merged = merged(self.edits(text, look), &inner);
-        // What the net cut without regard to quotes must not cost a tool its arguments.
-        if merged.len() == inner.len() || walk(&splice(text, &merged), true, |_, _| Ok(())).is_ok() {
-            return merged;
+        let mut outer = self.edits(text, look);
+        if outer.is_empty() {
+            return inner;
         }
-        let known = merged.into_iter().filter(|edit| edit.finding.rule.starts_with("known:")).collect();
-        self::merged(known, &inner)
+        let mut strings = Vec::new();
+        // Whoever calls has walked it.
+        let _ = walk(text, true, |_, token| {
+            if let Token::String(start, end) = token {
+                strings.push((start, end));
+            }
+            Ok(())
+        });
+        // The net sees quotes and escapes here for what they are not: it is believed within one plain value, where nothing
+        // was found, and what it cuts never costs a tool its arguments.
+        outer.retain(|edit| {
+            let Finding { start, end, .. } = edit.finding;
+            let within = strings[..strings.partition_point(|string| string.0 <= start)].last().is_some_and(|string| end <= string.1);
+            let plain = within && !text[start..end].contains('\\') && inner.iter().all(|edit| end <= edit.finding.start || edit.finding.end <= start);
+            plain || edit.finding.rule.starts_with("known:")
+        });
+        merged(outer, &inner)
     }
 
     /// What the net makes of `"key": "value"`, as far as it is about the value.
