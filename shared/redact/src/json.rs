@@ -452,21 +452,25 @@ impl Redactor {
         if outer.is_empty() {
             return inner;
         }
-        let mut strings = Vec::new();
+        // The net sees quotes and escapes here for what they are not: it is believed within one plain value, where nothing
+        // was found, and what it cuts never costs a tool its arguments.
+        let (mut within, mut next) = (vec![false; outer.len()], 0);
         // Whoever calls has walked it.
         let _ = walk(text, true, |_, token| {
-            if let Token::String(start, end) = token {
-                strings.push((start, end));
+            let Token::String(start, end) = token else { return Ok(()) };
+            while let Some(edit) = outer.get(next).filter(|edit| edit.finding.start < end) {
+                within[next] = start <= edit.finding.start && edit.finding.end <= end;
+                next += 1;
             }
             Ok(())
         });
-        // The net sees quotes and escapes here for what they are not: it is believed within one plain value, where nothing
-        // was found, and what it cuts never costs a tool its arguments.
+        let mut within = within.into_iter();
         outer.retain(|edit| {
             let Finding { start, end, .. } = edit.finding;
-            let within = strings[..strings.partition_point(|string| string.0 <= start)].last().is_some_and(|string| end <= string.1);
-            let plain = within && !text[start..end].contains('\\') && inner.iter().all(|edit| end <= edit.finding.start || edit.finding.end <= start);
-            plain || edit.finding.rule.starts_with("known:")
+            let within = within.next().unwrap_or_default() && !text[start..end].contains('\\');
+            let behind = inner.partition_point(|edit| edit.finding.end <= start);
+            let apart = inner.get(behind).is_none_or(|edit| end <= edit.finding.start);
+            within && apart || edit.finding.rule.starts_with("known:")
         });
         merged(outer, &inner)
     }
@@ -526,6 +530,7 @@ fn merged(outer: Vec<Edit>, inner: &[Edit]) -> Vec<Edit> {
 mod tests {
     use super::*;
     use crate::Known;
+    use serde_json::{Value, json};
 
     const VALUE: &str = "Zx81\"kaffee\\/\nLöwe";
 
@@ -554,6 +559,22 @@ mod tests {
         check(&format!("{{{once}: 1}}"), Ok("{\"SECRET_REF(db)\": 1}"));
         check("\"plain\"", Ok("\"plain\""));
         check(" [ ] ", Ok(" [ ] "));
+    }
+
+    #[test]
+    fn what_only_the_surroundings_explain_is_found_and_arguments_stay_json() {
+        let redactor = Redactor::new(Known::default(), &[3; 32]);
+        let (password, token) = (format!("harbour{}", "71Lq"), format!("{}_{}", "ghp", "aB3dE7gH2kL9mN4pQ8s".repeat(2)));
+        let header = format!("# {}\n\nTOKEN={token}\n{token}\n", "say \"so\"");
+        for arguments in [json!({"password": password}), json!({"content": header}), json!([header, {"db_password": password}])] {
+            let arguments = arguments.to_string();
+            let body = json!({"messages": [{"tool_calls": [{"function": {"arguments": arguments}}]}]}).to_string();
+            let body = redactor.json(body.as_bytes()).expect("the body is JSON").bytes.into_owned();
+            let body: Value = serde_json::from_slice(&body).expect("it stays JSON");
+            let kept = body["messages"][0]["tool_calls"][0]["function"]["arguments"].as_str().expect("a string stays one");
+            assert!(!kept.contains(&password) && !kept.contains(&token), "{kept}");
+            assert!(serde_json::from_str::<Value>(kept).is_ok(), "{kept}");
+        }
     }
 
     #[test]

@@ -145,30 +145,41 @@ impl Redactor {
 
     /// A placeholder is no secret, whatever stands around it.
     fn spare_placeholders(&self, text: &str, hits: &mut Vec<search::Hit>) {
-        for span in placeholder::spans(text) {
-            let ours = span.name(text).is_none_or(|name| self.known.is_name(name));
-            let (start, end) = (span.start, span.end);
-            let mut rest = Vec::new();
-            hits.retain_mut(|hit| {
-                if hit.end <= start || end <= hit.start {
-                    return true;
-                }
+        let spans: Vec<placeholder::Span> = placeholder::spans(text).collect();
+        if spans.is_empty() {
+            return;
+        }
+        let mut left = Vec::with_capacity(hits.len());
+        for mut hit in hits.drain(..) {
+            let first = spans.partition_point(|span| span.end <= hit.start);
+            for span in spans[first..].iter().take_while(|span| span.start < hit.end) {
                 match &hit.what {
                     // A name may be a value, and a placeholder's first letter the last of code before it.
-                    What::Known(_) => !(ours && span.reference),
-                    // The rest of a private key is still one; what is left of a line's frame is not.
-                    What::Net(..) if !text.as_bytes()[hit.start..hit.end].contains(&b'\n') => false,
-                    What::Net(..) => {
-                        if hit.end > end {
-                            rest.push(search::Hit { start: end, ..hit.clone() });
+                    What::Known(_) => {
+                        let ours = span.reference && span.name(text).is_some_and(|name| self.known.is_name(name));
+                        if ours {
+                            hit.start = hit.end;
+                            break;
                         }
-                        hit.end = start;
-                        hit.start < start
+                    }
+                    // The rest of a private key is still one; what is left of a line's frame is not.
+                    What::Net(..) if !text.as_bytes()[hit.start..hit.end].contains(&b'\n') => {
+                        hit.start = hit.end;
+                        break;
+                    }
+                    What::Net(..) => {
+                        if hit.start < span.start {
+                            left.push(search::Hit { end: span.start, ..hit.clone() });
+                        }
+                        hit.start = span.end.min(hit.end);
                     }
                 }
-            });
-            hits.extend(rest);
+            }
+            if hit.start < hit.end {
+                left.push(hit);
+            }
         }
+        *hits = left;
     }
 }
 

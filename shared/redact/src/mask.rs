@@ -20,9 +20,8 @@ pub fn find(text: &str) -> Vec<Hit> {
 pub fn mask<'a>(text: &'a str, known: &[&str]) -> Cow<'a, str> {
     let mut hits: Vec<Hit> = found(text).map(hit).collect();
     // A placeholder is no secret, whatever stands around it.
-    for span in placeholder::spans(text) {
-        hits.retain(|hit| hit.end <= span.start || span.end <= hit.start);
-    }
+    let spans: Vec<placeholder::Span> = placeholder::spans(text).collect();
+    hits.retain(|hit| spans.get(spans.partition_point(|span| span.end <= hit.start)).is_none_or(|span| hit.end <= span.start));
     for value in known.iter().filter(|value| value.len() >= KNOWN_MIN_BYTES) {
         hits.extend(text.match_indices(value).map(|(start, found)| Hit { start, end: start + found.len(), kind: "known" }));
     }
