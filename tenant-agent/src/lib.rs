@@ -18,6 +18,7 @@ pub mod law;
 mod ledger;
 mod metering;
 pub mod people;
+pub mod redaction;
 mod safety_wrapper;
 pub mod settings;
 mod store;

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use tenant_agent::console::{self, Verb};
 use tenant_agent::law::{Decided, PolicyCommand, Said, Trial};
 use tenant_agent::people::Role;
+use tenant_agent::redaction::{self, Shape};
 use tenant_agent::vault::VaultError;
 use tenant_agent::{Agent, Settings, agent};
 use vault_command::VaultCommand;
@@ -68,6 +69,21 @@ enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Take the secrets out of what comes on standard input. Needs no configuration and writes no file.
+    Redact {
+        /// The known secrets: a file of `[{"name","secret"}]`. Without it only unknown ones are looked for.
+        #[arg(long)]
+        secrets: Option<PathBuf>,
+        /// One JSON a line: `{"id","text"}` or `{"id","chunks_b64":[…]}`.
+        #[arg(long)]
+        jsonl: bool,
+        /// What the input is. A body that cannot be vouched for is refused.
+        #[arg(long, value_parser = ["json", "sse", "text"])]
+        body: Option<String>,
+        /// Say on standard error what was done and how long it took.
+        #[arg(long)]
+        stats: bool,
+    },
     /// Check the configuration and print what it comes to.
     CheckConfig,
 }
@@ -94,16 +110,10 @@ const INPUT_BYTES_MAX: u64 = 64 * 1024;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log::start("info");
-    // Whoever writes rules does so on a machine without an agent.
-    if let Command::Policy { command } = &cli.command
-        && let Some(outcome) = command.alone(&Clock::system())
-    {
-        return match outcome {
-            Ok(said) => say(cli.json, &said.facts, &said.text),
-            Err(error) => fail(&cli, 1, &error),
-        };
-    }
     let memory = secret::keep_memory();
+    if let Some(outcome) = alone(&cli) {
+        return outcome;
+    }
     if matches!(cli.command, Command::Run) {
         tracing::info!(undumpable = memory.undumpable, locked = memory.locked, "memory");
     }
@@ -129,6 +139,29 @@ const WORKERS: usize = 2;
 /// Store reads and password hashes.
 const BLOCKING_MAX: usize = 8;
 
+/// What needs neither an agent nor its configuration: whoever writes rules or tries the net does so on any machine.
+fn alone(cli: &Cli) -> Option<ExitCode> {
+    let outcome = match &cli.command {
+        Command::Policy { command } => {
+            return Some(match command.alone(&Clock::system())? {
+                Ok(said) => say(cli.json, &said.facts, &said.text),
+                Err(error) => fail(cli, 1, &error),
+            });
+        }
+        Command::Redact { secrets, jsonl, body, stats } => {
+            let shape = body.as_deref().map(|body| match body {
+                "json" => Shape::Json,
+                "sse" => Shape::Events,
+                _ => Shape::Text,
+            });
+            redaction::redact(secrets.as_deref(), *jsonl, shape, *stats, std::io::stdin().lock(), std::io::stdout().lock())
+        }
+        Command::Vault { command } => command.alone()?,
+        _ => return None,
+    };
+    Some(outcome.map_or_else(|error| fail(cli, EXIT_REFUSED, &error), |()| ExitCode::SUCCESS))
+}
+
 async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
     let verb = match &cli.command {
         Command::Run => return run(settings).await,
@@ -152,6 +185,7 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             let said = policy(command, &settings).await?;
             return Ok(say(cli.json, &said.facts, &said.text));
         }
+        Command::Redact { .. } => anyhow::bail!("this needs no agent"),
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
         Command::RestorePlugin => Verb::RestorePlugin {},

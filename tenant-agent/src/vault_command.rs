@@ -14,6 +14,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tenant_agent::console::{self, VaultVerb, Verb};
+use tenant_agent::redaction;
 use tenant_agent::vault::{Allowed, Bindings, Format, IMPORT_BYTES_MAX, Put, Restore, VALUE_BYTES_MAX, VaultError};
 use zeroize::Zeroizing;
 
@@ -122,6 +123,15 @@ pub enum VaultCommand {
     },
     /// Open everything once, and say what does not open.
     Check,
+    /// Say what becomes of tool calls with references, `{"id","tool","args","allowed"}` a line on standard input. Needs
+    /// neither an agent nor its configuration, and writes no file.
+    Resolve {
+        /// The values: a file of `[{"name","secret"}]`. They are shown unless standard output is a terminal.
+        #[arg(long)]
+        secrets: Option<PathBuf>,
+        #[arg(long, required = true)]
+        jsonl: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -250,7 +260,18 @@ fn verb(command: &VaultCommand) -> Result<VaultVerb, VaultError> {
         }
         VaultCommand::Source { name } => VaultVerb::Sources { name: name.clone() },
         VaultCommand::Check => VaultVerb::Check {},
+        VaultCommand::Resolve { .. } => return Err(anyhow::anyhow!("this needs no agent").into()),
     })
+}
+
+impl VaultCommand {
+    /// Does what needs neither an agent nor its configuration.
+    pub fn alone(&self) -> Option<anyhow::Result<()>> {
+        let VaultCommand::Resolve { secrets, .. } = self else { return None };
+        let (input, output) = (std::io::stdin().lock(), std::io::stdout());
+        let shown = !output.is_terminal();
+        Some(redaction::resolve(secrets.as_deref(), shown, input, output.lock()))
+    }
 }
 
 impl ValueFlags {
@@ -324,7 +345,7 @@ fn text(command: &VaultCommand, answer: &Value) -> String {
         VaultCommand::RecoveryKey { .. } => word("recovery_key"),
         VaultCommand::Source { .. } => sources(answer),
         VaultCommand::Check => check(answer),
-        VaultCommand::Get { .. } | VaultCommand::Export { .. } => String::new(),
+        VaultCommand::Get { .. } | VaultCommand::Export { .. } | VaultCommand::Resolve { .. } => String::new(),
     }
 }
 

@@ -1,78 +1,196 @@
-//! The secrets net: finds what looks like a secret in text, and masks it.
+//! The secrets net: finds secrets in text and puts placeholders in their place.
 //!
-//! Pure; knows nothing of ours. It stands behind the log of both services and behind the house law that no secret lies
-//! in the tree. What it cannot do: recognise a secret that has no shape of its own (a human password in prose) unless a
-//! caller names it as known.
+//! Pure; knows nothing of ours. [`Redactor`] stands before everything that leaves: it knows the vault's values in every
+//! usual disguise ([`known`], [`decode`]) and recognises the secrets that nobody named ([`net`]). It edits decoded strings
+//! and splices the edits into the raw bytes ([`json`]), also while they arrive ([`stream`]). [`reference`](mod@reference) is the way back: what
+//! a `SECRET_REF(name)` in a tool call becomes. [`find`] and [`mask`] are the net alone, for the log and for the law that
+//! no secret lies in the tree.
+//!
+//! What no content match can do: see through ciphers, spelling out, or a value that is handed over in pieces.
 
-mod pattern;
+pub mod body;
+mod decode;
+mod json;
+mod known;
+mod mask;
+pub mod net;
+pub mod placeholder;
+pub mod reference;
+mod search;
+mod seen;
+mod stream;
 
-pub use pattern::{Hit, find};
+pub use body::{Body, BodyError};
+pub use known::{Known, SECRET_BYTES_MIN};
+pub use mask::{Hit, find, mask};
+pub use net::{Confidence, Net};
+pub use placeholder::contains_placeholder;
+pub use stream::{ByteStream, EventStream, HOLD_BYTES_MAX, HOLD_MS_MAX, TextStream};
 
+use ring::hmac;
+use search::{Search, What};
 use std::borrow::Cow;
+use std::sync::Arc;
 
-/// The text with everything secret-shaped and every `known` value replaced by `[REDACTED:kind]`.
-pub fn mask<'a>(text: &'a str, known: &[&str]) -> Cow<'a, str> {
-    let mut hits: Vec<Hit> = find(text);
-    for value in known.iter().filter(|value| value.len() >= KNOWN_MIN_BYTES) {
-        hits.extend(text.match_indices(value).map(|(start, found)| Hit { start, end: start + found.len(), kind: "known" }));
-    }
-    if hits.is_empty() {
-        return Cow::Borrowed(text);
-    }
-    hits.sort_by_key(|hit| (hit.start, usize::MAX - hit.end));
-    let mut masked = String::with_capacity(text.len());
-    let mut at = 0;
-    for hit in hits {
-        if hit.end <= at {
-            continue;
-        }
-        if hit.start >= at {
-            masked.push_str(&text[at..hit.start]);
-            masked.push_str("[REDACTED:");
-            masked.push_str(hit.kind);
-            masked.push(']');
-        }
-        at = hit.end;
-    }
-    masked.push_str(&text[at..]);
-    Cow::Owned(masked)
+/// Finds and replaces. Made anew when the vault changes; what it was made of does not change.
+#[derive(Debug)]
+pub struct Redactor {
+    known: Known,
+    net: &'static Net,
+    key: hmac::Key,
+    seen: seen::Seen,
 }
 
-/// Shorter known values would mask ordinary words.
-const KNOWN_MIN_BYTES: usize = 8;
+/// Text as it may leave, and what was taken out of it.
+#[derive(Debug)]
+pub struct Redaction<'a> {
+    pub text: Cow<'a, str>,
+    /// In order; spans are of the text that came in.
+    pub findings: Vec<Finding>,
+}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// `known:NAME`, or the rule of the net.
+    pub rule: Arc<str>,
+    pub start: usize,
+    pub end: usize,
+    pub confidence: Confidence,
+}
 
-    #[test]
-    fn known_values_are_masked_and_text_is_left_alone() {
-        assert_eq!(mask("nothing here", &["hunter2hunter2"]), "nothing here");
-        assert_eq!(mask("pw hunter2hunter2!", &["hunter2hunter2"]), "pw [REDACTED:known]!");
-        assert_eq!(mask("a b", &["a"]), "a b", "too short to be told from a word");
+/// How a text is looked at.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Look {
+    All,
+    /// Not for unknown secrets: these are words of a format.
+    Known,
+    /// Not for what is escaped or encoded: that is looked at elsewhere.
+    Surface,
+    KnownSurface,
+}
+
+/// A span and what comes in its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Edit {
+    pub finding: Finding,
+    pub placeholder: String,
+}
+
+impl Edit {
+    fn moved(&self, by: usize) -> Self {
+        let Finding { start, end, .. } = self.finding;
+        Self { finding: Finding { start: start + by, end: end + by, ..self.finding.clone() }, placeholder: self.placeholder.clone() }
+    }
+}
+
+impl Redactor {
+    /// `key` makes the placeholders of this tenant: not to be turned back, and not to be compared with another tenant's.
+    pub fn new(known: Known, key: &[u8; 32]) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        Self { known, net: Net::built_in(), seen: seen::Seen::new(&key), key }
     }
 
-    #[test]
-    fn overlapping_hits_leave_no_tail() {
-        let key = format!("{}{}", "sk-ant-api03-", "Zq8".repeat(20));
-        let known = format!("{}tail", &key[20..]);
-        assert_eq!(mask(&format!("x {key}tail y"), &[&known]), "x [REDACTED:anthropic_key] y");
+    pub fn known(&self) -> &Known {
+        &self.known
     }
 
-    proptest! {
-        /// Masked text holds no secret any more, and masking it again changes nothing.
-        #[test]
-        fn masking_is_final(before in ".{0,30}", after in ".{0,30}", tail in "[A-Za-z0-9]{40,60}", known in "[a-z0-9]{10,20}") {
-            let text = format!("{before} sk-ant-{tail} {after}{known}");
-            let masked = mask(&text, &[&known]).into_owned();
-            prop_assert!(!masked.contains(&tail) && !masked.contains(&known));
-            prop_assert_eq!(mask(&masked, &[&known]).into_owned(), masked);
+    pub fn text<'a>(&self, text: &'a str) -> Redaction<'a> {
+        let edits = self.json_text_edits(text).unwrap_or_else(|| self.edits(text, Look::All));
+        let text = if edits.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(splice(text, &edits)) };
+        Redaction { text, findings: edits.into_iter().map(|edit| edit.finding).collect() }
+    }
+
+    /// What is to be edited in `text`, in order and apart from one another.
+    pub(crate) fn edits(&self, text: &str, look: Look) -> Vec<Edit> {
+        let with_net = matches!(look, Look::All | Look::Surface);
+        let search = Search { known: &self.known, net: with_net.then_some(self.net) };
+        let mut hits = if matches!(look, Look::Surface | Look::KnownSurface) { search.surface(text) } else { search.run(text) };
+        if hits.is_empty() {
+            return Vec::new();
         }
-
-        #[test]
-        fn any_text_can_be_masked(text in ".{0,300}", known in ".{0,20}") {
-            mask(&text, &[&known]);
+        self.spare_placeholders(text, &mut hits);
+        // A known secret decides over what the net makes of the same place.
+        hits.sort_by_key(|hit| (hit.start, usize::MAX - hit.end, !matches!(hit.what, What::Known(_))));
+        let mut merged: Vec<search::Hit> = Vec::new();
+        for hit in hits {
+            match merged.last_mut() {
+                Some(last) if hit.start < last.end => {
+                    if matches!(hit.what, What::Known(_)) && !matches!(last.what, What::Known(_)) {
+                        last.what = hit.what;
+                    }
+                    last.end = last.end.max(hit.end);
+                }
+                _ => merged.push(hit),
+            }
         }
+        merged.into_iter().map(|hit| self.edit(text, hit)).collect()
     }
+
+    fn edit(&self, text: &str, hit: search::Hit) -> Edit {
+        // A hit in decoded bytes may begin or end within a character.
+        let start = (0..=hit.start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let end = (hit.end..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+        let (rule, confidence, placeholder) = match hit.what {
+            What::Known(secret) => {
+                let name = self.known.name(secret);
+                (format!("known:{name}").into(), Confidence::Certain, placeholder::reference(name))
+            }
+            What::Net(rule, confidence) => {
+                let placeholder = placeholder::redacted(rule.kind(), &self.key, &text.as_bytes()[start..end]);
+                (rule.id().into(), confidence, placeholder)
+            }
+        };
+        Edit { finding: Finding { rule, start, end, confidence }, placeholder }
+    }
+
+    /// A placeholder is no secret, whatever stands around it.
+    fn spare_placeholders(&self, text: &str, hits: &mut Vec<search::Hit>) {
+        let spans: Vec<placeholder::Span> = placeholder::spans(text).collect();
+        if spans.is_empty() {
+            return;
+        }
+        let mut left = Vec::with_capacity(hits.len());
+        for mut hit in hits.drain(..) {
+            let first = spans.partition_point(|span| span.end <= hit.start);
+            for span in spans[first..].iter().take_while(|span| span.start < hit.end) {
+                match &hit.what {
+                    // A name may be a value, and a placeholder's first letter the last of code before it.
+                    What::Known(_) => {
+                        let ours = span.reference && span.name(text).is_some_and(|name| self.known.is_name(name));
+                        if ours {
+                            hit.start = hit.end;
+                            break;
+                        }
+                    }
+                    // The rest of a private key is still one; what is left of a line's frame is not.
+                    What::Net(..) if !text.as_bytes()[hit.start..hit.end].contains(&b'\n') => {
+                        hit.start = hit.end;
+                        break;
+                    }
+                    What::Net(..) => {
+                        if hit.start < span.start {
+                            left.push(search::Hit { end: span.start, ..hit.clone() });
+                        }
+                        hit.start = span.end.min(hit.end);
+                    }
+                }
+            }
+            if hit.start < hit.end {
+                left.push(hit);
+            }
+        }
+        *hits = left;
+    }
+}
+
+pub(crate) fn splice(text: &str, edits: &[Edit]) -> String {
+    let mut spliced = String::with_capacity(text.len());
+    let mut at = 0;
+    for edit in edits {
+        spliced.push_str(&text[at..edit.finding.start]);
+        spliced.push_str(&edit.placeholder);
+        at = edit.finding.end;
+    }
+    spliced.push_str(&text[at..]);
+    spliced
 }
