@@ -32,10 +32,11 @@ async fn a_token_is_for_one_host_and_for_an_hour() {
     let token = SecretString::new(token);
     let first = agent::enrol(&settings_of("host-1"), &token).await.unwrap();
     assert_eq!(agent::enrol(&settings_of("host-1"), &token).await.unwrap(), first, "an enrolled host stays who it is");
-    for file in ["agent.db", "agent.db-wal", "agent.db-shm"] {
-        // What SQLite has put away by itself is gone already.
-        let _ = std::fs::remove_file(world.folder().join("host-1").join(file));
-    }
+    // All that is left of the host is its key.
+    let (folder, lost) = (world.folder().join("host-1"), world.folder().join("lost"));
+    std::fs::rename(&folder, &lost).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(lost.join("host.pk8"), folder.join("host.pk8")).unwrap();
     assert_eq!(agent::enrol(&settings_of("host-1"), &token).await.unwrap(), first, "a host that lost the answer asks again with its key");
     let error = agent::enrol(&settings_of("host-2"), &token).await.unwrap_err();
     assert!(format!("{error:#}").contains("token_used"), "{error:#}");
