@@ -10,13 +10,13 @@ use tests::{Machines, World, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// One secret, and how to find it again. Written apart from the redactor, so that both cannot err together.
-struct Canary {
-    name: &'static str,
-    value: String,
+pub struct Canary {
+    pub name: &'static str,
+    pub value: String,
 }
 
 impl Canary {
-    fn new(name: &'static str, value: String) -> Canary {
+    pub fn new(name: &'static str, value: String) -> Canary {
         Canary { name, value }
     }
 
@@ -41,7 +41,7 @@ impl Canary {
     }
 
     /// A text that holds it in many forms.
-    fn planted(&self) -> String {
+    pub fn planted(&self) -> String {
         let Canary { value, .. } = self;
         format!(
             "plain {value} end\njson {}\nbase64 {}\ninside {}\nhex {}\npercent {}\n",
@@ -54,12 +54,12 @@ impl Canary {
     }
 
     /// Where in `bytes` it stands.
-    fn tell(&self, bytes: &[u8]) -> Option<String> {
+    pub fn tell(&self, bytes: &[u8]) -> Option<String> {
         self.tells().into_iter().find(|tell| memchr::memmem::find(bytes, tell.as_bytes()).is_some())
     }
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub fn files(folder: &Path) -> Vec<PathBuf> {
     let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
