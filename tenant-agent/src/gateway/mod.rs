@@ -11,6 +11,7 @@ mod process;
 pub use connection::{BROWSER_USER, CONTROL_USER, CallError, Caller, Event, TRUSTED_HEADER, USER_HEADER};
 pub use process::{Keys, Program};
 
+use crate::network::Network;
 use anyhow::{Context, bail};
 use axum::body::Body;
 use connection::{Access, Proof, Reach};
@@ -19,6 +20,7 @@ use openclaw::{Home, PLUGIN_ID};
 use serde::Deserialize;
 use serde_json::json;
 use service::outward::HttpClient;
+use service::config::write_private;
 use service::{Clock, SecretString, Stop, config};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,7 +36,9 @@ pub enum Mode {
     None,
     /// As our child.
     Child { program: Program },
-    /// By somebody else (a systemd unit), who gets its keys from the same file.
+    /// As a unit of its own, behind the closed network. We write what it starts from, with its keys in `environment`.
+    Unit { address: SocketAddr, program: Program, environment: PathBuf },
+    /// By somebody else, who gets its keys from the same file.
     Attach { address: SocketAddr, environment: PathBuf, trust: Trust },
 }
 
@@ -53,7 +57,7 @@ struct Inner {
     keys: Mutex<Option<Keys>>,
     access: Mutex<Option<Access>>,
     control: Mutex<Option<Caller>>,
-    /// The process, where it is our child; `None` in the middle while there is none.
+    /// The process, where it is our child or the doctor names it; `None` in the middle while there is none.
     pid: Mutex<Option<Option<i32>>>,
     restart: Notify,
     clock: Clock,
@@ -114,7 +118,7 @@ impl Gateway {
         lock(&self.0.keys).as_ref().map(|keys| keys.proxy_token.clone())
     }
 
-    /// OpenClaw's process, where it is our child.
+    /// OpenClaw's process, where it is known.
     pub fn pid(&self) -> Option<i32> {
         lock(&self.0.pid).flatten()
     }
@@ -128,7 +132,15 @@ impl Gateway {
         }
     }
 
-    /// Ends OpenClaw; it is started again at once.
+    /// Draws the keys of an OpenClaw that is a unit, and lays them where systemd finds them. Before it starts.
+    pub fn hand_over(&self, environment: &std::path::Path) -> anyhow::Result<()> {
+        let keys = Keys::draw();
+        write_private(environment, keys.of_a_unit().as_bytes()).context("handing over the keys of OpenClaw")?;
+        *lock(&self.0.keys) = Some(keys);
+        Ok(())
+    }
+
+    /// Ends OpenClaw where it is our child; it is started again at once.
     pub fn restart(&self) {
         self.0.restart.notify_one();
     }
@@ -147,17 +159,26 @@ impl Gateway {
     }
 
     /// Keeps OpenClaw running until the stop. `started` is told before each start, with fresh keys in force.
-    pub async fn run(&self, mode: Mode, home: Home, client: HttpClient, stop: Stop, started: impl Fn() -> anyhow::Result<serde_json::Value>) {
+    pub async fn run(
+        &self,
+        mode: Mode,
+        home: Home,
+        network: Network,
+        client: HttpClient,
+        stop: Stop,
+        started: impl Fn() -> anyhow::Result<serde_json::Value>,
+    ) {
         let mut back_off_ms = RESTART_MS;
         while !stop.is_stopped() {
             let begun = self.0.clock.now().mono_ms;
             let outcome = match &mode {
                 Mode::None => return,
-                Mode::Child { program } => self.child(program, &home, &client, &stop, &started).await,
+                Mode::Child { program } => self.child(program, &home, &network, &client, &stop, &started).await,
+                Mode::Unit { address, .. } => self.unit(*address, &home, &network, &client, &stop, &started).await,
                 Mode::Attach { address, environment, trust } => {
                     let keys = read_keys(environment);
                     let access = keys.map(|keys| (Access { address: *address, proof: trust.proof(&keys) }, keys));
-                    self.attached(access, &client, &stop, &started).await
+                    self.attached(access, &network, &client, &stop, &started).await
                 }
             };
             *lock(&self.0.access) = None;
@@ -180,6 +201,7 @@ impl Gateway {
         &self,
         program: &Program,
         home: &Home,
+        network: &Network,
         client: &HttpClient,
         stop: &Stop,
         started: &impl Fn() -> anyhow::Result<serde_json::Value>,
@@ -192,7 +214,7 @@ impl Gateway {
         *lock(&self.0.pid) = Some(child.id().and_then(|pid| pid.try_into().ok()));
         let access = Access { address: SocketAddr::from(([127, 0, 0, 1], program.port)), proof: Proof::Token(keys.gateway_token) };
         let outcome = tokio::select! {
-            outcome = self.attend(&access, client, || home.plugin_is_ours()) => outcome,
+            outcome = self.attend(&access, network, client, || home.plugin_is_ours()) => outcome,
             () = self.0.restart.notified() => Err(anyhow::anyhow!("it was told to start again")),
             ended = child.wait() => match ended {
                 Ok(status) => bail!("it ended with {status}; its log is `{}`", home.log().display()),
@@ -206,9 +228,27 @@ impl Gateway {
         outcome
     }
 
+    async fn unit(
+        &self,
+        address: SocketAddr,
+        home: &Home,
+        network: &Network,
+        client: &HttpClient,
+        stop: &Stop,
+        started: &impl Fn() -> anyhow::Result<serde_json::Value>,
+    ) -> anyhow::Result<()> {
+        // Whoever was OpenClaw is it no more, until somebody has looked.
+        *lock(&self.0.pid) = Some(None);
+        home.prepare(&started()?)?;
+        self.become_(GatewayState::Starting, Some(STARTING));
+        let access = Access { address, proof: Proof::Address };
+        stop.or(self.attend(&access, network, client, || home.plugin_is_ours())).await.unwrap_or(Ok(()))
+    }
+
     async fn attached(
         &self,
         access: anyhow::Result<(Access, Keys)>,
+        network: &Network,
         client: &HttpClient,
         stop: &Stop,
         started: &impl Fn() -> anyhow::Result<serde_json::Value>,
@@ -218,12 +258,17 @@ impl Gateway {
         started()?;
         self.become_(GatewayState::Starting, Some(STARTING));
         // Its plugin is its package's business.
-        stop.or(self.attend(&access, client, || true)).await.unwrap_or(Ok(()))
+        stop.or(self.attend(&access, network, client, || true)).await.unwrap_or(Ok(()))
     }
 
     /// Waits until it is ready, then watches over it until it is not.
-    async fn attend(&self, access: &Access, client: &HttpClient, plugin_is_ours: impl Fn() -> bool) -> anyhow::Result<()> {
+    async fn attend(&self, access: &Access, network: &Network, client: &HttpClient, plugin_is_ours: impl Fn() -> bool) -> anyhow::Result<()> {
         tokio::time::timeout(READY_WAIT, ready(access, client)).await.context("it did not become ready in time")?;
+        if network.is_looked_after() {
+            // Only the process that answers there is believed on the plugin's socket.
+            network.look().await;
+            *lock(&self.0.pid) = Some(network.verdict().gateway_pid);
+        }
         let (control, mut events) = connection::connect(access, Reach::Control).await?;
         *lock(&self.0.control) = Some(control.clone());
         *lock(&self.0.access) = Some(access.clone());

@@ -11,6 +11,7 @@ use crate::gateway::{self, Gateway};
 use crate::identity::{HostKey, Identity};
 use crate::ledger::Ledger;
 use crate::metering::Metering;
+use crate::network::Network;
 use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
 use service::{Clock, Stop, random};
@@ -37,6 +38,7 @@ pub struct HubLink {
     pub approvals: Approvals,
     pub ledger: Ledger,
     pub metering: Metering,
+    pub network: Network,
     pub in_force: InForce,
     pub since: Mutex<HashMap<String, i64>>,
 }
@@ -93,7 +95,7 @@ impl HubLink {
         tracing::info!(host.id = %self.identity.host_id, "the link to the hub is up");
         let heartbeat_ms = welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
         let (mut gateway, mut usage, mut frozen) = (self.gateway.watch(), self.metering.changes(), self.ledger.watch_frozen());
-        let (mut approvals, mut law) = (self.approvals.changes(), self.in_force.changes());
+        let (mut approvals, mut law, mut network) = (self.approvals.changes(), self.in_force.changes(), self.network.changes());
         let (mut offer, mut fetch) = (PolicyOffer::default(), None);
         let mut seq = 0_u64;
         let mut sent: Option<(String, Vec<UsageRow>)> = None;
@@ -153,6 +155,7 @@ impl HubLink {
                 changed = gateway.changed() => changed?,
                 changed = frozen.changed() => changed?,
                 changed = law.changed() => changed?,
+                changed = network.changed() => changed?,
                 // Lagging behind is as good a reason for a heartbeat as a change.
                 _ = approvals.recv() => {}
             }
@@ -242,7 +245,7 @@ impl HubLink {
         let now_ms = self.clock.wall_ms();
         let mut held: Vec<(String, Severity, Option<i64>, String)> =
             severity.map(|severity| (gateway_code, severity, None, String::new())).into_iter().collect();
-        held.extend(self.in_force.findings().into_iter().map(|(code, severity, since_ms, detail)| (code.to_owned(), severity, since_ms, detail)));
+        held.extend(self.in_force.findings().into_iter().chain(self.network.findings()).map(|(code, severity, since_ms, detail)| (code.to_owned(), severity, since_ms, detail)));
         {
             let mut since = self.since.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             since.retain(|code, _| held.iter().any(|(held, ..)| held == code));
