@@ -4,7 +4,7 @@
 //! start and never touch a disk in the demo. The provider's key is not among them; it stays in the vault.
 
 use super::connection::{BROWSER_USER, CONTROL_USER, TRUSTED_HEADER, USER_HEADER};
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value, json};
 use service::config::{private_folder, write_private};
@@ -16,7 +16,10 @@ use std::path::{Path, PathBuf};
 /// The id under which OpenClaw lists our plugin.
 pub const PLUGIN_ID: &str = "gatehouse";
 
-const PLUGIN_FILES: [(&str, &str); 3] = [
+/// Where `tenant-agent install` puts our plugin: OpenClaw takes it from root or from its own user only.
+pub const PACKAGED_PLUGIN: &str = "/usr/lib/gatehouse/openclaw-plugin";
+
+pub const PLUGIN_FILES: [(&str, &str); 3] = [
     ("index.js", include_str!("../../../packaging/openclaw-plugin/index.js")),
     ("openclaw.plugin.json", include_str!("../../../packaging/openclaw-plugin/openclaw.plugin.json")),
     ("package.json", include_str!("../../../packaging/openclaw-plugin/package.json")),
@@ -61,7 +64,7 @@ impl Dialect {
 #[derive(Clone, Debug)]
 pub struct Home {
     pub folder: PathBuf,
-    /// OpenClaw runs as a user of its own, whose group reads what we write. The folders are there already.
+    /// OpenClaw runs as a user of its own, whose group reads what we write. Folders and plugin are there already.
     pub is_shared: bool,
 }
 
@@ -75,7 +78,7 @@ impl Home {
     }
 
     pub fn plugin(&self) -> PathBuf {
-        self.folder.join("plugin").join(PLUGIN_ID)
+        if self.is_shared { PathBuf::from(PACKAGED_PLUGIN) } else { self.folder.join("plugin").join(PLUGIN_ID) }
     }
 
     pub fn log(&self) -> PathBuf {
@@ -87,13 +90,20 @@ impl Home {
         for folder in [self.folder.clone(), self.workspace(), self.folder.join("home"), self.folder.join("state")] {
             self.make(&folder)?;
         }
+        if !self.is_shared {
+            self.refresh_plugin()?;
+        }
+        let text = serde_json::to_string_pretty(config).context("OpenClaw's configuration is JSON")?;
+        self.write(&self.config(), text.as_bytes()).context("writing OpenClaw's configuration")
+    }
+
+    fn refresh_plugin(&self) -> anyhow::Result<()> {
         let installed = std::fs::read_to_string(self.stamp()).ok();
         let untouched = installed.is_none() || installed == self.plugin_on_disk();
         if installed.as_deref() != Some(&our_plugin()) && untouched {
             self.write_plugin()?;
         }
-        let text = serde_json::to_string_pretty(config).context("OpenClaw's configuration is JSON")?;
-        self.write(&self.config(), text.as_bytes()).context("writing OpenClaw's configuration")
+        Ok(())
     }
 
     pub fn make_workspace(&self) -> anyhow::Result<()> {
@@ -115,9 +125,10 @@ impl Home {
 
     /// Writes the plugin over whatever is there.
     pub fn write_plugin(&self) -> anyhow::Result<()> {
-        self.make(&self.plugin())?;
+        ensure!(!self.is_shared, "on this host the plugin belongs to root: `tenant-agent install` writes it, then restart openclaw.service");
+        private_folder(&self.plugin())?;
         for (name, text) in PLUGIN_FILES {
-            self.write(&self.plugin().join(name), text.as_bytes()).context("writing our plugin for OpenClaw")?;
+            write_private(&self.plugin().join(name), text.as_bytes()).context("writing our plugin for OpenClaw")?;
         }
         write_private(&self.stamp(), our_plugin().as_bytes()).context("noting which plugin was written")
     }

@@ -18,6 +18,8 @@ pub struct Observed {
     pub agent_link: Value,
     /// Sockets that listen outside.
     pub listeners: Vec<Listener>,
+    /// The inodes of all network sockets that belong outside.
+    pub outside_sockets: Vec<u64>,
     /// Processes that live in the namespace, and those of OpenClaw's user wherever they live.
     pub processes: Vec<Process>,
     pub agent_uid: Option<u32>,
@@ -128,6 +130,9 @@ pub fn examine(plan: &Plan, host: &Observed) -> Verdict {
     law("gateway", RESTART, gateway(plan, host, &inside));
     law("agent", "find out who listens in the agent's place, then systemctl restart tenant-agent", agent(plan, host));
     law("processes", RESTART, processes(host));
+    // A socket stays where it was made: one that was handed in works as if there were no namespace.
+    let is_handed_in = |process: &Process| process.is_inside && process.sockets.iter().any(|socket| host.outside_sockets.contains(socket));
+    law("descriptors", RESTART, of_processes(host, "holds a socket from outside", is_handed_in));
     law("rights", RESTART, of_processes(host, "may gain rights", |process| process.has_rights));
     law("resolver", RESTART, of_processes(host, "finds a resolver", |process| process.is_inside && process.has_resolver));
     Verdict { ok: laws.iter().all(|law| law.ok), closed: true, gateway_pid: gateway_pid(plan, host, &inside), laws }
@@ -273,6 +278,12 @@ fn listener(line: &str) -> Option<Listener> {
     Some(Listener { ip: address(ip)?, port: u16::from_str_radix(port, 16).ok()?, uid: fields.get(7)?.parse().ok()?, inode: fields.get(9)?.parse().ok()? })
 }
 
+/// The inodes of all sockets of `/proc/net/tcp`, `udp` or `raw`, of either protocol.
+pub fn inodes(text: &str) -> impl Iterator<Item = u64> {
+    // A socket that nobody holds any more has none.
+    text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(9)?.parse().ok()).filter(|inode| *inode != 0)
+}
+
 /// The kernel writes addresses as words of the machine's own order.
 fn address(hex: &str) -> Option<IpAddr> {
     let words: Option<Vec<u32>> = hex.as_bytes().chunks(8).map(|word| u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()).collect();
@@ -325,6 +336,7 @@ mod tests {
             ("agent", |host| host.listeners[0].uid = 1000),
             ("processes", |host| host.processes[0].is_inside = false),
             ("processes", |host| host.processes.push(Process { pid: 9, uid: 1000, is_inside: true, ..process() })),
+            ("descriptors", |host| host.outside_sockets.push(4242)),
             ("rights", |host| host.processes[0].has_rights = true),
             ("resolver", |host| host.processes[0].has_resolver = true),
         ];
@@ -360,6 +372,7 @@ mod tests {
              0: 02004D0A:4965 00000000:0000 0A 00000000:00000000 00:00000000 00000000   997        0 4242 1 0 100 0 0 10 0\n\
              1: 02004D0A:4965 01004D0A:D431 01 00000000:00000000 00:00000000 00000000   997        0 4243 1 0 20 4 30 10 -1\n";
         assert_eq!(listeners(text), [Listener { ip: "10.77.0.2".parse().unwrap(), port: 18789, uid: 997, inode: 4242 }]);
+        assert_eq!(inodes(text).collect::<Vec<_>>(), [4242, 4243]);
         let six = "  sl\n   0: 00000000000000000000000001000000:1F90 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 7 1\n\
              1: 0000000000000000FFFF000002004D0A:1F90 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 8 1\n";
         let ips: Vec<IpAddr> = listeners(six).into_iter().map(|listener| listener.ip).collect();
@@ -402,6 +415,7 @@ mod tests {
                 raw_sockets: 0,
             }),
             outside_rules: rules(),
+            outside_sockets: vec![6, 7],
             agent_link: json!([{ "ifname": "gh-agent", "addr_info": [{ "local": "10.77.0.1", "prefixlen": 30 }] }]),
             listeners: vec![Listener { ip: "10.77.0.1".parse().unwrap(), port: 8411, uid: 998, inode: 6 }],
             processes: vec![Process { sockets: vec![4242], ..process() }, Process { pid: 71, ..process() }],

@@ -3,6 +3,7 @@
 //! Only files that say they are ours are written over or removed. A step that fails takes back every step before it.
 
 use super::plan::{self, File, HEADER, IP, NFT, NSENTER, Plan};
+use crate::gateway::openclaw::PACKAGED_PLUGIN;
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use std::fs;
@@ -99,10 +100,9 @@ pub fn install(plan: &Plan, root: &Path, dry_run: bool) -> anyhow::Result<Report
 /// Takes away what `install` wrote. Users, state and the configuration stay.
 pub fn uninstall(root: &Path, dry_run: bool) -> anyhow::Result<Report> {
     let mut changes = Vec::new();
-    for path in plan::paths().rev() {
-        let at = below(root, path);
-        if ours(&at)?.is_some() {
-            changes.push((path.to_owned(), Deed::Remove));
+    for path in plan::paths().into_iter().rev() {
+        if ours(root, &path)?.is_some() {
+            changes.push((path, Deed::Remove));
         }
     }
     let is_here = root == Path::new("/") && !changes.is_empty();
@@ -143,7 +143,7 @@ fn survey(files: &[File], root: &Path) -> anyhow::Result<Vec<(PathBuf, Deed)>> {
     files
         .iter()
         .map(|file| {
-            let deed = match ours(&below(root, &file.path))? {
+            let deed = match ours(root, &file.path)? {
                 None => Deed::Write,
                 Some(text) if text == file.text => Deed::Keep,
                 Some(_) => Deed::Rewrite,
@@ -154,9 +154,10 @@ fn survey(files: &[File], root: &Path) -> anyhow::Result<Vec<(PathBuf, Deed)>> {
 }
 
 /// The text of a file that is ours; one that somebody else wrote is nobody's to touch.
-fn ours(at: &Path) -> anyhow::Result<Option<String>> {
-    match fs::read_to_string(at) {
-        Ok(text) if text.contains(HEADER) => Ok(Some(text)),
+fn ours(root: &Path, path: &Path) -> anyhow::Result<Option<String>> {
+    let at = below(root, path);
+    match fs::read_to_string(&at) {
+        Ok(text) if text.contains(HEADER) || path.starts_with(PACKAGED_PLUGIN) => Ok(Some(text)),
         Ok(_) => bail!("`{}` is there and was not written by `tenant-agent install`: move it away first", at.display()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("`{}` cannot be read", at.display())),
@@ -290,7 +291,7 @@ mod tests {
         assert!(said.contains("rewrite  /etc/gatehouse/network/inside.nft") && said.contains("keep     /etc/gatehouse/network/resolv.conf"), "{said}");
         assert!(uninstall(&root, true).unwrap().text.contains("remove   /etc/systemd/system/openclaw.service"));
         uninstall(&root, false).unwrap();
-        assert!(plan::paths().all(|path| !below(&root, path).exists()));
+        assert!(plan::paths().iter().all(|path| !below(&root, path).exists()));
         fs::remove_dir_all(root).unwrap();
     }
 

@@ -2,7 +2,7 @@
 //!
 //! It changes nothing. What it cannot see stays empty, and an empty place breaks its law.
 
-use super::doctor::{Inside, Listener, Observed, Process, Rules, listeners};
+use super::doctor::{Inside, Listener, Observed, Process, Rules, inodes, listeners};
 use super::plan::{AGENT_LINK, AGENT_USER, GATEWAY_USER, IP, NAMESPACE, NFT, Plan};
 use crate::settings::uid_of;
 use anyhow::{Context, bail};
@@ -38,6 +38,7 @@ pub fn observe(plan: &Plan) -> Observed {
         outside_rules: Rules { found: said(NFT, &["-s", "list", "table", "inet", "gatehouse_outside"]).unwrap_or_default(), expected: expected(plan.outside_rules()) },
         agent_link: json(&["-j", "address", "show", "dev", AGENT_LINK]),
         listeners: listening(),
+        outside_sockets: ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"].iter().flat_map(|name| inodes(&net(name)).collect::<Vec<_>>()).collect(),
         processes: processes(inode, gateway_uid),
         agent_uid,
         gateway_uid,

@@ -5,6 +5,7 @@
 
 use crate::Settings;
 use crate::gateway::Mode;
+use crate::gateway::openclaw::{PACKAGED_PLUGIN, PLUGIN_FILES};
 use anyhow::{Context, bail, ensure};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ pub const NAMESPACE: &str = "openclaw";
 /// The two ends of the one link.
 pub const AGENT_LINK: &str = "gh-agent";
 pub const GATEWAY_LINK: &str = "gh-gateway";
-/// Every file of ours says this, and no other is written over or removed.
+/// Every file of ours says this, but for the plugin in a folder that is ours; no other is written over or removed.
 pub const HEADER: &str = "Written by `tenant-agent install`";
 
 /// The agent writes OpenClaw's keys here at its start.
@@ -97,7 +98,12 @@ impl Plan {
 
     /// Everything that is written, from the users to the units.
     pub fn files(&self) -> anyhow::Result<Vec<File>> {
-        TEMPLATES.iter().map(|(path, text)| Ok(File { path: PathBuf::from(path), text: self.fill(text).with_context(|| format!("rendering `{path}`"))? })).collect()
+        let plugin = PLUGIN_FILES.iter().map(|(name, text)| Ok(File { path: Path::new(PACKAGED_PLUGIN).join(name), text: (*text).to_owned() }));
+        let rendered = TEMPLATES.iter().map(|(path, text)| {
+            let text = self.fill(text).with_context(|| format!("rendering `{path}`"))?;
+            Ok(File { path: PathBuf::from(path), text })
+        });
+        plugin.chain(rendered).collect()
     }
 
     pub fn inside_rules(&self) -> anyhow::Result<String> {
@@ -168,8 +174,9 @@ const TEMPLATES: &[(&str, &str)] = &[
 ];
 
 /// Where our files lie, whatever is set.
-pub fn paths() -> impl DoubleEndedIterator<Item = &'static Path> {
-    TEMPLATES.iter().map(|(path, _)| Path::new(*path))
+pub fn paths() -> Vec<PathBuf> {
+    let plugin = PLUGIN_FILES.iter().map(|(name, _)| Path::new(PACKAGED_PLUGIN).join(name));
+    plugin.chain(TEMPLATES.iter().map(|(path, _)| PathBuf::from(path))).collect()
 }
 
 fn network(ip: Ipv4Addr) -> Ipv4Addr {
@@ -210,10 +217,10 @@ pub mod tests {
     fn every_file_is_ours_and_whole() {
         let files = plan().files().unwrap();
         for file in &files {
-            assert!(file.text.contains(HEADER), "{}", file.path.display());
+            assert!(file.text.contains(HEADER) || file.path.starts_with(PACKAGED_PLUGIN), "{}", file.path.display());
             assert!(!file.text.contains("@AGENT") && !file.text.contains("@GATEWAY"), "{}", file.path.display());
         }
-        assert_eq!(files.iter().map(|file| file.path.as_path()).collect::<Vec<_>>(), paths().collect::<Vec<_>>());
+        assert_eq!(files.iter().map(|file| file.path.clone()).collect::<Vec<_>>(), paths());
         assert!(plan().fill("a @NOBODY_KNOWS@ b").is_err());
         assert_eq!(plan().fill("gatehouse-doctor@.service SystemCallFilter=@system-service @mount").unwrap().matches('@').count(), 3);
     }
