@@ -15,6 +15,7 @@ use crate::metering::Metering;
 use crate::network::Network;
 use crate::people::People;
 use crate::safety_wrapper::{self, SafetyWrapper};
+use crate::screen::Screen;
 use crate::settings::Settings;
 use crate::store::MIGRATIONS;
 use crate::vault::{RecoveryKey, Vault};
@@ -42,6 +43,7 @@ pub(crate) struct Parts {
     pub ledger: Ledger,
     pub metering: Metering,
     pub vault: Vault,
+    pub screen: Screen,
     pub gateway: Gateway,
     pub network: Network,
     pub home: Home,
@@ -91,22 +93,25 @@ impl Agent {
             identity::load(&store).await?.context("this host is not enrolled yet: run `tenant-agent enrol` with the token of the hub on standard input")?;
         let key = HostKey::open(&settings.state_folder)?;
         let vault = open_vault(&settings, store.clone(), clock.clone(), &identity).await?;
+        let screen = Screen::open(vault.clone()).await?;
         let client = outward::client();
         let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy).await?;
+        let network = Network::new(settings.doctor.clone());
         let parts = Arc::new(Parts {
             in_force,
             people: Arc::new(People::new(store.clone(), clock.clone())),
             approvals: Approvals::new(store.clone(), clock.clone()),
             ledger: Ledger::new(store.clone(), clock.clone()),
             metering: Metering::start(store.clone(), clock.clone()).await?,
-            gateway: Gateway::new(clock.clone()),
-            network: Network::new(settings.doctor.clone()),
+            gateway: Gateway::new(clock.clone(), network.clone()),
+            network,
             home: Home { folder: settings.openclaw_folder(), is_shared: matches!(settings.mode, Mode::Unit { .. }) },
             origin: settings.origin.clone(),
             store,
             clock,
             identity,
             vault,
+            screen,
         });
         console::note(&parts, "start").await?;
 
@@ -127,6 +132,7 @@ impl Agent {
             ledger: parts.ledger.clone(),
             vault: parts.vault.clone(),
             network: parts.network.clone(),
+            screen: parts.screen.clone(),
             metering: parts.metering.clone(),
             providers: settings.providers.clone(),
             client: client.clone(),
@@ -140,6 +146,7 @@ impl Agent {
             identity: parts.identity.clone(),
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
+            screen: parts.screen.clone(),
             gateway: parts.gateway.clone(),
             // As the kernel sees it, so that resolved paths can be compared with it.
             workspace: home.workspace().canonicalize().context("the workspace was just made")?,
@@ -147,6 +154,7 @@ impl Agent {
         };
         tasks.spawn(door::serve_unix(plugin, door::guarded(safety_wrapper::routes(Arc::new(wrapper)), Door::Program), stop.clone()));
         tasks.spawn(console::serve(console_listener, parts.clone(), stop.clone()));
+        tasks.spawn(parts.screen.clone().keep(stop.clone()));
         tasks.spawn(rounds(parts.clone(), stop.clone()));
         let link = HubLink {
             hub: settings.hub.clone(),
@@ -160,6 +168,7 @@ impl Agent {
             ledger: parts.ledger.clone(),
             metering: parts.metering.clone(),
             network: parts.network.clone(),
+            screen: parts.screen.clone(),
             in_force: parts.in_force.clone(),
             since: Default::default(),
         };
@@ -167,7 +176,7 @@ impl Agent {
         parts.network.look().await;
         let (network, watcher, until) = (parts.network.clone(), parts.clock.clone(), stop.clone());
         tasks.spawn(async move { network.watch(watcher, until).await });
-        let (gateway, network, ledger, in_force) = (parts.gateway.clone(), parts.network.clone(), parts.ledger.clone(), parts.in_force.clone());
+        let (gateway, ledger, in_force, screen) = (parts.gateway.clone(), parts.ledger.clone(), parts.in_force.clone(), parts.screen.clone());
         let (mode, place) = (settings.mode.clone(), home.clone());
         let started = move || {
             ledger.forget_announced();
@@ -186,7 +195,7 @@ impl Agent {
             gateway.hand_over(environment)?;
             home.prepare(&started()?)?;
         }
-        tasks.spawn(async move { gateway.run(mode, home, network, client, stop, started).await });
+        tasks.spawn(async move { gateway.run(mode, home, client, screen, stop, started).await });
         tracing::info!(host.id = %parts.identity.host_id, tenant.id = %parts.identity.tenant_id, origin = parts.origin, "the agent is ready");
         Ok(Agent { parts, tasks, tenant: tenant_at, egress: egress_at })
     }
@@ -230,6 +239,7 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
         gateway: parts.gateway.clone(),
         metering: parts.metering.clone(),
         ledger: parts.ledger.clone(),
+        screen: parts.screen.clone(),
     })
 }
 

@@ -10,5 +10,6 @@ mod model_call;
 mod network;
 mod openclaw;
 mod policy;
+mod secrets;
 mod tool_call;
 mod vault;

@@ -30,7 +30,24 @@ async fn no_way_leads_round_the_agent() {
 
     // The ways are real ones: root, outside, finds them open.
     let (count, open) = ways_of(&output("perl", &[ways, "look", AGENT_END]));
-    for way in ["tcp4", "tcp4_http", "tcp6", "mapped", "metadata", "host_itself", "dns", "quic", "raw", "packet", "abstract", "path_run", "path_tmp", "path_srv", "list_rules", "agent"] {
+    for way in [
+        "tcp4",
+        "tcp4_http",
+        "tcp6",
+        "mapped",
+        "metadata",
+        "host_itself",
+        "dns",
+        "quic",
+        "raw",
+        "packet",
+        "abstract",
+        "path_run",
+        "path_tmp",
+        "path_srv",
+        "list_rules",
+        "agent",
+    ] {
         assert!(open.contains(&way.to_owned()), "{way} is a way: {open:?}");
     }
 

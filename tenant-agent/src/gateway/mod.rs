@@ -12,6 +12,7 @@ pub use connection::{BROWSER_USER, CONTROL_USER, CallError, Caller, Event, TRUST
 pub use process::{Keys, Program};
 
 use crate::network::Network;
+use crate::screen::Screen;
 use anyhow::{Context, bail};
 use axum::body::Body;
 use connection::{Access, Proof, Reach};
@@ -19,8 +20,8 @@ use http_body_util::BodyExt;
 use openclaw::{Home, PLUGIN_ID};
 use serde::Deserialize;
 use serde_json::json;
-use service::outward::HttpClient;
 use service::config::write_private;
+use service::outward::HttpClient;
 use service::{Clock, SecretString, Stop, config};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -61,6 +62,7 @@ struct Inner {
     pid: Mutex<Option<Option<i32>>>,
     restart: Notify,
     clock: Clock,
+    network: Network,
 }
 
 /// A gateway that dies is started again after this, doubled each time up to the maximum.
@@ -83,7 +85,7 @@ pub const UNGATED: &str = "plugin_not_loaded";
 pub const CHANGED: &str = "plugin_changed";
 
 impl Gateway {
-    pub fn new(clock: Clock) -> Gateway {
+    pub fn new(clock: Clock, network: Network) -> Gateway {
         let state = watch::Sender::new(State { state: GatewayState::Absent, reason: None });
         Gateway(Arc::new(Inner {
             state,
@@ -93,6 +95,7 @@ impl Gateway {
             pid: Mutex::default(),
             restart: Notify::new(),
             clock,
+            network,
         }))
     }
 
@@ -159,26 +162,18 @@ impl Gateway {
     }
 
     /// Keeps OpenClaw running until the stop. `started` is told before each start, with fresh keys in force.
-    pub async fn run(
-        &self,
-        mode: Mode,
-        home: Home,
-        network: Network,
-        client: HttpClient,
-        stop: Stop,
-        started: impl Fn() -> anyhow::Result<serde_json::Value>,
-    ) {
+    pub async fn run(&self, mode: Mode, home: Home, client: HttpClient, screen: Screen, stop: Stop, started: impl Fn() -> anyhow::Result<serde_json::Value>) {
         let mut back_off_ms = RESTART_MS;
         while !stop.is_stopped() {
             let begun = self.0.clock.now().mono_ms;
             let outcome = match &mode {
                 Mode::None => return,
-                Mode::Child { program } => self.child(program, &home, &network, &client, &stop, &started).await,
-                Mode::Unit { address, .. } => self.unit(*address, &home, &network, &client, &stop, &started).await,
+                Mode::Child { program } => self.child(program, &home, &client, &screen, &stop, &started).await,
+                Mode::Unit { address, .. } => self.unit(*address, &home, &client, &stop, &started).await,
                 Mode::Attach { address, environment, trust } => {
                     let keys = read_keys(environment);
                     let access = keys.map(|keys| (Access { address: *address, proof: trust.proof(&keys) }, keys));
-                    self.attached(access, &network, &client, &stop, &started).await
+                    self.attached(access, &client, &stop, &started).await
                 }
             };
             *lock(&self.0.access) = None;
@@ -201,8 +196,8 @@ impl Gateway {
         &self,
         program: &Program,
         home: &Home,
-        network: &Network,
         client: &HttpClient,
+        screen: &Screen,
         stop: &Stop,
         started: &impl Fn() -> anyhow::Result<serde_json::Value>,
     ) -> anyhow::Result<()> {
@@ -210,11 +205,11 @@ impl Gateway {
         *lock(&self.0.keys) = Some(keys.clone());
         home.prepare(&started()?)?;
         self.become_(GatewayState::Starting, Some(STARTING));
-        let mut child = process::start(program, home, &keys)?;
+        let mut child = process::start(program, home, &keys, screen)?;
         *lock(&self.0.pid) = Some(child.id().and_then(|pid| pid.try_into().ok()));
         let access = Access { address: SocketAddr::from(([127, 0, 0, 1], program.port)), proof: Proof::Token(keys.gateway_token) };
         let outcome = tokio::select! {
-            outcome = self.attend(&access, network, client, || home.plugin_is_ours()) => outcome,
+            outcome = self.attend(&access, client, || home.plugin_is_ours()) => outcome,
             () = self.0.restart.notified() => Err(anyhow::anyhow!("it was told to start again")),
             ended = child.wait() => match ended {
                 Ok(status) => bail!("it ended with {status}; its log is `{}`", home.log().display()),
@@ -232,7 +227,6 @@ impl Gateway {
         &self,
         address: SocketAddr,
         home: &Home,
-        network: &Network,
         client: &HttpClient,
         stop: &Stop,
         started: &impl Fn() -> anyhow::Result<serde_json::Value>,
@@ -242,13 +236,12 @@ impl Gateway {
         home.prepare(&started()?)?;
         self.become_(GatewayState::Starting, Some(STARTING));
         let access = Access { address, proof: Proof::Address };
-        stop.or(self.attend(&access, network, client, || home.plugin_is_ours())).await.unwrap_or(Ok(()))
+        stop.or(self.attend(&access, client, || home.plugin_is_ours())).await.unwrap_or(Ok(()))
     }
 
     async fn attached(
         &self,
         access: anyhow::Result<(Access, Keys)>,
-        network: &Network,
         client: &HttpClient,
         stop: &Stop,
         started: &impl Fn() -> anyhow::Result<serde_json::Value>,
@@ -258,12 +251,13 @@ impl Gateway {
         started()?;
         self.become_(GatewayState::Starting, Some(STARTING));
         // Its plugin is its package's business.
-        stop.or(self.attend(&access, network, client, || true)).await.unwrap_or(Ok(()))
+        stop.or(self.attend(&access, client, || true)).await.unwrap_or(Ok(()))
     }
 
     /// Waits until it is ready, then watches over it until it is not.
-    async fn attend(&self, access: &Access, network: &Network, client: &HttpClient, plugin_is_ours: impl Fn() -> bool) -> anyhow::Result<()> {
+    async fn attend(&self, access: &Access, client: &HttpClient, plugin_is_ours: impl Fn() -> bool) -> anyhow::Result<()> {
         tokio::time::timeout(READY_WAIT, ready(access, client)).await.context("it did not become ready in time")?;
+        let network = &self.0.network;
         if network.is_looked_after() {
             // Only the process that answers there is believed on the plugin's socket.
             network.look().await;
@@ -389,7 +383,7 @@ mod tests {
 
     #[test]
     fn only_openclaw_itself_is_its_process() {
-        let gateway = Gateway::new(Clock::manual(0));
+        let gateway = Gateway::new(Clock::manual(0), Network::new(None));
         assert!(gateway.is_process(Some(7)), "of a gateway that somebody else runs only the user is known");
         *lock(&gateway.0.pid) = Some(Some(7));
         assert!(gateway.is_process(Some(7)) && !gateway.is_process(Some(8)) && !gateway.is_process(None));
@@ -399,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_gateway_is_well_only_with_our_plugin_loaded_and_unchanged() {
-        let gateway = Gateway::new(Clock::manual(0));
+        let gateway = Gateway::new(Clock::manual(0), Network::new(None));
         for (health, plugin_is_ours, state, reason) in [
             (r#"{"plugins":{"loaded":["gatehouse"],"errors":[]}}"#, true, GatewayState::Ready, None),
             (r#"{"plugins":{"loaded":["gatehouse"],"errors":[]}}"#, false, GatewayState::Ungated, Some(CHANGED)),

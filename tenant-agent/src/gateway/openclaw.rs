@@ -302,7 +302,10 @@ mod tests {
         let home = Home { folder: "/h".into(), is_shared: false };
         let behind = Plan { link: Some("10.77.0.2".parse().unwrap()), egress: "10.77.0.1:8411".parse().unwrap(), tools: Vec::new(), ..plan };
         let door = &config(&home, &behind)["gateway"];
-        assert_eq!((&door["auth"]["mode"], &door["trustedProxies"], &door["customBindHost"]), (&json!("trusted-proxy"), &json!(["10.77.0.1"]), &json!("10.77.0.2")));
+        assert_eq!(
+            (&door["auth"]["mode"], &door["trustedProxies"], &door["customBindHost"]),
+            (&json!("trusted-proxy"), &json!(["10.77.0.1"]), &json!("10.77.0.2"))
+        );
         assert!(door["auth"].get("token").is_none(), "it takes either a token or an address for a proof");
         let config = config(&home, &plan);
         assert_eq!(config["models"]["providers"]["scripted"]["baseUrl"], "http://127.0.0.1:8411/llm/scripted");

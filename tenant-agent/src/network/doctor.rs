@@ -150,11 +150,8 @@ fn users(host: &Observed) -> Vec<String> {
 /// The loopback and our end with its one address; nothing else, in either protocol.
 fn links(plan: &Plan, links: &Value) -> Vec<String> {
     let (Some(links), (_, bits)) = (links.as_array(), plan.link_net()) else { return vec!["the links cannot be seen".to_owned()] };
-    let mut faults: Vec<String> = ["lo", GATEWAY_LINK]
-        .iter()
-        .filter(|name| !links.iter().any(|link| link["ifname"] == **name))
-        .map(|name| format!("no link {name}"))
-        .collect();
+    let mut faults: Vec<String> =
+        ["lo", GATEWAY_LINK].iter().filter(|name| !links.iter().any(|link| link["ifname"] == **name)).map(|name| format!("no link {name}")).collect();
     for link in links {
         let name = link["ifname"].as_str().unwrap_or("?");
         for (address, prefix) in addresses(link) {
@@ -329,7 +326,9 @@ mod tests {
             ("outside_rules", |host| host.outside_rules.found = host.outside_rules.found.replace("{\n", "{\n\tflags dormant\n")),
             ("outside_rules", |host| host.outside_rules = Rules::default()),
             ("agent_link", |host| host.agent_link = json!([])),
-            ("agent_link", |host| host.agent_link[0]["addr_info"] = json!([{ "local": "10.77.0.1", "prefixlen": 30 }, { "local": "fe80::1", "prefixlen": 64 }])),
+            ("agent_link", |host| {
+                host.agent_link[0]["addr_info"] = json!([{ "local": "10.77.0.1", "prefixlen": 30 }, { "local": "fe80::1", "prefixlen": 64 }])
+            }),
             ("raw_sockets", |host| inside(host).raw_sockets = 1),
             ("gateway", |host| inside(host).listeners[0].uid = 0),
             ("gateway", |host| inside(host).listeners.push(Listener { ip: "::".parse().unwrap(), port: 18789, uid: 1000, inode: 1 })),

@@ -45,7 +45,10 @@ const STEPS: &[Step] = &[
     Step { does: &["systemd-sysusers", "/etc/sysusers.d/gatehouse.conf"], undoes: &[] },
     Step { does: &["systemd-tmpfiles", "--create", "/etc/tmpfiles.d/gatehouse.conf"], undoes: &[] },
     Step { does: &["systemctl", "daemon-reload"], undoes: &[] },
-    Step { does: &["systemctl", "enable", "--quiet", UNITS[0], UNITS[1], UNITS[2], UNITS[3]], undoes: &["systemctl", "disable", "--quiet", UNITS[0], UNITS[1], UNITS[2], UNITS[3]] },
+    Step {
+        does: &["systemctl", "enable", "--quiet", UNITS[0], UNITS[1], UNITS[2], UNITS[3]],
+        undoes: &["systemctl", "disable", "--quiet", UNITS[0], UNITS[1], UNITS[2], UNITS[3]],
+    },
     // What runs already takes what is new; the agent and OpenClaw are started when somebody has enrolled the host.
     Step { does: RESTART, undoes: &["systemctl", "stop", UNITS[0], UNITS[1]] },
     Step { does: &["systemctl", "try-restart", UNITS[2], UNITS[3]], undoes: &[] },
@@ -174,7 +177,10 @@ struct Undo(Vec<Back>);
 
 enum Back {
     /// A file as it was; `None`: there was none.
-    File { at: PathBuf, before: Option<String> },
+    File {
+        at: PathBuf,
+        before: Option<String>,
+    },
     Folder(PathBuf),
     Command(&'static [&'static str]),
 }

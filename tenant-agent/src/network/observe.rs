@@ -35,7 +35,10 @@ pub fn observe(plan: &Plan) -> Observed {
     let expected = |rules: anyhow::Result<String>| rules.and_then(|rules| as_listed(&rules)).unwrap_or_default();
     Observed {
         inside: inside.map(|inside| Inside { rules: Rules { expected: expected(plan.inside_rules()), ..inside.rules }, ..inside }),
-        outside_rules: Rules { found: said(NFT, &["-s", "list", "table", "inet", "gatehouse_outside"]).unwrap_or_default(), expected: expected(plan.outside_rules()) },
+        outside_rules: Rules {
+            found: said(NFT, &["-s", "list", "table", "inet", "gatehouse_outside"]).unwrap_or_default(),
+            expected: expected(plan.outside_rules()),
+        },
         agent_link: json(&["-j", "address", "show", "dev", AGENT_LINK]),
         listeners: listening(),
         outside_sockets: ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"].iter().flat_map(|name| inodes(&net(name)).collect::<Vec<_>>()).collect(),

@@ -259,7 +259,9 @@ pub mod tests {
             let plan = Plan { agent_end: agent.parse().unwrap(), gateway_end: gateway.parse().unwrap(), ..plan() };
             assert!(plan.checked().is_err(), "{agent} {gateway}");
         }
-        for path in ["relative/node", "/opt/no de", "/opt/%h/node", "/opt/$HOME/node", "/opt/\"node", "/opt/node\nUser=root", "/opt/../etc/node", "/opt/@AGENT@"] {
+        for path in
+            ["relative/node", "/opt/no de", "/opt/%h/node", "/opt/$HOME/node", "/opt/\"node", "/opt/node\nUser=root", "/opt/../etc/node", "/opt/@AGENT@"]
+        {
             assert!(Plan { node: path.into(), ..plan() }.checked().is_err(), "{path:?}");
         }
         assert!(Plan { folder: "/var/lib/gatehouse/agent/openclaw".into(), ..plan() }.checked().is_err());
