@@ -23,7 +23,7 @@ async fn no_model_answers_unless_the_doctor_says_that_all_is_closed() {
     let world = World::start().await;
     let socket = world.folder().join("doctor.sock");
     let mine = std::process::id();
-    let closed = format!(r#"{{"ok":true,"closed":true,"gateway_pid":{mine},"laws":[{{"code":"routes","ok":true}}]}}"#);
+    let closed = format!(r#"{{"ok":true,"closed":true,"gateway_pid":{mine},"laws":[{{"name":"routes","ok":true}}]}}"#);
     let open = closed.replace("true}]", "false}]").replacen("true", "false", 1);
     let doctor = Doctor::start(&socket, &closed);
     let tenant = world.closed_tenant("alice", socket.clone()).await;
@@ -300,7 +300,7 @@ impl Host {
 
     fn broken(&self) -> Vec<String> {
         let laws = self.doctor()["laws"].as_array().expect("laws").clone();
-        laws.iter().filter(|law| law["ok"] == false).map(|law| law["code"].as_str().unwrap().to_owned()).collect()
+        laws.iter().filter(|law| law["ok"] == false).map(|law| law["name"].as_str().unwrap().to_owned()).collect()
     }
 
     /// What was just started may not have become itself yet.
