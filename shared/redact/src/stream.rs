@@ -333,6 +333,8 @@ impl ByteStream {
 mod tests {
     use super::*;
     use crate::Known;
+    use base64::Engine;
+    use std::io::Write;
 
     fn redactor() -> Arc<Redactor> {
         let known = Known::new([("db", "Sommer#2026x".as_bytes()), ("key", format!("k-{}", "Qz7Lm".repeat(6)).as_bytes())]);
@@ -341,17 +343,31 @@ mod tests {
 
     fn texts() -> Vec<String> {
         let key = format!("k-{}", "Qz7Lm".repeat(6));
-        let hex: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let escaped: String = key.bytes().map(|byte| format!("\\u{:04x}", byte)).collect();
+        let code = |write: &dyn Fn(u8) -> String, between: &str| key.bytes().map(write).collect::<Vec<_>>().join(between);
+        let hex = |byte: u8| format!("{byte:02x}");
+        let wide: String = key.bytes().map(|byte| format!("{byte:02x}00")).collect();
+        let token = format!("{}_{}", "ghp", "aB3dE7gH2kL9mN4pQ8s".repeat(2));
         vec![
             format!("before {key} after, and {key}"),
             "it is Sommer#2026x, not Sommer#2027x. Sommer#".to_owned(),
             "k=Sommer%232026x&x=1 \\x53ommer\\#2026x".to_owned(),
-            format!("a {escaped} b"),
-            format!("dump {hex}, done"),
+            format!("a {} b", code(&|byte| format!("\\u{byte:04x}"), "")),
+            format!("dump {}, done", code(&hex, "")),
+            format!("dump {} done", code(&hex, " ")),
+            format!("dump {} done", code(&hex, ":")),
+            format!("wide {wide} done"),
+            format!("tail {} done, head {} done", &key[key.len() - 24..], &key[..24]),
+            format!("packed {} done", packed(&key)),
             "Basic dXNlcjpTb21tZXIjMjAyNng= ok, eHlTb21tZXIjMjAyNnh6".to_owned(),
+            format!("TOKEN={token}\n{token} and \"{token}\", password: Hunter{}! ok", 2026),
             "plain words, nothing else: Some, k-, dXNl\n\n".to_owned(),
         ]
+    }
+
+    fn packed(text: &str) -> String {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(text.as_bytes()).expect("memory takes it");
+        base64::engine::general_purpose::STANDARD.encode(encoder.finish().expect("memory takes it"))
     }
 
     #[test]
@@ -359,14 +375,20 @@ mod tests {
         let redactor = redactor();
         for text in texts() {
             let whole = redactor.text(&text).text.into_owned();
-            for size in 1..=text.len() {
+            assert_eq!(whole == text, text.starts_with("plain"), "{text}");
+            let cut = |places: &[usize]| {
                 let mut stream = TextStream::new(redactor.clone());
-                let mut got = String::new();
-                for piece in text.as_bytes().chunks(size) {
-                    got.push_str(&stream.push(std::str::from_utf8(piece).expect("the texts are ASCII")));
+                let (mut got, mut at) = (String::new(), 0);
+                for &place in places.iter().chain([&text.len()]) {
+                    got.push_str(&stream.push(&text[at..place]));
+                    at = place;
                 }
                 got.push_str(&stream.finish());
-                assert_eq!(got, whole, "pieces of {size}");
+                assert_eq!(got, whole, "{places:?}");
+            };
+            for size in 1..=text.len() {
+                cut(&(size..text.len()).step_by(size).collect::<Vec<_>>());
+                cut(&[size]);
             }
         }
     }
