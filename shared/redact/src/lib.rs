@@ -193,21 +193,22 @@ impl Redactor {
         let mut left = Vec::with_capacity(hits.len());
         for mut hit in hits.drain(..) {
             let known = matches!(hit.what, What::Known(_));
-            // The rest of a private key is still one; what is left of a line's frame need not be.
-            let block = text.as_bytes()[hit.start..hit.end].contains(&b'\n');
-            let is_one = |start: usize, end: usize| known || block || is_rest(&text[start..end], &text[..start], &text[end..]);
             let first = spans.partition_point(|span| span.end <= hit.start);
-            for span in spans[first..].iter().take_while(|span| span.start < hit.end) {
+            let count = spans[first..].iter().take_while(|span| span.start < hit.end).count();
+            // The rest of a private key is still one; what is left of a line's frame need not be.
+            let whole = count == 0 || known || text.as_bytes()[hit.start..hit.end].contains(&b'\n');
+            let is_one = |start: usize, end: usize| start < end && (whole || is_rest(&text[start..end], &text[..start], &text[end..]));
+            for span in &spans[first..first + count] {
                 // A name may be a value, and a placeholder's first letter the last of code before it.
                 if known && !span.name(text).is_some_and(|name| self.known.is_name(name)) {
                     continue;
                 }
-                if hit.start < span.start && is_one(hit.start, span.start) {
+                if is_one(hit.start, span.start) {
                     left.push(search::Hit { end: span.start, ..hit.clone() });
                 }
                 hit.start = span.end.min(hit.end);
             }
-            if hit.start < hit.end && (known || !spans[first..].first().is_some_and(|span| span.start < hit.end) || is_one(hit.start, hit.end)) {
+            if is_one(hit.start, hit.end) {
                 left.push(hit);
             }
         }
