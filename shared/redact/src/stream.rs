@@ -208,8 +208,22 @@ impl ByteStream {
 pub struct EventStream {
     redactor: Arc<Redactor>,
     pending: Vec<u8>,
+    /// So much of `pending` holds no end of an event.
+    searched: usize,
     channels: BTreeMap<Channel, Open>,
+    burst: Option<Burst>,
     findings: Vec<Finding>,
+}
+
+/// Events that differ from the one before in the piece of text they carry, and in nothing else. What was decided about that
+/// one holds for them, and those that come together become one.
+#[derive(Debug)]
+struct Burst {
+    channel: Channel,
+    before: Box<[u8]>,
+    after: Box<[u8]>,
+    /// The pieces since, as they came.
+    raw: String,
 }
 
 /// One text of an answer.
@@ -239,24 +253,31 @@ enum Shape {
 #[derive(Debug)]
 struct Open {
     stream: TextStream,
-    /// The last event that carried a piece, to carry what is left.
+    /// The last event that carried a piece, or one like it, to carry what is left.
     event_line: String,
-    event: Value,
+    data: String,
 }
 
 impl EventStream {
     pub fn new(redactor: Arc<Redactor>) -> Self {
-        Self { redactor, pending: Vec::new(), channels: BTreeMap::new(), findings: Vec::new() }
+        Self { redactor, pending: Vec::new(), searched: 0, channels: BTreeMap::new(), burst: None, findings: Vec::new() }
     }
 
-    /// The events that may go now that `piece` has come.
+    /// The events that may go now that `piece` has come. Those that came together and differ in nothing but a piece of
+    /// text may go as one.
     pub fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, BodyError> {
-        self.pending.extend_from_slice(piece);
-        let mut gone = Vec::new();
-        while let Some(len) = event_len(&self.pending) {
-            let event: Vec<u8> = self.pending.drain(..len).collect();
-            self.event(&event, &mut gone)?;
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.extend_from_slice(piece);
+        let (mut gone, mut at) = (Vec::new(), 0);
+        while let Some(len) = event_len(&pending[at..], self.searched) {
+            self.event(&pending[at..at + len], &mut gone)?;
+            (at, self.searched) = (at + len, 0);
         }
+        self.end_burst(&mut gone);
+        pending.drain(..at);
+        // An end of three bytes may have begun.
+        self.searched = pending.len().saturating_sub(2);
+        self.pending = pending;
         if self.pending.len() > EVENT_BYTES_MAX {
             return Err(BodyError::TooLarge { bytes_max: EVENT_BYTES_MAX });
         }
@@ -274,6 +295,7 @@ impl EventStream {
         if !last.is_empty() {
             self.event(&last, &mut gone)?;
         }
+        self.end_burst(&mut gone);
         gone.extend(self.close(|_| true));
         Ok(gone)
     }
@@ -288,6 +310,11 @@ impl EventStream {
     }
 
     fn event(&mut self, event: &[u8], gone: &mut Vec<u8>) -> Result<(), BodyError> {
+        if self.burst.as_mut().is_some_and(|burst| burst.takes(event)) {
+            return Ok(());
+        }
+        self.end_burst(gone);
+        self.burst = None;
         let text = std::str::from_utf8(event).map_err(|error| BodyError::Malformed { at: error.valid_up_to() })?;
         let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data:")).map(|data| data.strip_prefix(' ').unwrap_or(data)).collect();
         let data = data.join("\n");
@@ -305,6 +332,7 @@ impl EventStream {
         let event_line = text.lines().find(|line| line.starts_with("event:")).unwrap_or_default();
         let redactor = self.redactor.clone();
         let (channels, findings) = (&mut self.channels, &mut self.findings);
+        let mut pieces = Vec::new();
         let edits = redactor.json_edits(&data, false, 0, &mut |place, start, end| {
             let Some(channel) = channel(&value, place, &data) else { return Ok(None) };
             if !channels.contains_key(&channel) && channels.len() == CHANNELS_MAX {
@@ -314,7 +342,7 @@ impl EventStream {
             let open = channels.entry(channel.clone()).or_insert_with(|| Open {
                 stream: TextStream::new(redactor.clone()),
                 event_line: event_line.to_owned(),
-                event: Value::Null,
+                data: String::new(),
             });
             let mut said = String::new();
             json::unescape(&data[start..end], &mut said);
@@ -324,22 +352,41 @@ impl EventStream {
                 findings.extend(open.stream.findings().iter().cloned());
                 channels.remove(&channel);
             } else {
-                open.event = value.clone();
+                open.data.clone_from(&data);
             }
+            pieces.push((channel, start, end, last));
             if spoken == said {
                 return Ok(Some(Vec::new()));
             }
-            let quoted = Value::String(spoken).to_string();
-            let finding = Finding { rule: Arc::from("delta"), start, end, confidence: Confidence::Certain };
-            Ok(Some(vec![Edit { finding, placeholder: quoted[1..quoted.len() - 1].to_owned() }]))
+            let finding = Finding { rule: Arc::from(DELTA), start, end, confidence: Confidence::Certain };
+            Ok(Some(vec![Edit { finding, placeholder: quoted(spoken) }]))
         })?;
+        let plain = edits.iter().all(|edit| &*edit.finding.rule == DELTA);
+        if let (true, [(_, start, end, false)], Some(line)) = (plain, pieces.as_slice(), only_data(text)) {
+            let (start, end) = (line + start, line + end);
+            let channel = pieces[0].0.clone();
+            self.burst = Some(Burst { channel, before: event[..start].into(), after: event[end..].into(), raw: String::new() });
+        }
         if edits.is_empty() {
             gone.extend_from_slice(event);
             return Ok(());
         }
-        self.findings.extend(edits.iter().filter(|edit| &*edit.finding.rule != "delta").map(|edit| edit.finding.clone()));
+        self.findings.extend(edits.iter().filter(|edit| &*edit.finding.rule != DELTA).map(|edit| edit.finding.clone()));
         gone.extend(rewritten(text, &splice(&data, &edits)).into_bytes());
         Ok(())
+    }
+
+    /// Lets the pieces of a burst go as one; more may come.
+    fn end_burst(&mut self, gone: &mut Vec<u8>) {
+        let Some(burst) = self.burst.as_mut().filter(|burst| !burst.raw.is_empty()) else { return };
+        let raw = std::mem::take(&mut burst.raw);
+        let Some(open) = self.channels.get_mut(&burst.channel) else { return };
+        let mut said = String::new();
+        json::unescape(&raw, &mut said);
+        let spoken = open.stream.push(&said);
+        gone.extend_from_slice(&burst.before);
+        gone.extend_from_slice(if spoken == said { raw } else { quoted(spoken) }.as_bytes());
+        gone.extend_from_slice(&burst.after);
     }
 
     /// Ends channels: what they hold goes out, in events of their own.
@@ -363,17 +410,55 @@ impl EventStream {
                     gone.push_str(&open.event_line);
                     gone.push('\n');
                 }
-                gone.push_str(&format!("data: {}\n\n", channel.carry(&open.event, rest)));
+                let last = serde_json::from_str(&open.data).unwrap_or_default();
+                gone.push_str(&format!("data: {}\n\n", channel.carry(last, rest)));
             }
         }
         gone.into_bytes()
     }
 }
 
+impl Burst {
+    /// Adds the piece of `event` if it carries one, and is else as the events before.
+    fn takes(&mut self, event: &[u8]) -> bool {
+        let Some(piece) = event.strip_prefix(&*self.before).and_then(|rest| rest.strip_suffix(&*self.after)) else { return false };
+        // An escape may be half of a letter: that is for the parser.
+        let (end, plain) = (event.len() - self.after.len(), piece.iter().all(|byte| *byte >= b' ') && memchr::memmem::find(piece, b"\\u").is_none());
+        let Ok(piece) = std::str::from_utf8(piece) else { return false };
+        let taken = plain && !piece.is_empty() && json::string_end(event, self.before.len() - 1) == Some(end);
+        if taken {
+            self.raw.push_str(piece);
+        }
+        taken
+    }
+}
+
+/// Which edits are of a piece of text, and no findings.
+const DELTA: &str = "delta";
+
+/// What stands between the quotes.
+fn quoted(text: String) -> String {
+    let quoted = Value::String(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// Where the data begins, if it is in one line.
+fn only_data(event: &str) -> Option<usize> {
+    let mut at = 0;
+    let mut data = event.split_inclusive('\n').filter_map(|line| {
+        let start = at;
+        at += line.len();
+        let rest = line.strip_prefix("data:")?;
+        Some(start + line.len() - rest.strip_prefix(' ').unwrap_or(rest).len())
+    });
+    let first = data.next()?;
+    data.next().is_none().then_some(first)
+}
+
 impl Channel {
     /// An event like `last` that adds `rest` to this text and nothing else.
-    fn carry(&self, last: &Value, rest: String) -> Value {
-        let mut event = last.clone();
+    fn carry(&self, last: Value, rest: String) -> Value {
+        let mut event = last;
         match self.shape {
             Shape::Chat => {
                 let piece = match self.field.as_str() {
@@ -498,9 +583,10 @@ fn finishes(event: &Value, channel: &Channel) -> bool {
     }
 }
 
-/// The length of the first whole event.
-fn event_len(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\n', bytes).find_map(|at| {
+/// The length of the first whole event, which does not end before `from`.
+fn event_len(bytes: &[u8], from: usize) -> Option<usize> {
+    memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| {
+        let at = from + at;
         let rest = &bytes[at + 1..];
         match rest {
             [b'\n', ..] => Some(at + 2),
