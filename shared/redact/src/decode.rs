@@ -320,10 +320,14 @@ const ENTITIES: &[(&str, char)] = &[
     ("sect", '§'),
 ];
 
-/// The length of a terminal's control sequence.
+/// The length of a terminal's control sequence. One that does not end as those for colour and the like do is no more than
+/// its beginning: what follows may be an escape of another kind.
 fn ansi(rest: &[u8]) -> usize {
     match rest.get(1) {
-        Some(b'[') => 2 + rest[2..].iter().take(32).position(|byte| (0x40..0x7f).contains(byte)).map_or(0, |at| at + 1),
+        Some(b'[') => {
+            let numbers = rest[2..].iter().take(32).take_while(|byte| matches!(byte, b'0'..=b'?')).count();
+            2 + rest.get(2 + numbers).filter(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'@' | b'~')).map_or(0, |_| numbers + 1)
+        }
         Some(b']') => 2 + rest[2..].iter().take(256).position(|byte| *byte == 7).map_or(0, |at| at + 1),
         _ => 1,
     }
@@ -715,19 +719,25 @@ pub(crate) fn spaced(bytes: &[u8], sieve: &Sieve, mut visit: impl FnMut(Mapped))
         })
     });
     for (start, end) in stretches {
-        let start = start.max(floor);
+        let mut at = start.max(floor);
         // Most of it is white space, and dates.
-        if start + SPACED_BYTES_MIN > end || bytes[start..end].iter().filter(|byte| byte.is_ascii_hexdigit()).count() < SPACED_DIGITS_MIN * 2 {
+        if at + SPACED_BYTES_MIN > end || bytes[at..end].iter().filter(|byte| byte.is_ascii_hexdigit()).count() < SPACED_DIGITS_MIN * 2 {
             continue;
         }
-        let line = floor + memchr::memrchr(b'\n', &bytes[floor..start]).map_or(0, |found| found + 1);
-        floor = end;
-        if let Some((dump, dump_end)) = dump(bytes, line).or_else(|| dump(bytes, start)) {
-            visit(dump);
-            floor = end.max(dump_end);
-        } else {
-            list(bytes, start, end, &mut visit);
+        let mut line = floor + memchr::memrchr(b'\n', &bytes[floor..at]).map_or(0, |found| found + 1);
+        loop {
+            // A dump may begin where the stretch does, or with any line of it.
+            let lines = memchr::memchr_iter(b'\n', &bytes[at..end]).map(|found| at + found + 1);
+            let Some((from, (map, dump_end))) = [line, at].into_iter().chain(lines).find_map(|from| Some((from, dump(bytes, from)?))) else { break };
+            list(bytes, at, from.max(at), &mut visit);
+            visit(map);
+            (at, line) = (dump_end, dump_end);
+            if at >= end {
+                break;
+            }
         }
+        list(bytes, at.min(end), end, &mut visit);
+        floor = at.max(end);
     }
 }
 
@@ -778,6 +788,7 @@ fn dump(bytes: &[u8], start: usize) -> Option<(Mapped, usize)> {
         if dump_offset(line).is_none() {
             break;
         }
+        let line = &line[..line.len().min(DUMP_LINE_LETTERS_MAX)];
         let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
         // An escaped end of line is one if an offset comes next: the column of letters may hold the same two.
         let offset = |at: &usize| line[at + 2..].iter().take(6).filter(|byte| byte.is_ascii_hexdigit()).count() == 6;
@@ -824,6 +835,8 @@ fn dump_line(line: &[u8], base: usize, mapped: &mut Mapped) -> Option<()> {
 }
 
 const DUMP_LINE_BYTES_MAX: usize = 32;
+/// A line of a dump with all its columns.
+const DUMP_LINE_LETTERS_MAX: usize = 512;
 
 // The end of a stream.
 
@@ -869,7 +882,11 @@ pub(crate) fn code_at_end(bytes: &[u8]) -> usize {
     }
     if spaced >= 8 {
         let tail = &bytes[bytes.len() - spaced..];
-        let pairs = tail.split(|byte| is_between(*byte)).filter(|token| matches!(token.len(), 2 | 4) && token.iter().all(u8::is_ascii_hexdigit)).count();
+        let digits = |token: &&[u8]| {
+            let token = token.strip_prefix(b"0x").or(token.strip_prefix(b"0X")).unwrap_or(token);
+            matches!(token.len(), 2 | 4) && token.iter().all(u8::is_ascii_hexdigit)
+        };
+        let pairs = tail.split(|byte| is_between(*byte)).filter(digits).count();
         len = if pairs >= 2 { len.max(spaced) } else { len };
     }
     len
@@ -1022,6 +1039,7 @@ mod tests {
             ("a\u{200b}b\u{ad}c", "abc"),
             ("\u{1b}[31ma\u{1b}[0mb", "ab"),
             (r"\u001b[31mab", "ab"),
+            ("\u{1b}[31 \\x41b\u{1b}[%41b", "[31ab[ab"),
             (r"\ud83d\udc0e!", "🐎!"),
             ("Grüße", "grüsse"),
             (r"Gr\xc3\xbc\xc3\x9fe", "grüsse"),
@@ -1065,6 +1083,7 @@ mod tests {
             "see 53 6f 6d 6d 65 72 23 32.",
             "0x53, 0x6f, 0x6d, 0x6d, 0x65, 0x72, 0x23, 0x32",
             "00000000: 536f 6d6d 6572 2332  Sommer#2",
+            "$ xxd f\n00000000: 536f 6d6d 6572 2332  Sommer#2\n",
             "00000000  53 6f 6d 6d 65 72 23 32                           |Sommer#2|",
         ] {
             let mut seen = Vec::new();

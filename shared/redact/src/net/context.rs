@@ -206,6 +206,14 @@ pub fn scan(catch: &mut Catch) {
     hit(place, triggers.groups_at(&last, [0; 2]));
 }
 
+/// How far lines and commands were read that hold many values: reading them again from each of their own triggers would
+/// take the square of their length.
+#[derive(Default)]
+pub struct Read {
+    cookie: usize,
+    commands: [usize; TAKERS.len()],
+}
+
 /// Every way from a trigger to a finding; answers how far the name goes.
 fn at(catch: &mut Catch, trigger: Trigger, start: usize, end: usize) -> usize {
     match trigger {
@@ -962,6 +970,10 @@ fn bearer(catch: &mut Catch, end: usize) -> usize {
 /// `Cookie: session=…; theme=dark`: pairs whose value is random or whose name is a session's.
 fn cookie(catch: &mut Catch, end: usize) -> usize {
     let text = catch.text.as_bytes();
+    // What lies in the line of another cookie was read as a part of it.
+    if end <= catch.read.cookie {
+        return end;
+    }
     let mut at = end;
     while at < text.len() && at - end < 6 && matches!(text[at], b'"' | b'\'' | b'\\' | b' ' | b':' | b's' | b'=') {
         at += 1;
@@ -971,6 +983,7 @@ fn cookie(catch: &mut Catch, end: usize) -> usize {
     }
     let line = text[at..].iter().take(4096).take_while(|byte| **byte >= b' ' && !matches!(**byte, b'"' | b'\'')).count();
     let stop = at + line;
+    catch.read.cookie = stop;
     while at < stop {
         let pair = text[at..stop].iter().position(|byte| matches!(byte, b';' | b',')).map_or(stop, |end| at + end);
         if let Some(equals) = text[at..pair].iter().position(|byte| *byte == b'=') {
@@ -1055,7 +1068,12 @@ const COMMAND_WORDS_MAX: usize = 48;
 /// `mysql -pPASSWORD`, `redis-cli -a PASSWORD`, `curl -u user:PASSWORD`: reads the arguments to the end of the command.
 fn command(catch: &mut Catch, start: usize, end: usize) -> usize {
     let text = catch.text.as_bytes();
-    let Some(taker) = TAKERS.iter().find(|taker| text[start..end].eq_ignore_ascii_case(taker.name)) else { return end };
+    let Some(number) = TAKERS.iter().position(|taker| text[start..end].eq_ignore_ascii_case(taker.name)) else { return end };
+    let taker = &TAKERS[number];
+    // A name among the arguments of its own command.
+    if end <= catch.read.commands[number] {
+        return end;
+    }
     let mut at = end;
     while text[at - 1] != b' ' && text.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')) {
         at += 1;
@@ -1095,6 +1113,7 @@ fn command(catch: &mut Catch, start: usize, end: usize) -> usize {
         }
         at = next.max(at + 1);
     }
+    catch.read.commands[number] = at;
     end
 }
 

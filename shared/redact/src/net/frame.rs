@@ -152,6 +152,8 @@ fn jwt(catch: &mut Catch, at: usize) {
 
 /// What makes a webhook's address a secret: a part behind the host that is long enough.
 const HOOK_BYTES_MIN: usize = 8;
+/// How much of its address is looked at.
+const HOOK_BYTES_MAX: usize = 512;
 
 fn has_part(rest: &[u8]) -> bool {
     let mut part = None;
@@ -174,11 +176,12 @@ fn address(catch: &mut Catch, at: usize) {
     }
     let start = at + 3;
     let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'`' | b'<' | b'>' | b'\\') && *byte != 0;
-    let whole = text[start..].iter().take(2048).take_while(|byte| !ends(byte)).count();
-    let rest = &text[start..start + whole];
-    if has_part(rest)
-        && let Some(hook) = net.rules.webhooks.find(&rest[..rest.len().min(120)])
+    let length = |bytes_max: usize| text[start..].iter().take(bytes_max).take_while(|byte| !ends(byte)).count();
+    let near = &text[start..start + length(USERINFO_BYTES_MAX)];
+    if has_part(near)
+        && let Some(hook) = net.rules.webhooks.find(&near[..near.len().min(120)])
     {
+        let rest = &text[start..start + length(HOOK_BYTES_MAX)];
         let path = &rest[hook.end()..];
         let path = &path[..path.iter().position(|byte| matches!(byte, b',' | b')' | b']' | b'|')).unwrap_or(path.len())];
         let shown = String::from_utf8_lossy(path.strip_prefix(b"/").unwrap_or(path));
@@ -189,7 +192,6 @@ fn address(catch: &mut Catch, at: usize) {
             return;
         }
     }
-    let near = &rest[..rest.len().min(USERINFO_BYTES_MAX)];
     let Some(colon) = near.iter().position(|byte| *byte == b':') else { return };
     // A password may hold a slash or an at; the last at before the host's own slash ends it.
     let slash = near.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(near.len());

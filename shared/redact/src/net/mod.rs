@@ -79,7 +79,7 @@ impl Net {
 
     pub(crate) fn scan_sifted(&self, text: &str, sieve: &Sieve, found: &mut Vec<Found>) {
         let first = found.len();
-        let mut catch = Catch { net: self, text, found };
+        let mut catch = Catch { net: self, text, found, read: context::Read::default() };
         frame::scan(&mut catch);
         runs::scan(&mut catch, sieve);
         context::scan(&mut catch);
@@ -100,6 +100,7 @@ struct Catch<'a> {
     net: &'a Net,
     text: &'a str,
     found: &'a mut Vec<Found>,
+    read: context::Read,
 }
 
 impl Catch<'_> {
