@@ -156,3 +156,31 @@ fn stream_text(bencher: Bencher, count: usize) {
 fn build(bencher: Bencher, count: usize) {
     bencher.bench(|| known(count));
 }
+
+/// An answer of 200 pieces, a word each, as one provider sends them.
+fn events() -> Vec<String> {
+    let mut draw = Draw(11);
+    let event = |piece: &str| serde_json::json!({"id": "chatcmpl-9f8a7b6c5d4e3f2a", "object": "chat.completion.chunk", "created": 1_763_630_000, "model": "large-1", "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": null}]});
+    (0..200).map(|_| format!("data: {}\n\n", event(&format!("{} ", WORDS[draw.next(WORDS.len())])))).collect()
+}
+
+#[divan::bench]
+fn events_burst(bencher: Bencher) {
+    let (redactor, answer) = (Arc::new(Redactor::new(known(30), &[1; 32])), events().concat());
+    bencher.counter(divan::counter::ItemsCount::new(200usize)).bench(|| EventStream::new(redactor.clone()).push(black_box(answer.as_bytes())));
+}
+
+#[divan::bench]
+fn events_one_by_one(bencher: Bencher) {
+    let (redactor, events) = (Arc::new(Redactor::new(known(30), &[1; 32])), events());
+    bencher.counter(divan::counter::ItemsCount::new(200usize)).bench(|| {
+        let mut stream = EventStream::new(redactor.clone());
+        events.iter().map(|event| stream.push(black_box(event.as_bytes())).map_or(0, |gone| gone.len())).sum::<usize>()
+    });
+}
+
+#[divan::bench]
+fn mask_log_line(bencher: Bencher) {
+    let line = "2026-11-20T10:00:00Z INFO tenant_agent::door: listening address=127.0.0.1:8443 request.id=req_01 took_ms=12";
+    bencher.bench(|| redact::mask(black_box(line), &["a-known-value"]).len());
+}

@@ -25,6 +25,8 @@ const NUMBER_BYTES_MIN: usize = 8;
 #[derive(Default)]
 pub(crate) struct Place {
     frames: Vec<Frame>,
+    /// Where the backslashes of the string that is visited stand that begin an escape.
+    escapes: Vec<usize>,
 }
 
 struct Frame {
@@ -142,7 +144,7 @@ pub(crate) fn walk(text: &str, free: bool, mut visit: impl FnMut(&Place, Token) 
                     }
                 }
                 b'"' => {
-                    let end = string(bytes, at)?;
+                    let end = string(bytes, at, &mut place.escapes)?;
                     visit(&place, Token::String(at + 1, end))?;
                     (at, wants_value) = (end + 1, false);
                 }
@@ -189,7 +191,7 @@ fn member(bytes: &[u8], at: usize, place: &mut Place, visit: &mut impl FnMut(&Pl
     if bytes.get(at) != Some(&b'"') {
         return Err(BodyError::Malformed { at });
     }
-    let end = string(bytes, at)?;
+    let end = string(bytes, at, &mut place.escapes)?;
     if let Some(frame) = place.frames.last_mut() {
         frame.key = Some((at + 1, end));
     }
@@ -202,8 +204,9 @@ fn space(bytes: &[u8], at: usize) -> usize {
     at + bytes[at.min(bytes.len())..].iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count()
 }
 
-/// The closing quote of the string that begins at `at`.
-fn string(bytes: &[u8], at: usize) -> Result<usize, BodyError> {
+/// The closing quote of the string that begins at `at`, and its escapes.
+fn string(bytes: &[u8], at: usize, escapes: &mut Vec<usize>) -> Result<usize, BodyError> {
+    escapes.clear();
     let mut next = at + 1;
     loop {
         let malformed = BodyError::Malformed { at: next };
@@ -211,6 +214,7 @@ fn string(bytes: &[u8], at: usize) -> Result<usize, BodyError> {
         if bytes[found] == b'"' {
             return Ok(found);
         }
+        escapes.push(found);
         next = match bytes.get(found + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => found + 2,
             Some(b'u') if bytes.get(found + 2..found + 6).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) => found + 6,
@@ -226,9 +230,14 @@ pub(crate) fn is_inside(raw: &str) -> bool {
         let units = memchr::memmem::find(bytes, b"\\ud").or_else(|| memchr::memmem::find(bytes, b"\\uD"));
         // `string` looks for a quote: this one is the only that may end it.
         let quoted = [b"\"", bytes, b"\""].concat();
-        return units.is_none() && bytes.iter().all(|byte| *byte >= b' ') && string(&quoted, 0) == Ok(quoted.len() - 1);
+        return units.is_none() && bytes.iter().all(|byte| *byte >= b' ') && string_end(&quoted, 0) == Some(quoted.len() - 1);
     }
     true
+}
+
+/// Where the string that begins at `at` ends, if it is well-formed.
+pub(crate) fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
+    string(bytes, at, &mut Vec::new()).ok()
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<usize> {
@@ -254,17 +263,31 @@ fn number(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// Appends what the inside of a JSON string says.
 pub(crate) fn unescape(raw: &str, to: &mut String) {
-    each_char(raw, |_, piece| match piece {
+    each_char(raw, memchr::memchr_iter(b'\\', raw.as_bytes()), |_, piece| match piece {
         Piece::Plain(text) => to.push_str(text),
         Piece::Escape(letter) => to.push(letter),
     });
+}
+
+/// What `text[start..end]`, the string at `place`, says.
+fn said<'a>(text: &'a str, start: usize, end: usize, place: &Place, to: &'a mut String) -> &'a str {
+    let raw = &text[start..end];
+    if place.escapes.is_empty() {
+        return raw;
+    }
+    to.clear();
+    each_char(raw, place.escapes.iter().map(|at| at - start), |_, piece| match piece {
+        Piece::Plain(text) => to.push_str(text),
+        Piece::Escape(letter) => to.push(letter),
+    });
+    to
 }
 
 /// Where in `raw` the bytes of what it says begin that stand at `wanted`, which is sorted.
 fn raw_offsets(raw: &str, wanted: &[usize]) -> Vec<usize> {
     let mut offsets = Vec::with_capacity(wanted.len());
     let mut said = 0;
-    each_char(raw, |at, piece| {
+    each_char(raw, memchr::memchr_iter(b'\\', raw.as_bytes()), |at, piece| {
         let len = match &piece {
             Piece::Plain(text) => text.len(),
             Piece::Escape(letter) => letter.len_utf8(),
@@ -283,20 +306,16 @@ enum Piece<'a> {
     Escape(char),
 }
 
-const NEAR_BYTES: usize = 8;
-
-fn each_char<'a>(raw: &'a str, mut visit: impl FnMut(usize, Piece<'a>)) {
+/// `backslashes` are those of `raw`, or at least those that begin an escape.
+fn each_char<'a>(raw: &'a str, backslashes: impl Iterator<Item = usize>, mut visit: impl FnMut(usize, Piece<'a>)) {
     let bytes = raw.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        // Escapes stand near one another: a call for each would cost more than the steps.
-        let near = bytes[at..].iter().take(NEAR_BYTES).position(|byte| *byte == b'\\');
-        let far = || memchr::memchr(b'\\', &bytes[(at + NEAR_BYTES).min(bytes.len())..]).map(|found| found + NEAR_BYTES);
-        let plain = near.or_else(far).unwrap_or(bytes.len() - at);
-        if plain > 0 {
-            visit(at, Piece::Plain(&raw[at..at + plain]));
-            at += plain;
+    let mut done = 0;
+    for at in backslashes {
+        if at < done {
             continue;
+        }
+        if at > done {
+            visit(done, Piece::Plain(&raw[done..at]));
         }
         let unit = |at: usize| u32::from_str_radix(raw.get(at + 2..at + 6).filter(|_| bytes[at..].starts_with(b"\\u"))?, 16).ok();
         let (letter, len) = match bytes.get(at + 1) {
@@ -317,7 +336,10 @@ fn each_char<'a>(raw: &'a str, mut visit: impl FnMut(usize, Piece<'a>)) {
             _ => ('\\', 1),
         };
         visit(at, Piece::Escape(letter));
-        at += len;
+        done = at + len;
+    }
+    if done < raw.len() {
+        visit(done, Piece::Plain(&raw[done..]));
     }
 }
 
@@ -444,7 +466,7 @@ impl Redactor {
     /// The edits of one JSON text. `own` may take a string for itself: a stream does with its deltas.
     pub(crate) fn json_edits(&self, text: &str, free: bool, nested: usize, own: &mut Own) -> Result<Vec<Edit>, BodyError> {
         let mut edits: Vec<Edit> = Vec::new();
-        let mut said = String::new();
+        let mut buffer = String::new();
         walk(text, free, |place, token| {
             let (start, end, is_key) = match token {
                 Token::String(start, end) => (start, end, false),
@@ -472,13 +494,7 @@ impl Redactor {
                 edits.extend(known.iter().map(|edit| edit.moved(start)));
                 return Ok(());
             }
-            let value = if raw.contains('\\') {
-                said.clear();
-                unescape(raw, &mut said);
-                said.as_str()
-            } else {
-                raw
-            };
+            let value = said(text, start, end, place, &mut buffer);
             let field = match (is_key, place.is_free()) {
                 (true, _) => Field::Word,
                 (_, true) => Field::Text,
@@ -491,7 +507,7 @@ impl Redactor {
             if !found.is_empty() && is_fixed(place, text, is_key, value) {
                 return Ok(());
             }
-            if raw.len() != value.len() {
+            if raw.len() != value.len() && !found.is_empty() {
                 let wanted: Vec<usize> = found.iter().flat_map(|edit| [edit.finding.start, edit.finding.end]).collect();
                 for (edit, span) in found.iter_mut().zip(raw_offsets(raw, &wanted).chunks(2)) {
                     (edit.finding.start, edit.finding.end) = (span[0], span[1]);

@@ -19,6 +19,7 @@ pub mod placeholder;
 pub mod reference;
 mod search;
 mod seen;
+mod sieve;
 mod stream;
 
 pub use body::{Body, BodyError};
@@ -33,6 +34,9 @@ use ring::hmac;
 use search::{Search, What};
 use std::borrow::Cow;
 use std::sync::Arc;
+
+/// No known secret is shorter, nor is a name with a value that the net would take for one.
+const FINDING_BYTES_MIN: usize = SECRET_BYTES_MIN;
 
 /// Finds and replaces. Made anew when the vault changes; what it was made of does not change.
 #[derive(Debug)]
@@ -104,6 +108,9 @@ impl Redactor {
 
     /// What is to be edited in `text`, in order and apart from one another.
     pub(crate) fn edits(&self, text: &str, look: Look) -> Vec<Edit> {
+        if text.len() < FINDING_BYTES_MIN {
+            return Vec::new();
+        }
         let with_net = matches!(look, Look::All | Look::Surface);
         let search = Search { known: &self.known, net: with_net.then_some(self.net) };
         let mut hits = if matches!(look, Look::Surface | Look::KnownSurface) { search.surface(text) } else { search.run(text) };
