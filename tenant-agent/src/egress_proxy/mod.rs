@@ -168,7 +168,6 @@ async fn admitted(proxy: &EgressProxy, provider: &Provider, headers: &HeaderMap,
         call,
         session: run.session.clone(),
         tools: model.tools,
-        redactor,
         screen: proxy.screen.clone(),
     };
     // In a task of its own: OpenClaw may hang up before the provider has said a word, and the books must be closed all the same.
@@ -367,7 +366,6 @@ struct Books {
     call: OpenCall,
     session: String,
     tools: Tools,
-    redactor: Arc<Redactor>,
     screen: Screen,
 }
 
@@ -425,7 +423,8 @@ type Piece = Result<Bytes, std::io::Error>;
 
 /// Passes the answer on event by event as it comes, without the secrets that it repeats. The books are closed before the line that ends it is released.
 async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incoming, pieces: mpsc::Sender<Piece>) {
-    let mut events = EventStream::new(books.redactor.clone());
+    let (screen, mut redactor) = (books.screen.clone(), books.screen.now());
+    let mut events = EventStream::new(redactor.clone());
     let (mut books, mut released) = (Some(books), false);
     let broken = loop {
         let frame = tokio::select! {
@@ -436,6 +435,12 @@ async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incomin
             () = pieces.closed() => break false,
         };
         released = frame.is_none();
+        // What became a secret meanwhile is one.
+        let now = screen.now();
+        if !Arc::ptr_eq(&now, &redactor) {
+            events.renew(now.clone());
+            redactor = now;
+        }
         let gone = match frame {
             None => events.release(),
             Some(Ok(Some(Ok(frame)))) => {

@@ -129,8 +129,7 @@ async fn keep(mut output: impl AsyncRead + Unpin, log: Arc<Mutex<Log>>, screen: 
         }
         let now = screen.now();
         if !Arc::ptr_eq(&now, &redactor) {
-            write(&stream.finish());
-            stream = ByteStream::new(now.clone());
+            stream.renew(now.clone());
             redactor = now;
         }
         write(&stream.push(&bytes[..count]));
