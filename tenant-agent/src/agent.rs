@@ -195,7 +195,7 @@ impl Agent {
         };
         if let Mode::Unit { environment, .. } = &mode {
             // systemd starts it as soon as we say that we are ready.
-            gateway.hand_over(environment)?;
+            gateway.hand_over(environment, &screen)?;
             home.prepare(&started()?)?;
         }
         tasks.spawn(async move { gateway.run(mode, home, client, screen, stop, started).await });

@@ -136,8 +136,9 @@ impl Gateway {
     }
 
     /// Draws the keys of an OpenClaw that is a unit, and lays them where systemd finds them. Before it starts.
-    pub fn hand_over(&self, environment: &std::path::Path) -> anyhow::Result<()> {
+    pub fn hand_over(&self, environment: &std::path::Path, screen: &Screen) -> anyhow::Result<()> {
         let keys = Keys::draw();
+        screen.hold(keys.named());
         write_private(environment, keys.of_a_unit().as_bytes()).context("handing over the keys of OpenClaw")?;
         *lock(&self.0.keys) = Some(keys);
         Ok(())
