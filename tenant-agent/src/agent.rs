@@ -16,6 +16,7 @@ use crate::people::People;
 use crate::safety_wrapper::{self, SafetyWrapper};
 use crate::settings::Settings;
 use crate::store::MIGRATIONS;
+use crate::tools::{self, Tools};
 use crate::vault::{RecoveryKey, Vault};
 use anyhow::Context;
 use service::config::private_folder;
@@ -27,7 +28,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// The cupboards, as the console sees them.
@@ -128,7 +129,30 @@ impl Agent {
             client: client.clone(),
             observed: Observed::recorded()?,
         };
-        tasks.spawn(door::serve(egress, door::guarded(egress_proxy::routes(Arc::new(proxy)), Door::Program), stop.clone()));
+        // As the kernel sees it, so that resolved paths can be compared with it.
+        let workspace = home.workspace().canonicalize().context("the workspace was just made")?;
+        private_folder(&home.home())?;
+        let known = parts.vault.known().await?;
+        let made = Arc::new(redact::Redactor::new(
+            redact::Known::new(known.iter().filter(|known| !known.is_short).map(|known| (known.name.as_str(), known.value.expose().as_bytes()))),
+            &random::bytes(),
+        ));
+        let redactor: Arc<dyn Fn() -> Arc<redact::Redactor> + Send + Sync> = Arc::new(move || made.clone());
+        let own_tools = Tools {
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            in_force: parts.in_force.clone(),
+            identity: parts.identity.clone(),
+            gateway: parts.gateway.clone(),
+            vault: parts.vault.clone(),
+            redactor: redactor.clone(),
+            workspace: workspace.clone(),
+            home: home.home().canonicalize().context("the home of commands was just made")?,
+            state_folder: settings.state_folder.canonicalize().context("the state folder was just made")?,
+            places: Semaphore::new(tools::CALLS_MAX),
+        };
+        let inner = egress_proxy::routes(Arc::new(proxy)).merge(tools::routes(Arc::new(own_tools)));
+        tasks.spawn(door::serve(egress, door::guarded(inner, Door::Program), stop.clone()));
         let wrapper = SafetyWrapper {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
@@ -137,8 +161,7 @@ impl Agent {
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
             gateway: parts.gateway.clone(),
-            // As the kernel sees it, so that resolved paths can be compared with it.
-            workspace: home.workspace().canonicalize().context("the workspace was just made")?,
+            workspace,
             gateway_uid: settings.gateway_uid,
         };
         tasks.spawn(door::serve_unix(plugin, door::guarded(safety_wrapper::routes(Arc::new(wrapper)), Door::Program), stop.clone()));

@@ -10,4 +10,5 @@ mod model_call;
 mod openclaw;
 mod policy;
 mod tool_call;
+mod tools;
 mod vault;

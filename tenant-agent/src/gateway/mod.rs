@@ -114,6 +114,11 @@ impl Gateway {
         lock(&self.0.keys).as_ref().map(|keys| keys.proxy_token.clone())
     }
 
+    /// What its calls of our tools must carry.
+    pub fn tools_token(&self) -> Option<SecretString> {
+        lock(&self.0.keys).as_ref().map(|keys| keys.tools_token.clone())
+    }
+
     /// OpenClaw's process, where it is our child.
     pub fn pid(&self) -> Option<i32> {
         lock(&self.0.pid).flatten()
@@ -331,7 +336,12 @@ fn read_keys(path: &std::path::Path) -> anyhow::Result<Keys> {
         service::log::know(&secret);
         anyhow::Ok(secret)
     };
-    Ok(Keys { gateway_token: of("OPENCLAW_GATEWAY_TOKEN")?, plugin_key: of("GATEHOUSE_PLUGIN_KEY")?, proxy_token: of("GATEHOUSE_PROXY_TOKEN")? })
+    Ok(Keys {
+        gateway_token: of("OPENCLAW_GATEWAY_TOKEN")?,
+        plugin_key: of("GATEHOUSE_PLUGIN_KEY")?,
+        proxy_token: of("GATEHOUSE_PROXY_TOKEN")?,
+        tools_token: of("GATEHOUSE_TOOLS_TOKEN")?,
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

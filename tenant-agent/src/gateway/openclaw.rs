@@ -12,6 +12,14 @@ use std::path::{Path, PathBuf};
 
 /// The id under which OpenClaw lists our plugin.
 pub const PLUGIN_ID: &str = "gatehouse";
+/// What comes before the names of our own tools. The law knows it, too: `own_servers` in its registry.
+pub const TOOLS_SERVER: &str = "gatehouse";
+/// OpenClaw's tools whose work is done by ours.
+pub const REPLACED: [&str; 5] = ["exec", "process", "write", "edit", "apply_patch"];
+/// How long it waits for one of our tools: a little longer than the longest command.
+const TOOL_WAIT_MS: u64 = 660_000;
+/// How long it waits for our server, which was there before it.
+const TOOLS_CONNECT_MS: u64 = 30_000;
 
 const PLUGIN_FILES: [(&str, &str); 3] = [
     ("index.js", include_str!("../../../packaging/openclaw-plugin/index.js")),
@@ -65,6 +73,11 @@ impl Home {
         self.folder.join("workspace")
     }
 
+    /// Where OpenClaw and commands are at home.
+    pub fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
     pub fn config(&self) -> PathBuf {
         self.folder.join("openclaw.json")
     }
@@ -79,7 +92,7 @@ impl Home {
 
     /// Writes the configuration, and the plugin where it is missing or of an earlier version of ours.
     pub fn prepare(&self, config: &Value) -> anyhow::Result<()> {
-        for folder in [self.folder.clone(), self.workspace(), self.folder.join("home"), self.folder.join("state")] {
+        for folder in [self.folder.clone(), self.workspace(), self.home(), self.folder.join("state")] {
             private_folder(&folder)?;
         }
         let installed = std::fs::read_to_string(self.stamp()).ok();
@@ -156,6 +169,8 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
             (provider.name.clone(), entry)
         })
         .collect();
+    let own = format!("{TOOLS_SERVER}__*");
+    let allowed: Vec<&str> = plan.tools.iter().copied().filter(|tool| !REPLACED.contains(tool)).chain([own.as_str()]).collect();
     json!({
         "gateway": {
             "mode": "local", "bind": "loopback",
@@ -181,10 +196,17 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
         } },
         // `replace` keeps OpenClaw from finding other providers, which would not pass the egress proxy.
         "models": { "mode": "replace", "providers": providers },
+        // Token and address lead to the agent's own tools. The token is one of this start and allows nothing by itself.
+        "mcp": { "servers": { TOOLS_SERVER: {
+            "url": format!("http://{}/mcp", plan.egress), "transport": "streamable-http",
+            "headers": { "Authorization": "Bearer ${GATEHOUSE_TOOLS_TOKEN}" },
+            "requestTimeoutMs": TOOL_WAIT_MS, "connectionTimeoutMs": TOOLS_CONNECT_MS,
+        } } },
         "tools": {
             // Both wrap other tools, so that the name on the wire would not be the tool that runs.
             "toolSearch": false, "codeMode": false,
-            "allow": plan.tools,
+            "allow": allowed,
+            "deny": REPLACED,
             "media": { "image": { "enabled": false }, "audio": { "enabled": false }, "video": { "enabled": false } },
         },
         "plugins": {
@@ -247,12 +269,13 @@ mod tests {
             model: "scripted/scripted-1",
             egress: "127.0.0.1:8411".parse().unwrap(),
             plugin_socket: Path::new("/s"),
-            tools: vec!["read"],
+            tools: vec!["read", "exec"],
         };
         let config = config(&Home { folder: "/h".into() }, &plan);
         assert_eq!(config["models"]["providers"]["scripted"]["baseUrl"], "http://127.0.0.1:8411/llm/scripted");
         assert_eq!(config["models"]["mode"], "replace");
         assert_eq!(config["plugins"]["allow"], json!(["gatehouse"]));
+        assert_eq!((&config["tools"]["allow"], &config["tools"]["deny"]), (&json!(["read", "gatehouse__*"]), &json!(REPLACED)));
         let text = config.to_string();
         assert!(!text.contains("127.0.0.1:9/"), "the provider's address is the agent's business");
         assert_eq!(redact::find(&text), []);

@@ -2,15 +2,14 @@
 //!
 //! `decide` is the one page on which every step that can stop a call stands in order.
 
-mod target;
-
 use crate::approvals::{self, Approvals, Asked, Question, Stir};
 use crate::audit::{self, Deed};
 use crate::bundle::InForce;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, openclaw};
 use crate::identity::Identity;
 use crate::law;
 use crate::ledger::{self, Decided, Entry, Ledger, Run, Verdict, canonical_call_id};
+use crate::target;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::{self, Next};
@@ -161,7 +160,8 @@ impl SafetyWrapper {
                 Answer { allow: true, reason: None }
             });
         }
-        if !in_force.manifest(&ask.tool) {
+        // What OpenClaw would do there is done by tools of ours; its own are switched off, and if one is there all the same, it is not run.
+        if !in_force.manifest(&ask.tool) || openclaw::REPLACED.contains(&ask.tool.as_str()) {
             let judged = Judged { law: &in_force, finding: Finding::unknown("manifest"), verdict: law::NOT_AVAILABLE };
             let known = self.known(&ask, &call, assistant, call_id, digest, judged);
             return self.refuse(known, "This tool is not available to this assistant.").await;

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 /// Each path argument of the call with the place that it leads to, `None` when that cannot be told.
-pub(super) async fn resolve(tools: &Tools, tool: &str, params: &Value, workspace: &Path) -> Vec<(String, Option<String>)> {
+pub(crate) async fn resolve(tools: &Tools, tool: &str, params: &Value, workspace: &Path) -> Vec<(String, Option<String>)> {
     let mut resolved = Vec::new();
     for name in tools.path_arguments(tool, params) {
         let Some(path) = params.get(&name) else { continue };
