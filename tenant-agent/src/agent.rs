@@ -14,6 +14,7 @@ use crate::ledger::Ledger;
 use crate::metering::Metering;
 use crate::people::People;
 use crate::safety_wrapper::{self, SafetyWrapper};
+use crate::screen::Screen;
 use crate::settings::Settings;
 use crate::store::MIGRATIONS;
 use crate::tools::{self, Tools};
@@ -42,6 +43,7 @@ pub(crate) struct Parts {
     pub ledger: Ledger,
     pub metering: Metering,
     pub vault: Vault,
+    pub screen: Screen,
     pub gateway: Gateway,
     pub home: Home,
     pub in_force: InForce,
@@ -90,6 +92,7 @@ impl Agent {
             identity::load(&store).await?.context("this host is not enrolled yet: run `tenant-agent enrol` with the token of the hub on standard input")?;
         let key = HostKey::open(&settings.state_folder)?;
         let vault = open_vault(&settings, store.clone(), clock.clone(), &identity).await?;
+        let screen = Screen::open(vault.clone()).await?;
         let client = outward::client();
         let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy).await?;
         let parts = Arc::new(Parts {
@@ -105,6 +108,7 @@ impl Agent {
             clock,
             identity,
             vault,
+            screen,
         });
         console::note(&parts, "start").await?;
 
@@ -124,6 +128,7 @@ impl Agent {
             gateway: parts.gateway.clone(),
             ledger: parts.ledger.clone(),
             vault: parts.vault.clone(),
+            screen: parts.screen.clone(),
             metering: parts.metering.clone(),
             providers: settings.providers.clone(),
             client: client.clone(),
@@ -132,12 +137,6 @@ impl Agent {
         // As the kernel sees it, so that resolved paths can be compared with it.
         let workspace = home.workspace().canonicalize().context("the workspace was just made")?;
         private_folder(&home.home())?;
-        let known = parts.vault.known().await?;
-        let made = Arc::new(redact::Redactor::new(
-            redact::Known::new(known.iter().filter(|known| !known.is_short).map(|known| (known.name.as_str(), known.value.expose().as_bytes()))),
-            &random::bytes(),
-        ));
-        let redactor: Arc<dyn Fn() -> Arc<redact::Redactor> + Send + Sync> = Arc::new(move || made.clone());
         let own_tools = Tools {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
@@ -145,7 +144,7 @@ impl Agent {
             identity: parts.identity.clone(),
             gateway: parts.gateway.clone(),
             vault: parts.vault.clone(),
-            redactor: redactor.clone(),
+            screen: parts.screen.clone(),
             workspace: workspace.clone(),
             home: home.home().canonicalize().context("the home of commands was just made")?,
             state_folder: settings.state_folder.canonicalize().context("the state folder was just made")?,
@@ -160,12 +159,14 @@ impl Agent {
             identity: parts.identity.clone(),
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
+            screen: parts.screen.clone(),
             gateway: parts.gateway.clone(),
             workspace,
             gateway_uid: settings.gateway_uid,
         };
         tasks.spawn(door::serve_unix(plugin, door::guarded(safety_wrapper::routes(Arc::new(wrapper)), Door::Program), stop.clone()));
         tasks.spawn(console::serve(console_listener, parts.clone(), stop.clone()));
+        tasks.spawn(parts.screen.clone().keep(stop.clone()));
         tasks.spawn(rounds(parts.clone(), stop.clone()));
         let link = HubLink {
             hub: settings.hub.clone(),
@@ -178,11 +179,12 @@ impl Agent {
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
             metering: parts.metering.clone(),
+            screen: parts.screen.clone(),
             in_force: parts.in_force.clone(),
             since: Default::default(),
         };
         tasks.spawn(async move { link.run().await });
-        let (gateway, ledger, in_force) = (parts.gateway.clone(), parts.ledger.clone(), parts.in_force.clone());
+        let (gateway, ledger, in_force, screen) = (parts.gateway.clone(), parts.ledger.clone(), parts.in_force.clone(), parts.screen.clone());
         tasks.spawn(async move {
             let started = || {
                 ledger.forget_announced();
@@ -191,7 +193,7 @@ impl Agent {
                 let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &settings.plugin_socket(), tools };
                 Ok(openclaw::config(&home, &plan))
             };
-            gateway.run(settings.mode.clone(), home.clone(), client, stop, started).await;
+            gateway.run(settings.mode.clone(), home.clone(), client, screen, stop, started).await;
         });
         tracing::info!(host.id = %parts.identity.host_id, tenant.id = %parts.identity.tenant_id, origin = parts.origin, "the agent is ready");
         Ok(Agent { parts, tasks, tenant: tenant_at, egress: egress_at })
@@ -236,6 +238,7 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
         gateway: parts.gateway.clone(),
         metering: parts.metering.clone(),
         ledger: parts.ledger.clone(),
+        screen: parts.screen.clone(),
     })
 }
 

@@ -9,6 +9,7 @@ mod link;
 mod model_call;
 mod openclaw;
 mod policy;
+mod secrets;
 mod tool_call;
 mod tools;
 mod vault;

@@ -17,6 +17,7 @@ use crate::bundle::InForce;
 use crate::gateway::Gateway;
 use crate::identity::Identity;
 use crate::ledger::{self, Claimed};
+use crate::screen::Screen;
 use crate::target;
 use crate::vault::Vault;
 use anyhow::Context;
@@ -29,7 +30,6 @@ use command::{End, Order};
 use file::FileError;
 use policy::Call;
 use protocol::{Message, Tool, What};
-use redact::Redactor;
 use sandbox::Walls;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -50,7 +50,7 @@ pub struct Tools {
     pub identity: Identity,
     pub gateway: Gateway,
     pub vault: Vault,
-    pub redactor: Arc<dyn Fn() -> Arc<Redactor> + Send + Sync>,
+    pub screen: Screen,
     pub workspace: PathBuf,
     /// Where commands are at home.
     pub home: PathBuf,
@@ -159,6 +159,10 @@ impl Tools {
             }
         };
         if !ready.names.is_empty() {
+            // What is used must be known to those who look at what comes back.
+            if !self.screen.covers_all().await {
+                return Err(Refused::Failed(anyhow::anyhow!("the vault cannot be read for what must not leave")));
+            }
             self.note(&claimed, "secret_used", &format!("{} {}", tool.name(), ready.names.join(" "))).await?;
         }
         let said = self.perform(Wanted::read(tool, &ready.args)?, ready.env, &places).await;
@@ -207,7 +211,7 @@ impl Tools {
         match wanted {
             Wanted::Exec(exec) => self.exec(exec, env, places).await,
             Wanted::ReadFile(read) => {
-                let (place, redactor) = (places.of("path")?, (self.redactor)());
+                let (place, redactor) = (places.of("path")?, self.screen.now());
                 blocking(move || {
                     let text = file::read(&place)?;
                     // Looked at as a whole: a secret may have several lines.
@@ -248,7 +252,7 @@ impl Tools {
         env.extend(secrets);
         let order = Order { line: exec.command, folder, env, stdin: Zeroizing::new(exec.stdin.unwrap_or_default()), timeout_secs };
         let done = command::run(order, &self.home, sandbox, &self.clock).await?;
-        let redactor = (self.redactor)();
+        let redactor = self.screen.now();
         let printed = done.printed;
         let printed = blocking(move || Ok(printed.shown(|text| redactor.text(text).text.into_owned()))).await?;
         let end = match done.end {
