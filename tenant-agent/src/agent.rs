@@ -117,6 +117,7 @@ impl Agent {
         let egress = listen(settings.egress, "listen.egress").await?;
         let plugin = listen_unix(&settings.plugin_socket())?;
         let console_listener = listen_unix(&settings.console_socket())?;
+        let console_key = console::draw_key(&settings.console_socket())?;
         let (tenant_at, egress_at) = (tenant.local_addr()?, egress.local_addr()?);
         let home = parts.home.clone();
         private_folder(&home.workspace())?;
@@ -165,7 +166,7 @@ impl Agent {
             gateway_uid: settings.gateway_uid,
         };
         tasks.spawn(door::serve_unix(plugin, door::guarded(safety_wrapper::routes(Arc::new(wrapper)), Door::Program), stop.clone()));
-        tasks.spawn(console::serve(console_listener, parts.clone(), stop.clone()));
+        tasks.spawn(console::serve(console_listener, console_key, parts.clone(), stop.clone()));
         tasks.spawn(parts.screen.clone().keep(stop.clone()));
         tasks.spawn(rounds(parts.clone(), stop.clone()));
         let link = HubLink {

@@ -1,12 +1,23 @@
-//! Where path arguments really lead. The classifier sees text; a symbolic link is only seen here, on the disk.
+//! Where path arguments really lead, and what is in the files that a command runs. The classifier sees text; a symbolic
+//! link and a script are only seen here, on the disk.
 
-use policy::tool::Tools;
+use policy::{Call, Deed, Digest, Law};
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
-/// Each path argument of the call with the place that it leads to, `None` when that cannot be told.
-pub(crate) async fn resolve(tools: &Tools, tool: &str, params: &Value, workspace: &Path) -> Vec<(String, Option<String>)> {
+/// Files of one command that are looked into, and how far. What lies beyond is part of no digest.
+const SCRIPTS_MAX: usize = 16;
+const SCRIPT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// What only root changes.
+const SYSTEM: [&str; 5] = ["/usr", "/bin", "/sbin", "/lib", "/opt"];
+
+/// Each path argument of the call with the place that it leads to, `None` when that cannot be told; then each file that a
+/// command runs by its path, with the digest of what is in it now.
+pub(crate) async fn resolve(law: &Law, tool: &str, params: &Value, workspace: &Path) -> Vec<(String, Option<String>)> {
+    let tools = law.tools();
     let mut resolved = Vec::new();
     for name in tools.path_arguments(tool, params) {
         let Some(path) = params.get(&name) else { continue };
@@ -16,7 +27,31 @@ pub(crate) async fn resolve(tools: &Tools, tool: &str, params: &Value, workspace
         };
         resolved.push((name, place.and_then(|place| place.to_str().map(str::to_owned))));
     }
+    if tools.name_of(tool) == "exec" {
+        let named = workspace.to_string_lossy();
+        let call = Call { assistant: "", tool, arguments: params, workspace: &named, resolved: &resolved };
+        let run = law.judge(&call).effects.into_iter().filter(|effect| effect.deed == Deed::Exec).map(|effect| effect.target);
+        let folder = resolved.iter().find_map(|(_, place)| place.as_deref()).map_or_else(|| workspace.to_owned(), PathBuf::from);
+        let files: Vec<(String, PathBuf)> = run.map(|target| (format!("content of {target}"), folder.join(&target))).collect();
+        let read = move || files.into_iter().filter_map(|(name, file)| Some((name, Some(content(&file)?)))).take(SCRIPTS_MAX).collect::<Vec<_>>();
+        resolved.extend(tokio::task::spawn_blocking(read).await.unwrap_or_default());
+    }
     resolved
+}
+
+/// The digest of a file of the assistant's own, `None` when it is none or too large.
+fn content(file: &Path) -> Option<String> {
+    if SYSTEM.iter().any(|folder| file.starts_with(folder)) {
+        return None;
+    }
+    // A pipe would hold us until somebody writes into it.
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(file).ok()?;
+    let about = file.metadata().ok()?;
+    let mut bytes = Vec::new();
+    if !about.is_file() || about.len() > SCRIPT_BYTES_MAX || file.take(SCRIPT_BYTES_MAX).read_to_end(&mut bytes).is_err() {
+        return None;
+    }
+    Some(Digest::of(&bytes).to_string())
 }
 
 /// The real path: of the file itself, or of the nearest folder that exists with the rest behind it. A dangling link is
@@ -62,10 +97,10 @@ mod tests {
         std::os::unix::fs::symlink(&folder, workspace.join("up")).unwrap();
         let folder = folder.canonicalize().unwrap();
         let workspace = workspace.canonicalize().unwrap();
-        let tools = shipped::knowledge().tools();
+        let law = law();
         let place = |path: Value| {
-            let workspace = workspace.clone();
-            async move { resolve(tools, "read", &json!({ "path": path }), &workspace).await.into_iter().next().and_then(|(_, place)| place) }
+            let (workspace, law) = (workspace.clone(), law.clone());
+            async move { resolve(&law, "read", &json!({ "path": path }), &workspace).await.into_iter().next().and_then(|(_, place)| place) }
         };
         let inside = |name: &str| Some(workspace.join(name).to_str().unwrap().to_owned());
         assert_eq!(place(json!("sub/new.md")).await, inside("sub/new.md"));
@@ -86,5 +121,35 @@ mod tests {
             assert_eq!(place(untold.clone()).await, None, "{untold}");
         }
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    fn law() -> Law {
+        Law::new(shipped::knowledge(), &[shipped::floor(), &shipped::book()]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_script_holds_is_a_part_of_the_call_that_runs_it() {
+        let workspace = std::env::temp_dir().join(service::random::token());
+        std::fs::create_dir_all(workspace.join("sub")).unwrap();
+        let workspace = workspace.canonicalize().unwrap();
+        let law = law();
+        for (file, params) in [
+            ("build.sh", json!({ "command": "./build.sh --fast" })),
+            ("build.sh", json!({ "command": "bash build.sh && ls" })),
+            ("build.sh", json!({ "command": "sh < build.sh" })),
+            ("sub/tool.py", json!({ "command": "python3 tool.py", "workdir": "sub" })),
+            ("sub/tool.py", json!({ "command": "ls; env A=1 python3 sub/tool.py" })),
+        ] {
+            let mut seen = Vec::new();
+            for text in ["echo one", "echo two", "echo one"] {
+                std::fs::write(workspace.join(file), text).unwrap();
+                let resolved = resolve(&law, "gatehouse__exec", &params, &workspace).await;
+                assert!(resolved.iter().any(|(name, _)| name.starts_with("content of ")), "{params}: {resolved:?}");
+                seen.push(resolved);
+            }
+            assert!(seen[0] == seen[2] && seen[0] != seen[1], "{params}");
+        }
+        assert_eq!(resolve(&law, "gatehouse__exec", &json!({ "command": "ls; /usr/bin/env true" }), &workspace).await, []);
+        std::fs::remove_dir_all(workspace).unwrap();
     }
 }

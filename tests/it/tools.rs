@@ -5,6 +5,7 @@ use std::path::Path;
 use tenant_agent::console::{VaultVerb, Verb};
 use tenant_agent::vault::Bindings;
 use tests::{Browser, Manners, Tenant, World, request, soon};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What a tool of ours said, and whether it says that something went wrong.
 async fn uses(tenant: &Tenant, tool: &str, arguments: Value) -> (String, bool) {
@@ -84,7 +85,11 @@ async fn a_call_that_nobody_allowed_does_nothing() {
         refused("exec", other).await;
     }
     assert!(!done.exists());
-    assert_eq!(uses(&tenant, "exec", json!({ "command": "touch done", "timeoutSeconds": 5 })).await, (String::new(), false), "how long it may take is no part of it");
+    assert_eq!(
+        uses(&tenant, "exec", json!({ "command": "touch done", "timeoutSeconds": 5 })).await,
+        (String::new(), false),
+        "how long it may take is no part of it"
+    );
     assert!(done.exists());
     std::fs::remove_file(&done).unwrap();
     refused("exec", touch.clone()).await;
@@ -145,6 +150,16 @@ async fn what_leads_elsewhere_after_the_yes_is_not_touched() {
         std::fs::rename(workspace.join(name), workspace.join(format!("{name}.before"))).unwrap();
         std::os::unix::fs::symlink(outside.join(name), workspace.join(name)).unwrap();
     };
+    // A script that was changed is another script.
+    std::fs::write(workspace.join("build.sh"), "touch built").unwrap();
+    let build = json!({ "command": "bash build.sh" });
+    allowed("c0", "exec", &build).await;
+    std::fs::write(workspace.join("build.sh"), "touch something-else").unwrap();
+    assert!(uses(&tenant, "exec", build.clone()).await.1);
+    std::fs::write(workspace.join("build.sh"), "touch built").unwrap();
+    assert!(!uses(&tenant, "exec", build).await.1);
+    assert!(workspace.join("built").exists() && !workspace.join("something-else").exists());
+
     let (read, write, run) = (json!({ "path": "key" }), json!({ "path": "sub/new", "content": "x" }), json!({ "command": "touch made", "workdir": "sub" }));
     allowed("c1", "read_file", &read).await;
     allowed("c2", "write_file", &write).await;
@@ -266,7 +281,10 @@ async fn a_command_ends_with_all_that_it_started() {
     })
     .await;
     let said = world.as_time_passes(1_000, call).await.unwrap()["result"].clone();
-    assert_eq!((said["content"][0]["text"].as_str(), said["isError"].as_bool()), (Some("before\n[ended after 30 s, with everything that it had started]"), Some(true)));
+    assert_eq!(
+        (said["content"][0]["text"].as_str(), said["isError"].as_bool()),
+        (Some("before\n[ended after 30 s, with everything that it had started]"), Some(true))
+    );
     gone(&workspace.join("late")).await;
 
     // Much is printed, little is shown: the beginning and the end.
@@ -300,6 +318,23 @@ async fn a_command_gets_a_clean_environment_and_not_the_agents_own_files() {
     let line = json!({ "command": format!("cat {}; echo x >> {}; ls / > listed; cat listed", key.display(), key.display()) });
     let (said, _) = uses_with_a_yes(&tenant, &mut browser, "exec", line).await;
     assert!(said.matches("Permission denied").count() == 2 && said.contains("proc"), "{said}");
+    // The console's socket can be opened by its path, but its key cannot be read.
+    let socket = tenant.settings.console_socket();
+    for (key, code) in [("", "console_key_wrong"), ("guess ", "console_key_wrong")] {
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+        stream.write_all(format!("{key}{{\"verb\":\"owner-link\"}}\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&answer).unwrap()["code"], code);
+    }
+    let line = json!({ "command": format!("cat {}", socket.with_extension("key").display()) });
+    let (said, _) = uses_with_a_yes(&tenant, &mut browser, "exec", line).await;
+    assert!(said.contains("Permission denied"), "{said}");
+    // Nor can anything be learnt from a process outside, or done to one.
+    let pid = std::process::id();
+    std::fs::write(tenant.workspace().join("probe.sh"), format!("cat /proc/{pid}/environ | wc -c; kill -0 {pid} || echo spared")).unwrap();
+    let (said, _) = asks_and_uses(&tenant, "exec", json!({ "command": "bash probe.sh" })).await;
+    assert!(said.contains("Permission denied") && said.contains("spared"), "{said}");
     tenant.end().await;
     world.end().await;
 }

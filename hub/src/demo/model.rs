@@ -421,7 +421,7 @@ impl Conversation {
 
     /// The tool that does what this one does, when the request has only that: one of a server of tools, for a file perhaps.
     fn named(&self, call: Call) -> Call {
-        if self.tools.iter().any(|name| *name == call.name) {
+        if self.tools.contains(&call.name) {
             return call;
         }
         let found = self.tools.iter().find(|name| name.contains("__") && plain(name) == call.name);

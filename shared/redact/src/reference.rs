@@ -103,13 +103,7 @@ pub fn resolve_granted(tool: &str, args: &Value, binding: &dyn Fn(&str) -> Optio
     settle(tool, args, binding, value, true)
 }
 
-fn settle(
-    tool: &str,
-    args: &Value,
-    binding: &dyn Fn(&str) -> Option<Binding>,
-    value: &dyn Fn(&str) -> Option<Zeroizing<String>>,
-    is_granted: bool,
-) -> Outcome {
+fn settle(tool: &str, args: &Value, binding: &dyn Fn(&str) -> Option<Binding>, value: &dyn Fn(&str) -> Option<Zeroizing<String>>, is_granted: bool) -> Outcome {
     let mut resolver =
         Resolver { tool, host: host(args), form: is_form(args), is_granted, binding, value, env: Vec::new(), names: Vec::new(), way: Way::AsIs, files: false };
     let mut resolved = args.clone();

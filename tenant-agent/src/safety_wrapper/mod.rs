@@ -157,7 +157,7 @@ impl SafetyWrapper {
         }
         // One law for the whole decision, whatever comes meanwhile.
         let in_force = self.in_force.law();
-        let resolved = target::resolve(in_force.law().tools(), &ask.tool, &ask.params, &self.workspace).await;
+        let resolved = target::resolve(in_force.law(), &ask.tool, &ask.params, &self.workspace).await;
         let workspace = self.workspace.to_string_lossy();
         let assistant_name = assistant.to_string();
         let call = Call { assistant: &assistant_name, tool: &ask.tool, arguments: &ask.params, workspace: &workspace, resolved: &resolved };

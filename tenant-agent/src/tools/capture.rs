@@ -46,7 +46,8 @@ impl Capture {
             return shortened(&redact(&String::from_utf8_lossy(&head)));
         }
         let (head, tail) = (redact(&String::from_utf8_lossy(&head)), redact(&String::from_utf8_lossy(&tail)));
-        let (head, tail) = (before(&head, head.len().saturating_sub(CUT_BYTES).min(SHOWN_BYTES)), after(&tail, CUT_BYTES.max(tail.len().saturating_sub(SHOWN_BYTES))));
+        let (head, tail) =
+            (before(&head, head.len().saturating_sub(CUT_BYTES).min(SHOWN_BYTES)), after(&tail, CUT_BYTES.max(tail.len().saturating_sub(SHOWN_BYTES))));
         format!("{head}\n[… more was printed than is kept …]\n{tail}")
     }
 }

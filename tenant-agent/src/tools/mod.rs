@@ -177,7 +177,7 @@ impl Tools {
         let in_force = self.in_force.law();
         let name = tool.whole_name();
         let known = in_force.law().tools();
-        let resolved = target::resolve(known, &name, arguments, &self.workspace).await;
+        let resolved = target::resolve(in_force.law(), &name, arguments, &self.workspace).await;
         let workspace = self.workspace.to_string_lossy();
         for (_, assistant) in &self.identity.assistants {
             let assistant = assistant.id.to_string();
@@ -195,16 +195,17 @@ impl Tools {
         tracing::warn!(tool = tool.name(), "somebody made a call that nobody allowed");
         let now_ms = self.clock.wall_ms();
         self.store
-            .write(move |tx| {
-                Ok::<_, StoreError>(audit::note(tx, now_ms, &Deed { actor: "tools", deed: "refuse_unasked", subject: tool.name(), detail: "" })?)
-            })
+            .write(move |tx| Ok::<_, StoreError>(audit::note(tx, now_ms, &Deed { actor: "tools", deed: "refuse_unasked", subject: tool.name(), detail: "" })?))
             .await?;
         Err(Refused::Unasked)
     }
 
     async fn note(&self, claimed: &Claimed, deed: &'static str, detail: &str) -> Result<(), Refused> {
         let (session, detail, now_ms) = (claimed.session.clone(), detail.to_owned(), self.clock.wall_ms());
-        Ok(self.store.write(move |tx| Ok::<_, StoreError>(audit::note(tx, now_ms, &Deed { actor: "tools", deed, subject: &session, detail: &detail })?)).await?)
+        Ok(self
+            .store
+            .write(move |tx| Ok::<_, StoreError>(audit::note(tx, now_ms, &Deed { actor: "tools", deed, subject: &session, detail: &detail })?))
+            .await?)
     }
 
     async fn perform(&self, wanted: Wanted, env: Vec<(String, Zeroizing<String>)>, places: &Places) -> Result<Said, Refused> {

@@ -175,7 +175,10 @@ mod tests {
                 json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-06-18"}}),
                 request(What::Initialize { version: "2025-06-18" }),
             ),
-            (json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "1999"}}), request(What::Initialize { version: VERSIONS[0] })),
+            (
+                json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "1999"}}),
+                request(What::Initialize { version: VERSIONS[0] }),
+            ),
             (json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}), request(What::List)),
             (
                 json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "exec", "arguments": {"command": "ls"}}}),
@@ -210,7 +213,8 @@ mod tests {
                 schema["properties"].as_object().unwrap().iter().map(|(argument, about)| (argument.clone(), sample(about))).collect();
             let arguments = Value::Object(arguments);
             let judgement = law.judge(&policy::Call { assistant: "a", tool: &name, arguments: &arguments, workspace: "/w", resolved: &[] });
-            let undescribed = judgement.because.iter().find(|because| ["tool.unknown", "tool.argument", "tool.arguments", "tool.call"].contains(&because.rule.as_str()));
+            let undescribed =
+                judgement.because.iter().find(|because| ["tool.unknown", "tool.argument", "tool.arguments", "tool.call"].contains(&because.rule.as_str()));
             assert_eq!(undescribed, None, "{name} {arguments}");
             assert_eq!(Tool::named(tool.name()), Some(tool));
         }

@@ -1,6 +1,6 @@
 //! What a command may take and reach, set between fork and exec.
 //!
-//! Limits of the kernel for memory dumps, files and processor time; no new rights by set-uid programs; and, where the
+//! Limits of the kernel for memory dumps, files and processor time; no new rights by set-uid programs, and few of root's; and, where the
 //! kernel has Landlock, no file of the agent's own folder but the workspace and its neighbour, no look into the memory or
 //! the environment of a process outside, no signal to one. What it is not: another user. A command runs as the agent does,
 //! may use the network as the host lets that user, and may open a socket by its path.
@@ -72,6 +72,7 @@ impl Sandbox {
         limit(libc::RLIMIT_FSIZE, FILE_BYTES_MAX)?;
         limit(libc::RLIMIT_CPU, self.cpu_secs)?;
         no_new_rights()?;
+        drop_rights();
         match &self.ruleset {
             Some(ruleset) => restrict(ruleset.as_raw_fd()),
             None => Ok(()),
@@ -141,7 +142,8 @@ fn create(handled_fs: u64, version: i64) -> io::Result<OwnedFd> {
 /// What is gone by now, or cannot be opened, stays closed.
 #[expect(unsafe_code, reason = "a system call without a wrapper; it reads a structure of ours")]
 fn allow(ruleset: &OwnedFd, path: &Path, handled: u64) -> io::Result<()> {
-    let Ok(place) = rustix::fs::open(path, rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()) else {
+    let Ok(place) = rustix::fs::open(path, rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
+    else {
         return Ok(());
     };
     let kind = std::fs::symlink_metadata(path).map(|about| about.mode() & libc::S_IFMT);
@@ -173,6 +175,22 @@ fn no_new_rights() -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Of root's rights a command keeps those over files, users and ports. Others look past every wall: into the memory of
+/// processes, at files by their number, at the kernel. Who is not root has none, and may not drop what it has not.
+#[expect(unsafe_code, reason = "the call takes numbers only")]
+fn drop_rights() {
+    for right in 0..=RIGHTS_MAX {
+        if !RIGHTS_KEPT.contains(&right) {
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, right, 0, 0, 0) };
+        }
+    }
+}
+
+/// More than any kernel knows; it says no to what it does not know.
+const RIGHTS_MAX: libc::c_ulong = 63;
+/// chown, dac_override, fowner, fsetid, kill, setgid, setuid, net_bind_service.
+const RIGHTS_KEPT: [libc::c_ulong; 8] = [0, 1, 3, 4, 5, 6, 7, 10];
 
 /// A lower limit that is there already stays.
 #[expect(unsafe_code, reason = "the calls read and write a structure of ours; rustix' need no less, and this runs between fork and exec")]
