@@ -9,12 +9,17 @@ use service::store::StoreError;
 use service::text::Language;
 use service::{Clock, SecretString, Stop, log, secret};
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tenant_agent::console::{self, Verb};
 use tenant_agent::law::{Decided, PolicyCommand, Said, Trial};
+use tenant_agent::network::doctor::Verdict;
+use tenant_agent::network::plan::Plan;
+use tenant_agent::network::{self, install};
 use tenant_agent::people::Role;
 use tenant_agent::redaction::{self, Shape};
+use tenant_agent::settings::own_uid;
+use tenant_agent::tools::hands;
 use tenant_agent::vault::VaultError;
 use tenant_agent::{Agent, Settings, agent};
 use vault_command::VaultCommand;
@@ -86,6 +91,33 @@ enum Command {
     },
     /// Check the configuration and print what it comes to.
     CheckConfig,
+    /// Do one thing that an assistant is allowed. The program of `gatehouse-hands@.service`: the order comes by the socket
+    /// on standard input. Needs no configuration.
+    Hands {
+        /// OpenClaw's folder.
+        folder: PathBuf,
+    },
+    /// Write the units, users and rules that close OpenClaw's network, and bring them into force. Says what it changes.
+    Install {
+        /// Only say what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// Write below this folder and start nothing.
+        #[arg(long, default_value = "/")]
+        root: PathBuf,
+        /// The binary that the units start.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+    },
+    /// Take away what `install` wrote. Users, state and the configuration stay.
+    Uninstall {
+        #[arg(long)]
+        dry_run: bool,
+        #[arg(long, default_value = "/")]
+        root: PathBuf,
+    },
+    /// Say for each law of the closed network whether it holds, and what mends it. As root it looks; otherwise it asks root.
+    Doctor,
 }
 
 #[derive(Subcommand)]
@@ -142,6 +174,7 @@ const BLOCKING_MAX: usize = 8;
 /// What needs neither an agent nor its configuration: whoever writes rules or tries the net does so on any machine.
 fn alone(cli: &Cli) -> Option<ExitCode> {
     let outcome = match &cli.command {
+        Command::Hands { folder } => do_order(folder),
         Command::Policy { command } => {
             return Some(match command.alone(&Clock::system())? {
                 Ok(said) => say(cli.json, &said.facts, &said.text),
@@ -157,9 +190,27 @@ fn alone(cli: &Cli) -> Option<ExitCode> {
             redaction::redact(secrets.as_deref(), *jsonl, shape, *stats, std::io::stdin().lock(), std::io::stdout().lock())
         }
         Command::Vault { command } => command.alone()?,
+        Command::Uninstall { dry_run, root } => {
+            return Some(match install::uninstall(root, *dry_run) {
+                Ok(report) => say(cli.json, &report.facts, &report.text),
+                Err(error) => fail(cli, 1, &error),
+            });
+        }
         _ => return None,
     };
     Some(outcome.map_or_else(|error| fail(cli, EXIT_REFUSED, &error), |()| ExitCode::SUCCESS))
+}
+
+/// Standard input is the socket on which the order comes and the answer goes.
+fn do_order(folder: &Path) -> anyhow::Result<()> {
+    use std::os::fd::AsFd;
+    let socket = std::os::unix::net::UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?);
+    socket.set_nonblocking(true).context("standard input is no socket")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let (input, output) = tokio::net::UnixStream::from_std(socket).context("standard input is no socket")?.into_split();
+        hands::serve(folder, input, output).await
+    })
 }
 
 async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
@@ -185,7 +236,15 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             let said = policy(command, &settings).await?;
             return Ok(say(cli.json, &said.facts, &said.text));
         }
-        Command::Redact { .. } => anyhow::bail!("this needs no agent"),
+        Command::Install { dry_run, root, binary } => {
+            let report = install::install(&plan(cli, &settings, binary.as_deref())?, root, *dry_run)?;
+            return Ok(say(cli.json, &report.facts, &report.text));
+        }
+        Command::Doctor => {
+            let verdict = verdict(cli, &settings).await?;
+            return Ok(say(cli.json, &serde_json::to_value(&verdict)?, &told(&verdict)));
+        }
+        Command::Redact { .. } | Command::Hands { .. } | Command::Uninstall { .. } => anyhow::bail!("this needs no agent"),
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
         Command::RestorePlugin => Verb::RestorePlugin {},
@@ -230,10 +289,36 @@ async fn policy(command: &PolicyCommand, settings: &Settings) -> anyhow::Result<
     Ok(trial.said())
 }
 
+fn plan(cli: &Cli, settings: &Settings, binary: Option<&Path>) -> anyhow::Result<Plan> {
+    let this = std::env::current_exe().context("finding this binary")?;
+    Plan::of(settings, binary.unwrap_or(&this), &std::path::absolute(&cli.config)?)
+}
+
+async fn verdict(cli: &Cli, settings: &Settings) -> anyhow::Result<Verdict> {
+    let Some(doctor) = &settings.doctor else { return Ok(Verdict::open()) };
+    if own_uid() != 0 {
+        return network::ask(doctor).await;
+    }
+    let plan = plan(cli, settings, None)?;
+    Ok(tokio::task::spawn_blocking(move || network::examine(&plan)).await?)
+}
+
+fn told(verdict: &Verdict) -> String {
+    if !verdict.closed {
+        return "this host is not meant to be closed (`closed = false`): OpenClaw reaches whatever its user reaches".to_owned();
+    }
+    let rows = verdict.laws.iter().map(|law| match law.ok {
+        true => format!("OK      {}\n", law.code),
+        false => format!("BROKEN  {}: {}\n        remedy: {}\n", law.code, law.found, law.remedy),
+    });
+    rows.collect::<String>() + if verdict.ok { "OpenClaw's network is closed" } else { "OpenClaw's network is not closed: no model call passes" }
+}
+
 async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let stop = Stop::default();
     stop.on_signals()?;
     let agent = Agent::start(settings, Clock::system(), stop.clone()).await?;
+    service::ready::tell();
     stop.stopped().await;
     tracing::info!("stopping");
     agent.stopped().await;

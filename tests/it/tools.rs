@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use tenant_agent::console::{VaultVerb, Verb};
 use tenant_agent::vault::Bindings;
-use tests::{Browser, Manners, Tenant, World, request, soon};
+use tests::{Browser, Manners, Processes, Tenant, World, request, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What a tool of ours said, and whether it says that something went wrong.
@@ -366,6 +366,63 @@ async fn the_server_speaks_its_protocol_with_openclaw_alone() {
         assert_eq!((answer.status, answer.code().as_str()), (403, "tools_token_wrong"));
     }
     assert_eq!(request(egress, "GET", "/mcp", &[json_type], b"").await.status, 405);
+    tenant.end().await;
+    world.end().await;
+}
+
+/// As on an installed host: systemd starts the binary for each order, with the socket as its standard input.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the binaries"]
+async fn a_unit_does_what_was_allowed_where_there_is_one() {
+    let world = World::start().await;
+    let mut tenant = world.tenant("alice").await;
+    let value = format!("Kirsch{}Baum-{}", 7, &service::random::token()[..12]);
+    keep(&tenant, "db", &value, &["exec"], &[]).await;
+    let socket = world.folder().join("hands.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let (binary, folder) = (Processes::find().path("tenant-agent"), tenant.settings.openclaw_folder());
+    let systemd = tokio::spawn(async move {
+        loop {
+            let stream = listener.accept().await.unwrap().0.into_std().unwrap();
+            stream.set_nonblocking(false).unwrap();
+            let mut unit = tokio::process::Command::new(&binary);
+            unit.arg("hands").arg(&folder).stdin(std::os::fd::OwnedFd::from(stream)).stdout(std::process::Stdio::null());
+            tokio::spawn(async move { unit.status().await });
+        }
+    });
+    tenant.settings.hands = Some(socket);
+    let tenant = tenant.restart().await;
+    tenant.ready().await;
+
+    assert_eq!(asks_and_uses(&tenant, "write_file", json!({ "path": "sub/a.md", "content": "one" })).await, ("Written.".to_owned(), false));
+    assert_eq!(asks_and_uses(&tenant, "edit_file", json!({ "path": "sub/a.md", "oldText": "one", "newText": "two" })).await, ("Replaced.".to_owned(), false));
+    assert_eq!(asks_and_uses(&tenant, "read_file", json!({ "path": "sub/a.md" })).await, ("two".to_owned(), false));
+    let (said, is_error) = asks_and_uses(&tenant, "read_file", json!({ "path": "sub" })).await;
+    assert!(is_error && said.contains("folder"), "{said}");
+    let (said, _) =
+        asks_and_uses(&tenant, "exec", json!({ "command": "printf %s \"SECRET_REF(db)\" | wc -c; echo \"SECRET_REF(db)\"; exit 4", "workdir": "sub" })).await;
+    assert_eq!(said, format!("{}\nSECRET_REF(db)\n[exit code 4]", value.len()));
+    // OpenClaw's own things are closed to it, and nothing outlives the order, nor whoever waits for it.
+    let mut browser = tenant.chat().await;
+    let state = tenant.settings.openclaw_folder().join("state");
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::write(state.join("conversation"), "x").unwrap();
+    let (said, _) = uses_with_a_yes(&tenant, &mut browser, "exec", json!({ "command": "cat ../state/conversation" })).await;
+    assert!(said.contains("Permission denied"), "{said}");
+    let gateway = tenant.gateway.clone();
+    let line = json!({ "command": "sleep 1000 & echo $! > pid; wait" });
+    assert_eq!(gateway.decide("r", "t", "c7", "gatehouse__exec", &line).await.json()["allow"], true);
+    let call = tokio::spawn(async move { gateway.use_tool("exec", &line).await });
+    let pid = tenant.workspace().join("pid");
+    soon(async {
+        while std::fs::read_to_string(&pid).unwrap_or_default().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    call.abort();
+    gone(&pid).await;
+    systemd.abort();
     tenant.end().await;
     world.end().await;
 }

@@ -3,6 +3,7 @@
 //! More is kept than is shown, so that a secret is never cut before it has been looked for: what is shown begins and ends
 //! far from where the kept text was cut.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Kept of the beginning, and as much of the end.
@@ -12,9 +13,11 @@ pub const SHOWN_BYTES: usize = 24 * 1024;
 /// As long as a secret may be, and its disguises: what lies nearer than this to a cut is not shown.
 const CUT_BYTES: usize = 128 * 1024;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Capture {
-    head: Vec<u8>,
+    #[serde(with = "packed")]
+    head: VecDeque<u8>,
+    #[serde(with = "packed")]
     tail: VecDeque<u8>,
     /// Bytes between the two that nobody kept.
     lost: u64,
@@ -24,7 +27,7 @@ impl Capture {
     pub fn push(&mut self, mut bytes: &[u8]) {
         let room = KEPT_BYTES - self.head.len();
         let (first, rest) = bytes.split_at(room.min(bytes.len()));
-        self.head.extend_from_slice(first);
+        self.head.extend(first);
         bytes = rest;
         if bytes.len() > KEPT_BYTES {
             self.lost += (bytes.len() - KEPT_BYTES) as u64;
@@ -38,8 +41,8 @@ impl Capture {
 
     /// What may be shown, after `redact` has looked at all that was kept.
     pub fn shown(self, redact: impl Fn(&str) -> String) -> String {
-        let Capture { mut head, tail, lost } = self;
-        let tail: Vec<u8> = tail.into();
+        let Capture { head, tail, lost } = self;
+        let (mut head, tail): (Vec<u8>, Vec<u8>) = (head.into(), tail.into());
         if lost == 0 {
             // Nothing was cut: it is one text.
             head.extend(tail);
@@ -67,6 +70,24 @@ fn before(text: &str, end: usize) -> &str {
 
 fn after(text: &str, start: usize) -> &str {
     &text[text.ceil_char_boundary(start.min(text.len()))..]
+}
+
+/// Bytes as base64 while they go from one process to another.
+mod packed {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::collections::VecDeque;
+
+    pub fn serialize<S: Serializer>(bytes: &VecDeque<u8>, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> = bytes.iter().copied().collect();
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VecDeque<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(deserializer)?).map(Into::into).map_err(D::Error::custom)
+    }
 }
 
 #[cfg(test)]

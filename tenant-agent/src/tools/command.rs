@@ -2,32 +2,38 @@
 //! a process group that ends as a whole.
 
 use super::capture::Capture;
+use super::hands::Done;
 use super::sandbox::Sandbox;
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use service::Clock;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
-/// What is to be run.
-pub struct Order {
-    pub line: String,
-    pub folder: OwnedFd,
-    pub env: Vec<(String, Zeroizing<String>)>,
-    pub stdin: Zeroizing<String>,
+/// What is to be run. It may hold secrets, and is wiped.
+#[derive(Serialize, Deserialize)]
+pub struct Line {
+    pub text: String,
+    pub folder: PathBuf,
+    pub env: Vec<(String, String)>,
+    pub stdin: String,
     pub timeout_secs: u64,
 }
 
-pub struct Done {
-    pub printed: Capture,
-    pub end: End,
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.env.iter_mut().for_each(|(_, value)| value.zeroize());
+        self.stdin.zeroize();
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum End {
     Code(i32),
     Signal(i32),
@@ -43,19 +49,19 @@ const PIECE_BYTES: usize = 16 * 1024;
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub async fn run(order: Order, home: &Path, sandbox: Sandbox, clock: &Clock) -> anyhow::Result<Done> {
+pub async fn run(mut line: Line, folder: OwnedFd, home: &Path, sandbox: Sandbox, clock: &Clock) -> anyhow::Result<Done> {
     let (reader, writer) = std::io::pipe().context("a pipe")?;
     let mut output = pipe::Receiver::from_owned_fd(reader.into()).context("a pipe to read")?;
-    let Order { line, folder, env, stdin, timeout_secs } = order;
+    let stdin = Zeroizing::new(std::mem::take(&mut line.stdin));
     let mut command = Command::new(SHELLS.into_iter().find(|shell| Path::new(shell).exists()).unwrap_or(SHELLS[1]));
     command
         .arg("-c")
-        .arg(&line)
+        .arg(&line.text)
         .env_clear()
         .envs([("PATH", PATH), ("LANG", "C.UTF-8"), ("TERM", "dumb")])
         .env("HOME", home)
         // What the call sets comes last.
-        .envs(env.iter().map(|(name, value)| (name, value.as_str())))
+        .envs(line.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::piped())
         .stdout(writer.try_clone().context("a pipe for two")?)
         .stderr(writer)
@@ -65,7 +71,6 @@ pub async fn run(order: Order, home: &Path, sandbox: Sandbox, clock: &Clock) -> 
     let child = command.spawn().context("starting a shell")?;
     // Its own ends of the pipe must be closed, or the end of the output never comes.
     drop(command);
-    drop(env);
     let mut group = Group::of(child);
     let input = group.child.stdin.take();
     let feed = async move {
@@ -75,7 +80,7 @@ pub async fn run(order: Order, home: &Path, sandbox: Sandbox, clock: &Clock) -> 
         }
     };
     tokio::pin!(feed);
-    let late = clock.sleep(timeout_secs.saturating_mul(1000));
+    let late = clock.sleep(line.timeout_secs.saturating_mul(1000));
     tokio::pin!(late);
     let mut printed = Capture::default();
     let mut piece = vec![0; PIECE_BYTES];
@@ -98,7 +103,7 @@ pub async fn run(order: Order, home: &Path, sandbox: Sandbox, clock: &Clock) -> 
         }
     };
     group.end();
-    Ok(Done { printed, end })
+    Ok(Done::Ran { printed, end })
 }
 
 /// Takes what is in the pipe by now. Always true: there is nothing more to wait for.

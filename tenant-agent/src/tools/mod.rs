@@ -8,6 +8,7 @@
 mod capture;
 mod command;
 mod file;
+pub mod hands;
 mod protocol;
 mod sandbox;
 mod secret;
@@ -26,11 +27,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::routing::post;
-use command::{End, Order};
+use command::{End, Line};
 use file::FileError;
+use hands::{Done, Hands, Order};
 use policy::Call;
 use protocol::{Message, Tool, What};
-use sandbox::Walls;
+pub use sandbox::Walls;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -52,10 +54,7 @@ pub struct Tools {
     pub vault: Vault,
     pub screen: Screen,
     pub workspace: PathBuf,
-    /// Where commands are at home.
-    pub home: PathBuf,
-    /// The agent's own folder, which is closed to them.
-    pub state_folder: PathBuf,
+    pub hands: Hands,
     pub places: Semaphore,
 }
 
@@ -208,62 +207,56 @@ impl Tools {
             .await?)
     }
 
-    async fn perform(&self, wanted: Wanted, env: Vec<(String, Zeroizing<String>)>, places: &Places) -> Result<Said, Refused> {
-        match wanted {
-            Wanted::Exec(exec) => self.exec(exec, env, places).await,
+    async fn perform(&self, wanted: Wanted, secrets: Vec<(String, Zeroizing<String>)>, places: &Places) -> Result<Said, Refused> {
+        let is_edit = matches!(wanted, Wanted::EditFile(_));
+        let order = match wanted {
+            Wanted::SecretNames(_) => return Ok(Said { text: secret::names(&self.vault).await?, is_error: false }),
+            Wanted::Exec(exec) => return self.exec(exec, secrets, places).await,
             Wanted::ReadFile(read) => {
-                let (place, redactor) = (places.of("path")?, self.screen.now());
-                blocking(move || {
-                    let text = file::read(&place)?;
-                    // Looked at as a whole: a secret may have several lines.
-                    let text = redactor.text(&text).text.into_owned();
-                    Ok(Said { text: read.lines_of(&text), is_error: false })
-                })
-                .await
+                let done = self.hands.perform(Order::Read { place: places.of("path")? }, &self.clock).await?;
+                let Done::Text(text) = done else { return Err(undone(done)) };
+                let redactor = self.screen.now();
+                // Looked at as a whole: a secret may have several lines.
+                let text = blocking(move || Ok(read.lines_of(&redactor.text(&text).text))).await?;
+                return Ok(Said { text, is_error: false });
             }
-            Wanted::WriteFile(write) => {
-                let place = places.of("path")?;
-                blocking(move || {
-                    file::write(&place, &write.content)?;
-                    Ok(Said { text: format!("Written: {} bytes.", write.content.len()), is_error: false })
-                })
-                .await
-            }
-            Wanted::EditFile(edit) => {
-                let place = places.of("path")?;
-                blocking(move || {
-                    let text = file::read(&place)?;
-                    let text = file::replaced(&text, &edit.old_text, &edit.new_text).map_err(|count| Refused::Occurrences { count })?;
-                    file::write(&place, &text)?;
-                    Ok(Said { text: "Replaced.".to_owned(), is_error: false })
-                })
-                .await
-            }
-            Wanted::SecretNames(_) => Ok(Said { text: secret::names(&self.vault).await?, is_error: false }),
+            Wanted::WriteFile(write) => Order::Write { place: places.of("path")?, text: write.content },
+            Wanted::EditFile(edit) => Order::Replace { place: places.of("path")?, before: edit.old_text, after: edit.new_text },
+        };
+        match self.hands.perform(order, &self.clock).await? {
+            Done::Written => Ok(Said { text: if is_edit { "Replaced." } else { "Written." }.to_owned(), is_error: false }),
+            done => Err(undone(done)),
         }
     }
 
     async fn exec(&self, exec: Exec, secrets: Vec<(String, Zeroizing<String>)>, places: &Places) -> Result<Said, Refused> {
-        let place = if exec.workdir.is_some() { places.of("workdir")? } else { self.workspace.clone() };
+        let folder = if exec.workdir.is_some() { places.of("workdir")? } else { self.workspace.clone() };
         let timeout_secs = exec.timeout_seconds.unwrap_or(command::TIMEOUT_SECS).clamp(1, command::TIMEOUT_SECS_MAX);
-        let walls = Walls { closed: self.state_folder.clone(), open: vec![self.workspace.clone(), self.home.clone()] };
-        let (folder, sandbox) = blocking(move || Ok((file::folder(&place)?, walls.raise(timeout_secs)?))).await?;
-        let mut env: Vec<(String, Zeroizing<String>)> = exec.env.into_iter().map(|(name, value)| (name, Zeroizing::new(value))).collect();
-        // Last, so that none of the call's own takes the place of one.
-        env.extend(secrets);
-        let order = Order { line: exec.command, folder, env, stdin: Zeroizing::new(exec.stdin.unwrap_or_default()), timeout_secs };
-        let done = command::run(order, &self.home, sandbox, &self.clock).await?;
+        let mut env: Vec<(String, String)> = exec.env.into_iter().collect();
+        // Last, so that none of the call's own takes the place of one. Wiped with the line.
+        env.extend(secrets.into_iter().map(|(name, value)| (name, value.as_str().to_owned())));
+        let line = Line { text: exec.command, folder, env, stdin: exec.stdin.unwrap_or_default(), timeout_secs };
+        let done = self.hands.perform(Order::Run(line), &self.clock).await?;
+        let Done::Ran { printed, end } = done else { return Err(undone(done)) };
         let redactor = self.screen.now();
-        let printed = done.printed;
         let printed = blocking(move || Ok(printed.shown(|text| redactor.text(text).text.into_owned()))).await?;
-        let end = match done.end {
+        let ended = match end {
             End::Code(0) => String::new(),
             End::Code(code) => format!("[exit code {code}]"),
             End::Signal(signal) => format!("[ended by signal {signal}]"),
             End::Late => format!("[ended after {timeout_secs} s, with everything that it had started]"),
         };
-        let text = [printed.trim_end_matches('\n'), &end].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
-        Ok(Said { text, is_error: done.end != End::Code(0) })
+        let text = [printed.trim_end_matches('\n'), &ended].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
+        Ok(Said { text, is_error: end != End::Code(0) })
+    }
+}
+
+/// Why an order did nothing.
+fn undone(done: Done) -> Refused {
+    match done {
+        Done::Failed(error) => Refused::File(error),
+        Done::Occurs(count) => Refused::Occurrences { count },
+        done => Refused::Failed(anyhow::anyhow!("an order was answered with something else: {done:?}")),
     }
 }
 

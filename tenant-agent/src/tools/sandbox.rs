@@ -199,6 +199,9 @@ fn limit(resource: libc::__rlimit_resource_t, most: u64) -> io::Result<()> {
     if unsafe { libc::getrlimit(resource, &raw mut now) } != 0 {
         return Err(io::Error::last_os_error());
     }
+    if now.rlim_cur <= most && now.rlim_max <= most {
+        return Ok(());
+    }
     let most = most.min(now.rlim_max);
     let wanted = libc::rlimit { rlim_cur: most, rlim_max: most };
     match unsafe { libc::setrlimit(resource, &raw const wanted) } {
