@@ -19,6 +19,8 @@ pub const PLUGIN_ID: &str = "gatehouse";
 pub const TOOLS_SERVER: &str = "gatehouse";
 /// OpenClaw's tools whose work is done by ours.
 pub const REPLACED: [&str; 5] = ["exec", "process", "write", "edit", "apply_patch"];
+/// Tools that only we have; OpenClaw knows nothing by these names.
+const OURS_ALONE: [&str; 1] = ["secret_names"];
 /// How long it waits for one of our tools: a little longer than the longest command.
 const TOOL_WAIT_MS: u64 = 660_000;
 /// How long it waits for our server, which was there before it.
@@ -209,7 +211,7 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
         })
         .collect();
     let own = format!("{TOOLS_SERVER}__*");
-    let allowed: Vec<&str> = plan.tools.iter().copied().filter(|tool| !REPLACED.contains(tool)).chain([own.as_str()]).collect();
+    let allowed: Vec<&str> = plan.tools.iter().copied().filter(|tool| !REPLACED.contains(tool) && !OURS_ALONE.contains(tool)).chain([own.as_str()]).collect();
     json!({
         "gateway": door(plan),
         // Otherwise it writes into a folder of /tmp that every user shares.

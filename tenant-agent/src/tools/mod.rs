@@ -88,6 +88,22 @@ pub enum Refused {
     Failed(#[from] anyhow::Error),
 }
 
+impl Refused {
+    /// For the log, which gets no word of a call.
+    fn code(&self) -> &'static str {
+        match self {
+            Refused::Unasked => "unasked",
+            Refused::Lawless => "lawless",
+            Refused::Arguments { .. } => "arguments",
+            Refused::Secret { .. } => "secret",
+            Refused::Place { .. } => "place",
+            Refused::File(_) => "file",
+            Refused::Occurrences { .. } => "occurrences",
+            Refused::Failed(_) => "failed",
+        }
+    }
+}
+
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Refused {
         Refused::Failed(anyhow::Error::new(error).context("the records of a call"))
@@ -129,7 +145,7 @@ async fn speak(State(tools): State<Arc<Tools>>, headers: HeaderMap, body: door::
                 let said = tools.call(tool, arguments).await.unwrap_or_else(|refused| {
                     match &refused {
                         Refused::Failed(error) => tracing::error!(error = format!("{error:#}"), tool = tool.name(), "a call failed"),
-                        _ => tracing::info!(tool = tool.name(), "a call was not run"),
+                        refused => tracing::info!(tool = tool.name(), why = refused.code(), "a call was not run"),
                     }
                     Said { text: refused.to_string(), is_error: true }
                 });
