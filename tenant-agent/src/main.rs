@@ -299,8 +299,7 @@ async fn verdict(cli: &Cli, settings: &Settings) -> anyhow::Result<Verdict> {
     if own_uid() != 0 {
         return network::ask(doctor).await;
     }
-    let plan = plan(cli, settings, None)?;
-    Ok(tokio::task::spawn_blocking(move || network::examine(&plan)).await?)
+    network::examine(plan(cli, settings, None)?, &Clock::system()).await
 }
 
 fn told(verdict: &Verdict) -> String {
@@ -308,8 +307,8 @@ fn told(verdict: &Verdict) -> String {
         return "this host is not meant to be closed (`closed = false`): OpenClaw reaches whatever its user reaches".to_owned();
     }
     let rows = verdict.laws.iter().map(|law| match law.ok {
-        true => format!("OK      {}\n", law.code),
-        false => format!("BROKEN  {}: {}\n        remedy: {}\n", law.code, law.found, law.remedy),
+        true => format!("OK      {}\n", law.name),
+        false => format!("BROKEN  {}: {}\n        remedy: {}\n", law.name, law.found, law.remedy),
     });
     rows.collect::<String>() + if verdict.ok { "OpenClaw's network is closed" } else { "OpenClaw's network is not closed: no model call passes" }
 }

@@ -5,8 +5,11 @@ use service::Clock;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tests::{Browser, Company, World, booted, free_port, soon};
+use tenant_agent::console::Verb;
+use tests::{Browser, Company, Tenant, World, booted, free_port, soon};
+use tokio::io::AsyncWriteExt;
 
 const CONFIG: &str = "/etc/gatehouse/agent.toml";
 const AGENT_END: &str = "10.77.0.1";
@@ -14,6 +17,95 @@ const WORKSPACE: &str = "/var/lib/gatehouse/openclaw/workspace";
 const WAYS: &str = include_str!("../network/ways.pl");
 /// A process of another program is nothing that a clock of ours could move.
 const EACH: Duration = Duration::from_millis(200);
+
+#[tokio::test]
+async fn no_model_answers_unless_the_doctor_says_that_all_is_closed() {
+    let world = World::start().await;
+    let socket = world.folder().join("doctor.sock");
+    let mine = std::process::id();
+    let closed = format!(r#"{{"ok":true,"closed":true,"gateway_pid":{mine},"laws":[{{"name":"routes","ok":true}}]}}"#);
+    let open = closed.replace("true}]", "false}]").replacen("true", "false", 1);
+    let doctor = Doctor::start(&socket, &closed);
+    let tenant = world.closed_tenant("alice", socket.clone()).await;
+    let mut browser = tenant.chat().await;
+    assert_eq!(browser.ask("[[text:closed]]").await, "closed");
+
+    for (answer, laws) in [
+        (open.as_str(), "routes"),
+        // Of a host that is not meant to be closed, or of nobody.
+        (r#"{"ok":true,"closed":false,"laws":[]}"#, "unseen"),
+        ("", "unseen"),
+        ("{}", "unseen"),
+        (r#"{"ok":true}"#, "unseen"),
+    ] {
+        doctor.answers(answer);
+        network(&world, &tenant, false).await;
+        let asked = world.model.counted().calls;
+        let reply = browser.ask("[[text:out]]").await;
+        assert!(reply.contains("network_open"), "{answer}: {reply}");
+        assert_eq!(world.model.counted().calls, asked, "{answer}: no model was asked");
+        let told = |fleet: &wire::fleet::Fleet| fleet.tenants[0].findings.iter().any(|finding| finding.code == "network_open" && finding.detail == laws);
+        soon(world.hub.wait_fleet(told)).await.unwrap();
+        doctor.answers(&closed);
+        network(&world, &tenant, true).await;
+        assert_eq!(browser.ask("[[text:closed again]]").await, "closed again", "{answer}");
+    }
+    drop(doctor);
+    network(&world, &tenant, false).await;
+    assert!(browser.ask("[[text:out]]").await.contains("network_open"), "nobody answers");
+
+    // Only the process that the doctor names is believed on the plugin's socket.
+    let doctor = Doctor::start(&socket, &closed.replace(&mine.to_string(), "1"));
+    let tenant = tenant.restart().await;
+    tenant.ready().await;
+    assert_eq!(tenant.gateway.announce("run", "11111111111111111111111111111111", "").await.status, 403);
+    drop(doctor);
+    tenant.end().await;
+    world.end().await;
+}
+
+async fn network(world: &World, tenant: &Tenant, is_closed: bool) {
+    world
+        .as_time_passes(1_000, async {
+            while tenant.console(&Verb::Status {}).await["network"]["ok"] != is_closed {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+}
+
+/// Who answers the agent's one question.
+struct Doctor {
+    answer: Arc<Mutex<String>>,
+    socket: PathBuf,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Doctor {
+    fn start(socket: &Path, answer: &str) -> Doctor {
+        let listener = tokio::net::UnixListener::bind(socket).unwrap();
+        let answer = Arc::new(Mutex::new(answer.to_owned()));
+        let says = answer.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let text = says.lock().unwrap().clone();
+                let _ = stream.write_all(text.as_bytes()).await;
+            }
+        });
+        Doctor { answer, socket: socket.to_owned(), task }
+    }
+
+    fn answers(&self, answer: &str) {
+        answer.clone_into(&mut self.answer.lock().unwrap());
+    }
+}
+
+impl Drop for Doctor {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs OpenClaw, root, nftables and systemd-container"]
@@ -89,8 +181,8 @@ async fn no_way_leads_round_the_agent() {
     ok("systemctl", &["restart", "gatehouse-network", "tenant-agent"]);
     host.ready().await;
     assert_eq!(host.broken(), [""; 0]);
-    let mut browser = host.again().await;
-    assert_eq!(browser.ask("[[text:out]]").await, "out", "and what was stopped is answered");
+    browser.open().await.expect("the chat opens again");
+    assert_eq!(browser.ask("[[text:closed again]]").await, "closed again");
 
     // A descriptor that came from outside is seen, whoever passed it; so is a process of OpenClaw's user that lives elsewhere.
     let foreign = std::net::TcpStream::connect(world.hub.public_addr()).unwrap();
@@ -114,7 +206,8 @@ async fn no_way_leads_round_the_agent() {
     })
     .await;
     host.ready().await;
-    assert_eq!(host.again().await.ask("[[text:back]]").await, "back");
+    browser.open().await.expect("the chat opens again");
+    assert_eq!(browser.ask("[[text:back]]").await, "back");
 
     drop(outside);
     assert_eq!(host.agent(&["uninstall"])["ok"], true);
@@ -207,7 +300,7 @@ impl Host {
 
     fn broken(&self) -> Vec<String> {
         let laws = self.doctor()["laws"].as_array().expect("laws").clone();
-        laws.iter().filter(|law| law["ok"] == false).map(|law| law["code"].as_str().unwrap().to_owned()).collect()
+        laws.iter().filter(|law| law["ok"] == false).map(|law| law["name"].as_str().unwrap().to_owned()).collect()
     }
 
     /// What was just started may not have become itself yet.
@@ -225,14 +318,6 @@ impl Host {
         let token = link["link"].as_str().and_then(|link| link.split_once('#')).expect("a link").1.to_owned();
         let mut browser = Browser::new(([127, 0, 0, 1], self.port).into(), &self.origin);
         let answer = browser.enter("/auth/first", json!({ "token": token, "name": "Owner", "password": tests::PASSWORD, "lang": "en" })).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        browser.open().await.expect("the chat opens");
-        browser
-    }
-
-    async fn again(&self) -> Browser {
-        let mut browser = Browser::new(([127, 0, 0, 1], self.port).into(), &self.origin);
-        let answer = browser.enter("/auth/login", json!({ "name": "Owner", "password": tests::PASSWORD })).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         browser.open().await.expect("the chat opens");
         browser

@@ -22,6 +22,8 @@ pub struct Observed {
     pub outside_sockets: Vec<u64>,
     /// Processes that live in the namespace, and those of OpenClaw's user wherever they live.
     pub processes: Vec<Process>,
+    /// OpenClaw's own process, as systemd started it.
+    pub main_pid: Option<i32>,
     pub agent_uid: Option<u32>,
     pub gateway_uid: Option<u32>,
 }
@@ -70,7 +72,7 @@ pub struct Process {
 /// One law and how it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Law {
-    pub code: String,
+    pub name: String,
     pub ok: bool,
     /// What was found instead; never content.
     #[serde(default)]
@@ -113,10 +115,10 @@ const NAMED_MAX: usize = 5;
 
 pub fn examine(plan: &Plan, host: &Observed) -> Verdict {
     let mut laws = Vec::new();
-    let mut law = |code: &str, remedy: &str, faults: Vec<String>| {
+    let mut law = |name: &str, remedy: &str, faults: Vec<String>| {
         let ok = faults.is_empty();
         let found = faults.into_iter().take(NAMED_MAX).collect::<Vec<_>>().join("; ");
-        laws.push(Law { code: code.to_owned(), ok, found, remedy: if ok { String::new() } else { remedy.to_owned() } });
+        laws.push(Law { name: name.to_owned(), ok, found, remedy: if ok { String::new() } else { remedy.to_owned() } });
     };
     law("users", INSTALL, users(host));
     law("namespace", REBUILD, host.inside.is_none().then(|| "there is no namespace".to_owned()).into_iter().collect());
@@ -127,7 +129,9 @@ pub fn examine(plan: &Plan, host: &Observed) -> Verdict {
     law("outside_rules", RELOAD, rules(&host.outside_rules));
     law("agent_link", REBUILD, agent_link(plan, &host.agent_link));
     law("raw_sockets", RESTART, (inside.raw_sockets > 0).then(|| format!("{} raw or packet sockets", inside.raw_sockets)).into_iter().collect());
-    law("gateway", RESTART, gateway(plan, host, &inside));
+    let impostors = gateway(plan, host, &inside);
+    let gateway_pid = host.main_pid.filter(|_| impostors.is_empty() && gateways(plan, &inside).next().is_some());
+    law("gateway", RESTART, impostors);
     law("agent", "find out who listens in the agent's place, then systemctl restart tenant-agent", agent(plan, host));
     law("processes", RESTART, processes(host));
     // A socket stays where it was made: one that was handed in works as if there were no namespace.
@@ -135,7 +139,7 @@ pub fn examine(plan: &Plan, host: &Observed) -> Verdict {
     law("descriptors", RESTART, of_processes(host, "holds a socket from outside", is_handed_in));
     law("rights", RESTART, of_processes(host, "may gain rights", |process| process.has_rights));
     law("resolver", RESTART, of_processes(host, "finds a resolver", |process| process.is_inside && process.has_resolver));
-    Verdict { ok: laws.iter().all(|law| law.ok), closed: true, gateway_pid: gateway_pid(plan, host, &inside), laws }
+    Verdict { ok: laws.iter().all(|law| law.ok), closed: true, gateway_pid, laws }
 }
 
 fn users(host: &Observed) -> Vec<String> {
@@ -224,22 +228,19 @@ fn rules(rules: &Rules) -> Vec<String> {
     vec![format!("{missing} lines are missing, {foreign} are not ours")]
 }
 
-/// Nobody but OpenClaw's user answers where OpenClaw does. That nobody answers breaks no law.
+/// Nobody but OpenClaw answers where OpenClaw does, nor what it started. That nobody answers breaks no law.
 fn gateway(plan: &Plan, host: &Observed, inside: &Inside) -> Vec<String> {
-    let foreign = gateways(plan, inside).filter(|listener| Some(listener.uid) != host.gateway_uid);
-    foreign.map(|listener| format!("user {} listens in OpenClaw's place", listener.uid)).collect()
+    let is_main = |process: &Process| process.is_inside && Some(process.pid) == host.main_pid;
+    let is_openclaw = |listener: &Listener| {
+        Some(listener.uid) == host.gateway_uid && host.processes.iter().any(|process| is_main(process) && process.sockets.contains(&listener.inode))
+    };
+    let foreign = gateways(plan, inside).filter(|listener| !is_openclaw(listener));
+    foreign.map(|listener| format!("a process of user {} listens in OpenClaw's place", listener.uid)).collect()
 }
 
 fn gateways<'a>(plan: &Plan, inside: &'a Inside) -> impl Iterator<Item = &'a Listener> {
     let (ip, port) = (IpAddr::V4(*plan.gateway_end.ip()), plan.gateway_end.port());
     inside.listeners.iter().filter(move |listener| listener.port == port && (listener.ip == ip || listener.ip.is_unspecified()))
-}
-
-fn gateway_pid(plan: &Plan, host: &Observed, inside: &Inside) -> Option<i32> {
-    let inodes: Vec<u64> = gateways(plan, inside).map(|listener| listener.inode).collect();
-    let holders = host.processes.iter().filter(|process| process.is_inside && process.sockets.iter().any(|socket| inodes.contains(socket)));
-    // What it starts would be younger.
-    holders.map(|process| process.pid).min()
 }
 
 /// Nobody but the agent answers where OpenClaw's calls go.
@@ -332,6 +333,8 @@ mod tests {
             ("raw_sockets", |host| inside(host).raw_sockets = 1),
             ("gateway", |host| inside(host).listeners[0].uid = 0),
             ("gateway", |host| inside(host).listeners.push(Listener { ip: "::".parse().unwrap(), port: 18789, uid: 1000, inode: 1 })),
+            ("gateway", |host| host.main_pid = Some(71)),
+            ("gateway", |host| host.main_pid = None),
             ("agent", |host| host.listeners[0].uid = 1000),
             ("processes", |host| host.processes[0].is_inside = false),
             ("processes", |host| host.processes.push(Process { pid: 9, uid: 1000, is_inside: true, ..process() })),
@@ -343,7 +346,7 @@ mod tests {
             let mut host = closed();
             breach(&mut host);
             let verdict = examine(&plan(), &host);
-            let broken: Vec<&str> = verdict.broken().map(|law| law.code.as_str()).collect();
+            let broken: Vec<&str> = verdict.broken().map(|law| law.name.as_str()).collect();
             assert!(!verdict.ok && broken.contains(code), "{code}: {broken:?}");
             assert!(verdict.broken().all(|law| !law.found.is_empty() && !law.remedy.is_empty()), "{code}");
         }
@@ -352,7 +355,11 @@ mod tests {
     #[test]
     fn what_is_no_way_out_breaks_no_law() {
         for harmless in [
-            |host: &mut Observed| host.processes.clear(),
+            |host: &mut Observed| {
+                host.processes.clear();
+                inside(host).listeners.clear();
+                host.main_pid = None;
+            },
             |host: &mut Observed| inside(host).listeners.clear(),
             |host: &mut Observed| host.processes.push(Process { pid: 9, uid: 0, is_inside: true, has_rights: true, ..process() }),
             |host: &mut Observed| route(host, json!({ "type": "unreachable", "dst": "default", "dev": "lo" })),
@@ -362,6 +369,7 @@ mod tests {
             harmless(&mut host);
             let verdict = examine(&plan(), &host);
             assert!(verdict.ok, "{:?}", verdict.broken().collect::<Vec<_>>());
+            assert_eq!(verdict.gateway_pid.is_some(), !inside(&mut host).listeners.is_empty(), "nobody listens, nobody is believed");
         }
     }
 
@@ -417,6 +425,7 @@ mod tests {
             outside_sockets: vec![6, 7],
             agent_link: json!([{ "ifname": "gh-agent", "addr_info": [{ "local": "10.77.0.1", "prefixlen": 30 }] }]),
             listeners: vec![Listener { ip: "10.77.0.1".parse().unwrap(), port: 8411, uid: 998, inode: 6 }],
+            main_pid: Some(70),
             processes: vec![Process { sockets: vec![4242], ..process() }, Process { pid: 71, ..process() }],
             agent_uid: Some(998),
             gateway_uid: Some(997),

@@ -38,7 +38,7 @@ const LOOK_EACH_MS: u64 = 10_000;
 const LOOK_WAIT: Duration = Duration::from_secs(10);
 const VERDICT_BYTES_MAX: u64 = 64 * 1024;
 /// Between two looks at the processes of a host, one of which may just have been starting.
-const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE_MS: u64 = 300;
 /// Laws that a process may seem to break while it starts.
 const PASSING: [&str; 3] = ["processes", "rights", "resolver"];
 
@@ -71,7 +71,7 @@ impl Network {
     /// What an operator should know, as the link says it: code, severity, since when, detail.
     pub fn findings(&self) -> Vec<(&'static str, Severity, Option<i64>, String)> {
         let verdict = self.0.verdict.borrow();
-        let broken: Vec<&str> = verdict.broken().map(|law| law.code.as_str()).collect();
+        let broken: Vec<&str> = verdict.broken().map(|law| law.name.as_str()).collect();
         if verdict.ok { Vec::new() } else { vec![(NOT_CLOSED, Severity::Fail, None, broken.join(", "))] }
     }
 
@@ -92,7 +92,7 @@ impl Network {
         match (changed, verdict.ok) {
             (true, true) => tracing::info!("OpenClaw's network is closed"),
             (true, false) => {
-                let broken: Vec<&str> = verdict.broken().map(|law| law.code.as_str()).collect();
+                let broken: Vec<&str> = verdict.broken().map(|law| law.name.as_str()).collect();
                 tracing::error!(laws = broken.join(", "), "OpenClaw's network is not closed: no model call passes. `tenant-agent doctor` says what to do");
             }
             _ => {}
@@ -115,7 +115,7 @@ impl Network {
 /// Nobody has looked, or nobody can.
 fn unseen() -> Verdict {
     let law = Law {
-        code: "unseen".to_owned(),
+        name: "unseen".to_owned(),
         ok: false,
         found: "nobody has looked".to_owned(),
         remedy: "systemctl restart gatehouse-doctor.socket; its journal says why it did not answer".to_owned(),
@@ -136,12 +136,16 @@ pub async fn ask(doctor: &Path) -> anyhow::Result<Verdict> {
 }
 
 /// Looks at this host, as root.
-pub fn examine(plan: &Plan) -> Verdict {
-    let first = doctor::examine(plan, &observe::observe(plan));
-    if first.ok || !first.broken().all(|law| PASSING.contains(&law.code.as_str())) {
-        return first;
+pub async fn examine(plan: Plan, clock: &Clock) -> anyhow::Result<Verdict> {
+    let plan = Arc::new(plan);
+    let look = || {
+        let plan = plan.clone();
+        tokio::task::spawn_blocking(move || doctor::examine(&plan, &observe::observe(&plan)))
+    };
+    let first = look().await.context("looking at this host")?;
+    if first.ok || !first.broken().all(|law| PASSING.contains(&law.name.as_str())) {
+        return Ok(first);
     }
-    // Another process's start is nothing that a clock of ours could move.
-    std::thread::sleep(SETTLE);
-    doctor::examine(plan, &observe::observe(plan))
+    clock.sleep(SETTLE_MS).await;
+    look().await.context("looking at this host again")
 }

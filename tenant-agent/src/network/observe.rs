@@ -43,6 +43,9 @@ pub fn observe(plan: &Plan) -> Observed {
         listeners: listening(),
         outside_sockets: ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"].iter().flat_map(|name| inodes(&net(name)).collect::<Vec<_>>()).collect(),
         processes: processes(inode, gateway_uid),
+        main_pid: said("/usr/bin/systemctl", &["show", "--property=MainPID", "--value", "openclaw.service"])
+            .and_then(|pid| pid.trim().parse().ok())
+            .filter(|pid| *pid != 0),
         agent_uid,
         gateway_uid,
     }
