@@ -117,12 +117,13 @@ impl Agent {
         });
         console::note(&parts, "start").await?;
 
+        // Before the socket, so that whoever finds that finds the key.
+        let console_key = console::open_key(&settings.console_socket())?;
         // Every door is opened before anything is started, so that a port in use leaves nothing half-started.
         let tenant = listen(settings.tenant, "listen.tenant").await?;
         let egress = listen(settings.egress, "listen.egress").await?;
         let plugin = listen_unix(&settings.plugin_socket(), if parts.home.is_shared { 0o660 } else { 0o600 })?;
         let console_listener = listen_unix(&settings.console_socket(), 0o600)?;
-        let console_key = console::draw_key(&settings.console_socket())?;
         let (tenant_at, egress_at) = (tenant.local_addr()?, egress.local_addr()?);
         let home = parts.home.clone();
         home.make_workspace()?;

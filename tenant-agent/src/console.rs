@@ -2,7 +2,7 @@
 //!
 //! The same binary speaks both ends: `tenant-agent unfreeze …` is a client of the running agent, so there is one writer.
 //!
-//! Each line begins with a key that lies in a file beside the socket, drawn at each start. A command that an assistant runs
+//! Each line begins with a key that lies in a file beside the socket. A command that an assistant runs
 //! may be of the same user and so could open the socket, but its sandbox lets it read no file of the agent's.
 
 mod vault;
@@ -62,11 +62,17 @@ const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 const DECIDED_CALLS_MAX: u32 = 100;
 const WAIT: Duration = Duration::from_secs(15);
 
-/// Draws the key of this start and writes it down for those who may read it.
-pub(crate) fn draw_key(socket: &Path) -> anyhow::Result<SecretString> {
+/// The key, written down for those who may read it. It stays the same over restarts: whoever has just read it may be
+/// answered by the next agent.
+pub(crate) fn open_key(socket: &Path) -> anyhow::Result<SecretString> {
+    let path = key_path(socket);
+    if path.exists() {
+        let key = config::read_private(&path).context("the key of the console")?;
+        return Ok(SecretString::new(String::from_utf8(key).context("the key of the console is text")?));
+    }
     let key = SecretString::new(random::token());
     // Whoever may call has to read it.
-    config::write_private(&key_path(socket), key.expose().as_bytes()).context("writing the key of the console")?;
+    config::write_private(&path, key.expose().as_bytes()).context("writing the key of the console")?;
     Ok(key)
 }
 

@@ -209,6 +209,15 @@ async fn no_way_leads_round_the_agent() {
     browser.open().await.expect("the chat opens again");
     assert_eq!(browser.ask("[[text:back]]").await, "back");
 
+    // What listens in OpenClaw's place is not OpenClaw, whoever its user is.
+    ok("systemctl", &["stop", "openclaw"]);
+    let listen = "socket(S, AF_INET, SOCK_STREAM, 0); setsockopt(S, SOL_SOCKET, SO_REUSEADDR, 1); bind(S, pack_sockaddr_in(18789, inet_aton('10.77.0.2'))) or die; listen(S, 5); sleep 600";
+    let mut impostor = inside_as_openclaw(&["perl", "-MSocket", "-e", listen]).spawn().unwrap();
+    host.breaks("gateway").await;
+    assert_eq!(host.doctor()["gateway_pid"], Value::Null);
+    impostor.kill().unwrap();
+    impostor.wait().unwrap();
+
     drop(outside);
     assert_eq!(host.agent(&["uninstall"])["ok"], true);
     assert!(!Path::new("/run/netns/openclaw").exists() && !Path::new("/etc/systemd/system/openclaw.service").exists());
@@ -280,7 +289,7 @@ impl Host {
                 tokio::time::sleep(EACH).await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(180), ready).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(300), ready).await.is_err() {
             panic!("the host is not ready: {}\n{}", self.status(), journal());
         }
     }

@@ -20,7 +20,17 @@ rm -rf root/etc/machine-id root/etc/gatehouse root/var/lib/gatehouse
 : > root/etc/machine-id
 mkdir -p root/opt/gatehouse root/story
 cp "$STORY/story.service" "$STORY/story.target" root/etc/systemd/system/
-exec timeout -k 10 "$SECS_MAX" systemd-nspawn --quiet --register=no --keep-unit --directory=root --machine="gatehouse-$$" --private-network \
+# A group of its own, so that two machines at a time do not take each other's units for their own.
+for tree in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
+  if [ -w "$tree/cgroup.procs" ] && mkdir "$tree/gatehouse-$$"; then echo $$ > "$tree/gatehouse-$$/cgroup.procs"; fi
+done
+leave() {
+  for tree in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
+    if [ -d "$tree/gatehouse-$$" ]; then echo $$ > "$tree/cgroup.procs"; find "$tree/gatehouse-$$" -depth -type d -exec rmdir {} + || true; fi
+  done
+}
+trap leave EXIT
+timeout -k 10 "$SECS_MAX" systemd-nspawn --quiet --register=no --keep-unit --directory=root --machine="gatehouse-$$" --private-network \
   --resolv-conf=off --timezone=off --console=pipe --bind="$STORY:/story" --bind-ro="$PARTS_OUTSIDE:/opt/gatehouse" \
   --bind-ro="$BINARIES:/story/binaries" --bind-ro="$AGENT:/usr/bin/tenant-agent" --boot -- --unit=story.target
 "#;
