@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn law() -> Law {
-        Law::new(shipped::knowledge(), &[shipped::floor(), &shipped::book()]).unwrap()
+        Law::new(shipped::knowledge(), &[&shipped::floor(), &shipped::book()]).unwrap()
     }
 
     #[tokio::test]

@@ -174,7 +174,11 @@ impl Gateway {
             let outcome = match &mode {
                 Mode::None => return,
                 Mode::Child { program } => self.child(program, &home, &client, &screen, &stop, &started).await,
-                Mode::Unit { address, .. } => self.unit(*address, &home, &client, &stop, &started).await,
+                Mode::Unit { address, .. } => {
+                    // Drawn at the start of the agent.
+                    screen.hold(lock(&self.0.keys).as_ref().map(Keys::named).unwrap_or_default());
+                    self.unit(*address, &home, &client, &stop, &started).await
+                }
                 Mode::Attach { address, environment, trust } => {
                     let keys = read_keys(environment);
                     let access = keys.map(|keys| (Access { address: *address, proof: trust.proof(&keys) }, keys));
@@ -207,6 +211,7 @@ impl Gateway {
         started: &impl Fn() -> anyhow::Result<serde_json::Value>,
     ) -> anyhow::Result<()> {
         let keys = Keys::draw();
+        screen.hold(keys.named());
         *lock(&self.0.keys) = Some(keys.clone());
         home.prepare(&started()?)?;
         self.become_(GatewayState::Starting, Some(STARTING));

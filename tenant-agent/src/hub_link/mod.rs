@@ -99,6 +99,7 @@ impl HubLink {
         let heartbeat_ms = welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
         let (mut gateway, mut usage, mut frozen) = (self.gateway.watch(), self.metering.changes(), self.ledger.watch_frozen());
         let (mut approvals, mut law, mut network) = (self.approvals.changes(), self.in_force.changes(), self.network.changes());
+        let mut screen = self.screen.changes();
         let (mut offer, mut fetch) = (PolicyOffer::default(), None);
         let mut seq = 0_u64;
         let mut sent: Option<(String, Vec<UsageRow>)> = None;
@@ -159,6 +160,7 @@ impl HubLink {
                 changed = frozen.changed() => changed?,
                 changed = law.changed() => changed?,
                 changed = network.changed() => changed?,
+                changed = screen.changed() => changed?,
                 // Lagging behind is as good a reason for a heartbeat as a change.
                 _ = approvals.recv() => {}
             }

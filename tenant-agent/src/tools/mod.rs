@@ -173,11 +173,12 @@ impl Tools {
                 return Err(refused);
             }
         };
+        // What is used must be known to those who look at what comes back.
+        let is_covered = if ready.names.is_empty() { self.screen.is_sound() } else { self.screen.covers_all().await };
+        if !is_covered {
+            return Err(Refused::Failed(anyhow::anyhow!("the vault cannot be read for what must not leave")));
+        }
         if !ready.names.is_empty() {
-            // What is used must be known to those who look at what comes back.
-            if !self.screen.covers_all().await {
-                return Err(Refused::Failed(anyhow::anyhow!("the vault cannot be read for what must not leave")));
-            }
             self.note(&claimed, "secret_used", &format!("{} {}", tool.name(), ready.names.join(" "))).await?;
         }
         let said = self.perform(Wanted::read(tool, &ready.args)?, ready.env, &places).await;

@@ -199,7 +199,7 @@ mod tests {
     /// A tool that the law does not describe could never run, and one argument that it does not describe would always ask.
     #[test]
     fn the_law_describes_every_tool_and_every_argument() {
-        let law = policy::Law::new(shipped::knowledge(), &[shipped::floor(), &shipped::book()]).unwrap();
+        let law = policy::Law::new(shipped::knowledge(), &[&shipped::floor(), &shipped::book()]).unwrap();
         for tool in Tool::ALL {
             let name = tool.whole_name();
             assert!(law.manifest().contains(law.tools().name_of(&name)), "{name} is in nobody's hands");
