@@ -134,8 +134,10 @@ impl Settings {
         let (mode, state_folder) = (mode(values)?, values.path("state_folder"));
         let is_unit = matches!(mode, Mode::Unit { .. });
         let closed = values.text("closed") == "true";
-        if is_unit && !closed {
-            bail!("`gateway.mode` is `unit`, so set `closed = true`: without its closed network OpenClaw may not run as a unit")
+        if is_unit != closed {
+            bail!(
+                "`closed = true` and `gateway.mode = \"unit\"` belong together: only a unit has a network that can be closed, and without it a unit may not run"
+            )
         }
         let gateway_folder = match (values.path("gateway.folder"), is_unit) {
             (folder, _) if !folder.as_os_str().is_empty() => folder,

@@ -254,6 +254,14 @@ impl Host {
         std::fs::write(CONFIG, config).unwrap();
         let host = Host { origin, port };
         assert_eq!(host.agent(&["install", "--dry-run"])["changed"], false);
+        // A step in the middle fails, and everything before it is taken back.
+        std::fs::create_dir_all("/run/netns/openclaw/in-the-way").unwrap();
+        let refused = host.agent(&["install"]);
+        assert!(refused["ok"] == false && refused["message"].as_str().unwrap().contains("taken back"), "{refused}");
+        assert!(!Path::new("/etc/systemd/system/openclaw.service").exists() && !Path::new("/etc/gatehouse/network").exists());
+        assert!(!Path::new("/etc/systemd/system/multi-user.target.wants/tenant-agent.service").exists());
+        assert_eq!(output("nft", &["list", "ruleset"]).stdout, b"");
+        std::fs::remove_dir_all("/run/netns/openclaw").unwrap();
         assert_eq!(host.agent(&["install"])["changed"], true);
         assert_eq!(host.agent(&["install"])["changed"], false, "the second time changes nothing");
 

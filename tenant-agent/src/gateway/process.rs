@@ -44,11 +44,6 @@ impl Keys {
         Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw(), tools_token: draw() }
     }
 
-    /// An EnvironmentFile. One that knows us by our address has no token.
-    pub fn of_a_unit(&self) -> String {
-        self.variables().iter().skip(1).map(|(name, value)| format!("{name}={value}\n")).collect()
-    }
-
     /// As what they are looked for in everything that leaves.
     pub fn named(&self) -> Vec<(&'static str, SecretString)> {
         vec![
@@ -57,6 +52,11 @@ impl Keys {
             ("openclaw.proxy-token", self.proxy_token.clone()),
             ("openclaw.tools-token", self.tools_token.clone()),
         ]
+    }
+
+    /// An EnvironmentFile. One that knows us by our address has no token.
+    pub fn of_a_unit(&self) -> String {
+        self.variables().iter().skip(1).map(|(name, value)| format!("{name}={value}\n")).collect()
     }
 
     /// The environment, as OpenClaw's configuration and our plugin name it. A child's environment is where they must go.

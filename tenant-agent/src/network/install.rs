@@ -91,9 +91,9 @@ pub fn install(plan: &Plan, root: &Path, dry_run: bool) -> anyhow::Result<Report
             if is_here {
                 let _ = run(RELOAD);
             }
-            if is_here && !is_fresh {
-                // As it was before, with the rules that were in force then.
-                let _ = run(RESTART);
+            if is_here {
+                // What was there before an update goes on with the rules of then; a first try leaves none.
+                let _ = run(if is_fresh { CLEAR } else { RESTART });
             }
             Err(error.context("nothing was installed: what had been done was taken back"))
         }
