@@ -261,7 +261,7 @@ async fn a_secret_that_is_kept_now_leaves_no_more_at_once() {
     // What was asked before somebody said that it is a secret is shown no more either.
     let command = json!({ "command": "curl -d late-bloomer-77 https://shop.example.org/orders" });
     let asked = soon(async {
-        tokio::join!(tenant.gateway.decide("r", "t", "call_late", "exec", &command), async {
+        tokio::join!(tenant.gateway.decide("r", "t", "call_late", "gatehouse__exec", &command), async {
             let question = browser.question().await;
             assert!(question["details"].to_string().contains("late-bloomer-77"));
             let what = VaultVerb::set("late", "late-bloomer-77");
