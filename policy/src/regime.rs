@@ -118,7 +118,7 @@ impl Regime {
         let unlocked = gates.assistants.get(assistant).unwrap_or(&gates.unlocked);
         Gate {
             level: own.map_or(levels.default, |own| own.level),
-            external_unlocked: !self.is_expired && unlocked.contains(tool),
+            external_unlocked: !self.is_expired && (unlocked.contains(tool) || unlocked.contains(self.law.tools().name_of(tool))),
             ask_red: own.map_or(levels.ask_red, |own| own.ask_red),
         }
     }

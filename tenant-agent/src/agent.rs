@@ -18,6 +18,8 @@ use crate::safety_wrapper::{self, SafetyWrapper};
 use crate::screen::Screen;
 use crate::settings::Settings;
 use crate::store::MIGRATIONS;
+use crate::tools::hands::{Hands, Own};
+use crate::tools::{self, Tools, Walls};
 use crate::vault::{RecoveryKey, Vault};
 use anyhow::Context;
 use service::config::private_folder;
@@ -29,7 +31,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// The cupboards, as the console sees them.
@@ -118,6 +120,8 @@ impl Agent {
         });
         console::note(&parts, "start").await?;
 
+        // Before the socket, so that whoever finds that finds the key.
+        let console_key = console::open_key(&settings.console_socket())?;
         // Every door is opened before anything is started, so that a port in use leaves nothing half-started.
         let tenant = listen(settings.tenant, "listen.tenant").await?;
         let egress = listen(settings.egress, "listen.egress").await?;
@@ -141,7 +145,30 @@ impl Agent {
             client: client.clone(),
             observed: Observed::recorded()?,
         };
-        tasks.spawn(door::serve(egress, door::guarded(egress_proxy::routes(Arc::new(proxy)), Door::Program), stop.clone()));
+        // As the kernel sees it, so that resolved paths can be compared with it.
+        let workspace = home.workspace().canonicalize().context("the workspace was just made")?;
+        home.make_home()?;
+        let own_tools = Tools {
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            in_force: parts.in_force.clone(),
+            identity: parts.identity.clone(),
+            gateway: parts.gateway.clone(),
+            vault: parts.vault.clone(),
+            screen: parts.screen.clone(),
+            workspace: workspace.clone(),
+            hands: match &settings.hands {
+                Some(socket) => Hands::Unit(socket.clone()),
+                None => {
+                    let home = home.home().canonicalize().context("the home of commands was just made")?;
+                    let closed = settings.state_folder.canonicalize().context("the state folder was just made")?;
+                    Hands::Own(Own { walls: Walls { closed, open: vec![workspace.clone(), home.clone()] }, home })
+                }
+            },
+            places: Semaphore::new(tools::CALLS_MAX),
+        };
+        let inner = egress_proxy::routes(Arc::new(proxy)).merge(tools::routes(Arc::new(own_tools)));
+        tasks.spawn(door::serve(egress, door::guarded(inner, Door::Program), stop.clone()));
         let wrapper = SafetyWrapper {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
@@ -151,12 +178,11 @@ impl Agent {
             ledger: parts.ledger.clone(),
             screen: parts.screen.clone(),
             gateway: parts.gateway.clone(),
-            // As the kernel sees it, so that resolved paths can be compared with it.
-            workspace: home.workspace().canonicalize().context("the workspace was just made")?,
+            workspace,
             gateway_uid: settings.gateway_uid,
         };
         tasks.spawn(door::serve_unix(plugin, door::guarded(safety_wrapper::routes(Arc::new(wrapper)), Door::Program), stop.clone()));
-        tasks.spawn(console::serve(console_listener, parts.clone(), stop.clone()));
+        tasks.spawn(console::serve(console_listener, console_key, parts.clone(), stop.clone()));
         tasks.spawn(parts.screen.clone().keep(stop.clone()));
         tasks.spawn(rounds(parts.clone(), stop.clone()));
         let link = HubLink {

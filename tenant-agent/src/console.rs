@@ -1,6 +1,9 @@
 //! The door for somebody on this machine: verbs over a unix socket that only the agent's own user may open.
 //!
 //! The same binary speaks both ends: `tenant-agent unfreeze …` is a client of the running agent, so there is one writer.
+//!
+//! Each line begins with a key that lies in a file beside the socket. A command that an assistant runs
+//! may be of the same user and so could open the socket, but its sandbox lets it read no file of the agent's.
 
 mod vault;
 
@@ -13,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service::store::StoreError;
 use service::text::Language;
-use service::{SecretString, Stop};
-use std::path::Path;
+use service::{SecretString, Stop, config, random};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -59,25 +62,47 @@ const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 const DECIDED_CALLS_MAX: u32 = 100;
 const WAIT: Duration = Duration::from_secs(15);
 
-pub(crate) async fn serve(listener: UnixListener, parts: Arc<Parts>, stop: Stop) {
+/// The key, written down for those who may read it. It stays the same over restarts: whoever has just read it may be
+/// answered by the next agent.
+pub(crate) fn open_key(socket: &Path) -> anyhow::Result<SecretString> {
+    let path = key_path(socket);
+    if path.exists() {
+        let key = config::read_private(&path).context("the key of the console")?;
+        return Ok(SecretString::new(String::from_utf8(key).context("the key of the console is text")?));
+    }
+    let key = SecretString::new(random::token());
+    // Whoever may call has to read it.
+    config::write_private(&path, key.expose().as_bytes()).context("writing the key of the console")?;
+    Ok(key)
+}
+
+fn key_path(socket: &Path) -> PathBuf {
+    socket.with_extension("key")
+}
+
+pub(crate) async fn serve(listener: UnixListener, key: SecretString, parts: Arc<Parts>, stop: Stop) {
     let callers = Arc::new(Semaphore::new(CALLERS_MAX));
     while let Some(Ok((stream, _))) = stop.or(listener.accept()).await {
-        let (parts, callers) = (parts.clone(), callers.clone());
+        let (parts, callers, key) = (parts.clone(), callers.clone(), key.clone());
         tokio::spawn(async move {
             let Ok(_place) = callers.acquire().await else { return };
-            answer(stream, &parts).await;
+            answer(stream, &key, &parts).await;
         });
     }
 }
 
 /// Only the caller has a time limit: a deed that was begun is done, and whoever watches for it hears of it.
-async fn answer(mut stream: UnixStream, parts: &Parts) {
+async fn answer(mut stream: UnixStream, key: &SecretString, parts: &Parts) {
     let Ok(said) = tokio::time::timeout(WAIT, line(&mut stream)).await else {
         tracing::warn!("a console caller was too slow");
         return;
     };
-    let outcome = match said.map(|line| serde_json::from_slice::<Verb>(&line)) {
-        Ok(Ok(verb)) => act(verb, parts).await,
+    let outcome = match said.map(|line| verb_of(&line, key)) {
+        Ok(Ok(Some(verb))) => act(verb, parts).await,
+        Ok(Ok(None)) => {
+            tracing::warn!("somebody without its key spoke at the console");
+            Ok(failed("console_key_wrong", "the key of the console was not shown; it lies beside the socket"))
+        }
         _ => Ok(failed("body_malformed", "this is no verb of the console")),
     };
     let answer = outcome.unwrap_or_else(|error| failed("internal", &format!("{error:#}")));
@@ -85,6 +110,15 @@ async fn answer(mut stream: UnixStream, parts: &Parts) {
     // The caller may have gone, or take nothing.
     let _ = tokio::time::timeout(WAIT, stream.write_all(answer.as_bytes())).await;
     let _ = stream.shutdown().await;
+}
+
+/// `None` when the line does not begin with the key.
+fn verb_of(line: &[u8], key: &SecretString) -> serde_json::Result<Option<Verb>> {
+    let at = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+    let (shown, verb) = line.split_at(at);
+    // The comparison needs the key.
+    let is_right = std::str::from_utf8(shown).is_ok_and(|shown| random::same(key.expose(), shown));
+    if is_right { serde_json::from_slice(verb).map(Some) } else { Ok(None) }
 }
 
 /// One line, without leaving copies of it in memory: lines carry secrets.
@@ -167,7 +201,12 @@ fn failed(code: &str, message: &str) -> Value {
 pub async fn say(socket: &Path, verb: &Verb) -> anyhow::Result<Value> {
     let missing = || format!("no agent answers on `{}`: is it running, with the same configuration?", socket.display());
     let mut stream = UnixStream::connect(socket).await.with_context(missing)?;
-    let mut said = Zeroizing::new(serde_json::to_vec(verb)?);
+    let key = config::read_private(&key_path(socket)).with_context(missing)?;
+    let verb = Zeroizing::new(serde_json::to_vec(verb)?);
+    let mut said = Zeroizing::new(Vec::with_capacity(key.len() + verb.len() + 2));
+    said.extend_from_slice(&key);
+    said.push(b' ');
+    said.extend_from_slice(&verb);
     said.push(b'\n');
     stream.write_all(&said).await?;
     let line = tokio::time::timeout(WAIT, line(&mut stream)).await.context("the agent did not answer in time")??;

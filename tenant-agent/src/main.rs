@@ -19,6 +19,7 @@ use tenant_agent::network::{self, install};
 use tenant_agent::people::Role;
 use tenant_agent::redaction::{self, Shape};
 use tenant_agent::settings::own_uid;
+use tenant_agent::tools::hands;
 use tenant_agent::vault::VaultError;
 use tenant_agent::{Agent, Settings, agent};
 use vault_command::VaultCommand;
@@ -90,6 +91,12 @@ enum Command {
     },
     /// Check the configuration and print what it comes to.
     CheckConfig,
+    /// Do one thing that an assistant is allowed. The program of `gatehouse-hands@.service`: the order comes by the socket
+    /// on standard input. Needs no configuration.
+    Hands {
+        /// OpenClaw's folder.
+        folder: PathBuf,
+    },
     /// Write the units, users and rules that close OpenClaw's network, and bring them into force. Says what it changes.
     Install {
         /// Only say what would change.
@@ -167,6 +174,7 @@ const BLOCKING_MAX: usize = 8;
 /// What needs neither an agent nor its configuration: whoever writes rules or tries the net does so on any machine.
 fn alone(cli: &Cli) -> Option<ExitCode> {
     let outcome = match &cli.command {
+        Command::Hands { folder } => do_order(folder),
         Command::Policy { command } => {
             return Some(match command.alone(&Clock::system())? {
                 Ok(said) => say(cli.json, &said.facts, &said.text),
@@ -191,6 +199,18 @@ fn alone(cli: &Cli) -> Option<ExitCode> {
         _ => return None,
     };
     Some(outcome.map_or_else(|error| fail(cli, EXIT_REFUSED, &error), |()| ExitCode::SUCCESS))
+}
+
+/// Standard input is the socket on which the order comes and the answer goes.
+fn do_order(folder: &Path) -> anyhow::Result<()> {
+    use std::os::fd::AsFd;
+    let socket = std::os::unix::net::UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?);
+    socket.set_nonblocking(true).context("standard input is no socket")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let (input, output) = tokio::net::UnixStream::from_std(socket).context("standard input is no socket")?.into_split();
+        hands::serve(folder, input, output).await
+    })
 }
 
 async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
@@ -224,7 +244,7 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             let verdict = verdict(cli, &settings).await?;
             return Ok(say(cli.json, &serde_json::to_value(&verdict)?, &told(&verdict)));
         }
-        Command::Redact { .. } | Command::Uninstall { .. } => anyhow::bail!("this needs no agent"),
+        Command::Redact { .. } | Command::Hands { .. } | Command::Uninstall { .. } => anyhow::bail!("this needs no agent"),
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
         Command::RestorePlugin => Verb::RestorePlugin {},

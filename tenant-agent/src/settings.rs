@@ -2,7 +2,7 @@
 
 use crate::gateway::openclaw::{Dialect, Provider};
 use crate::gateway::{Mode, Program, Trust};
-use crate::network::plan::{DOCTOR_SOCKET, GATEWAY_KEYS, GATEWAY_USER};
+use crate::network::plan::{DOCTOR_SOCKET, GATEWAY_KEYS, GATEWAY_USER, HANDS_SOCKET};
 use crate::vault::{Given, provider_key_name};
 use anyhow::{Context, bail};
 use policy::bundle::{self, PublicKey, Roots};
@@ -79,6 +79,8 @@ pub struct Settings {
     pub gateway_uid: u32,
     /// Where to ask whether OpenClaw's network is closed; `None`: it need not be.
     pub doctor: Option<PathBuf>,
+    /// Where the unit answers that does what assistants are allowed; `None`: the agent does it.
+    pub hands: Option<PathBuf>,
     pub model: String,
     pub providers: Vec<Provider>,
     pub policy: PolicySettings,
@@ -155,6 +157,7 @@ impl Settings {
             mode,
             gateway_folder,
             gateway_uid,
+            hands: is_unit.then(|| PathBuf::from(HANDS_SOCKET)),
             doctor: closed.then(|| PathBuf::from(DOCTOR_SOCKET)),
             model,
             providers,

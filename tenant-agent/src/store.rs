@@ -209,4 +209,10 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         verdict   TEXT NOT NULL CHECK (verdict IN ('run', 'run_and_notify', 'ask', 'ask_signed', 'not_available'))
     ) STRICT;
 ",
+    "
+    -- ledger.rs
+    -- When the agent's own tools took the verdict.
+    ALTER TABLE call ADD COLUMN claimed_ms INTEGER;
+    CREATE INDEX call_open ON call (digest) WHERE claimed_ms IS NULL AND ended_ms IS NULL AND seen_ms IS NULL AND verdict IN ('run', 'granted');
+",
 ];

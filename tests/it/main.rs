@@ -12,4 +12,5 @@ mod openclaw;
 mod policy;
 mod secrets;
 mod tool_call;
+mod tools;
 mod vault;

@@ -103,9 +103,9 @@ async fn chat_tools_approval_and_metering() {
         r#"[[id:call_X-1]] [[tool:read {"path":"notes.md"}]] [[tool:read {"path":"notes.md","limit":1}]]"#,
     ] {
         browser.ask(odd).await;
+        assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]), "{:.200}", odd);
     }
     assert_eq!(browser.ask("[[text:still here]]").await, "still here");
-    assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]));
 
     // Stop ends the held call at once; the question stands, and a yes to it is still worth something.
     browser.say("Run the command: LD_PRELOAD= echo stopped-$((6*7))").await;

@@ -207,7 +207,11 @@ async fn another_law_is_tried_on_what_was_decided() {
     assert_eq!((&said["calls"], &said["not_whole"]), (&json!(2), &json!(1)), "{said}");
     assert!(!said.to_string().contains("Zq8"), "{said}");
     let first = &said["differences"][1];
-    assert_eq!((&first["before"]["verdict"], &first["after"]["verdict"], &first["tool"]), (&json!("run"), &json!("ask"), &json!("write")), "{said}");
+    assert_eq!(
+        (&first["before"]["verdict"], &first["after"]["verdict"], &first["tool"]),
+        (&json!("run"), &json!("ask"), &json!("gatehouse__write_file")),
+        "{said}"
+    );
     std::fs::write(&path, machines.company.bundle(1, Level::L2)).unwrap();
     let said = machines.agent_says(&["policy", "replay", path.to_str().unwrap()], "").await;
     assert_eq!(said["differences"], json!([]), "the same law changes nothing");

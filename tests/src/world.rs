@@ -181,6 +181,7 @@ impl World {
             mode: mode.unwrap_or(Mode::Attach { address: gateway.address(), environment, trust: Trust::Token }),
             gateway_folder: self.folder.join(name).join("openclaw"),
             doctor,
+            hands: None,
             gateway_uid: tenant_agent::settings::own_uid(),
             model: "scripted/scripted-1".to_owned(),
             providers: vec![Provider {

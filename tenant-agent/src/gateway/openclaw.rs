@@ -15,6 +15,16 @@ use std::path::{Path, PathBuf};
 
 /// The id under which OpenClaw lists our plugin.
 pub const PLUGIN_ID: &str = "gatehouse";
+/// What comes before the names of our own tools. The law knows it, too: `own_servers` in its registry.
+pub const TOOLS_SERVER: &str = "gatehouse";
+/// OpenClaw's tools whose work is done by ours.
+pub const REPLACED: [&str; 5] = ["exec", "process", "write", "edit", "apply_patch"];
+/// Tools that only we have; OpenClaw knows nothing by these names.
+const OURS_ALONE: [&str; 1] = ["secret_names"];
+/// How long it waits for one of our tools: a little longer than the longest command.
+const TOOL_WAIT_MS: u64 = 660_000;
+/// How long it waits for our server, which was there before it.
+const TOOLS_CONNECT_MS: u64 = 30_000;
 
 /// Where `tenant-agent install` puts our plugin: OpenClaw takes it from root or from its own user only.
 pub const PACKAGED_PLUGIN: &str = "/usr/lib/gatehouse/openclaw-plugin";
@@ -73,6 +83,11 @@ impl Home {
         self.folder.join("workspace")
     }
 
+    /// Where OpenClaw and commands are at home.
+    pub fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
     pub fn config(&self) -> PathBuf {
         self.folder.join("openclaw.json")
     }
@@ -87,7 +102,7 @@ impl Home {
 
     /// Writes the configuration, and the plugin where it is missing or of an earlier version of ours.
     pub fn prepare(&self, config: &Value) -> anyhow::Result<()> {
-        for folder in [self.folder.clone(), self.workspace(), self.folder.join("home"), self.folder.join("state")] {
+        for folder in [self.folder.clone(), self.workspace(), self.home(), self.folder.join("state")] {
             self.make(&folder)?;
         }
         if !self.is_shared {
@@ -108,6 +123,10 @@ impl Home {
 
     pub fn make_workspace(&self) -> anyhow::Result<()> {
         self.make(&self.workspace())
+    }
+
+    pub fn make_home(&self) -> anyhow::Result<()> {
+        self.make(&self.home())
     }
 
     fn make(&self, folder: &Path) -> anyhow::Result<()> {
@@ -191,6 +210,8 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
             (provider.name.clone(), entry)
         })
         .collect();
+    let own = format!("{TOOLS_SERVER}__*");
+    let allowed: Vec<&str> = plan.tools.iter().copied().filter(|tool| !REPLACED.contains(tool) && !OURS_ALONE.contains(tool)).chain([own.as_str()]).collect();
     json!({
         "gateway": door(plan),
         // Otherwise it writes into a folder of /tmp that every user shares.
@@ -211,10 +232,17 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
         } },
         // `replace` keeps OpenClaw from finding other providers, which would not pass the egress proxy.
         "models": { "mode": "replace", "providers": providers },
+        // Token and address lead to the agent's own tools. The token is one of this start and allows nothing by itself.
+        "mcp": { "servers": { TOOLS_SERVER: {
+            "url": format!("http://{}/mcp", plan.egress), "transport": "streamable-http",
+            "headers": { "Authorization": "Bearer ${GATEHOUSE_TOOLS_TOKEN}" },
+            "requestTimeoutMs": TOOL_WAIT_MS, "connectionTimeoutMs": TOOLS_CONNECT_MS,
+        } } },
         "tools": {
             // Both wrap other tools, so that the name on the wire would not be the tool that runs.
             "toolSearch": false, "codeMode": false,
-            "allow": plan.tools,
+            "allow": allowed,
+            "deny": REPLACED,
             "media": { "image": { "enabled": false }, "audio": { "enabled": false }, "video": { "enabled": false } },
         },
         "plugins": {
@@ -296,7 +324,7 @@ mod tests {
             model: "scripted/scripted-1",
             egress: "127.0.0.1:8411".parse().unwrap(),
             plugin_socket: Path::new("/s"),
-            tools: vec!["read"],
+            tools: vec!["read", "exec"],
             link: None,
         };
         let home = Home { folder: "/h".into(), is_shared: false };
@@ -311,6 +339,7 @@ mod tests {
         assert_eq!(config["models"]["providers"]["scripted"]["baseUrl"], "http://127.0.0.1:8411/llm/scripted");
         assert_eq!(config["models"]["mode"], "replace");
         assert_eq!(config["plugins"]["allow"], json!(["gatehouse"]));
+        assert_eq!((&config["tools"]["allow"], &config["tools"]["deny"]), (&json!(["read", "gatehouse__*"]), &json!(REPLACED)));
         let text = config.to_string();
         assert!(!text.contains("127.0.0.1:9/"), "the provider's address is the agent's business");
         assert_eq!(redact::find(&text), []);

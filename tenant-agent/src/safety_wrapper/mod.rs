@@ -2,16 +2,15 @@
 //!
 //! `decide` is the one page on which every step that can stop a call stands in order.
 
-mod target;
-
 use crate::approvals::{self, Approvals, Asked, Question, Stir};
 use crate::audit::{self, Deed};
 use crate::bundle::InForce;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, openclaw};
 use crate::identity::Identity;
 use crate::law;
 use crate::ledger::{self, Decided, Entry, Ledger, Run, Verdict, canonical_call_id};
 use crate::screen::{self, Screen};
+use crate::target;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::{self, Next};
@@ -158,7 +157,7 @@ impl SafetyWrapper {
         }
         // One law for the whole decision, whatever comes meanwhile.
         let in_force = self.in_force.law();
-        let resolved = target::resolve(in_force.law().tools(), &ask.tool, &ask.params, &self.workspace).await;
+        let resolved = target::resolve(in_force.law(), &ask.tool, &ask.params, &self.workspace).await;
         let workspace = self.workspace.to_string_lossy();
         let assistant_name = assistant.to_string();
         let call = Call { assistant: &assistant_name, tool: &ask.tool, arguments: &ask.params, workspace: &workspace, resolved: &resolved };
@@ -177,7 +176,8 @@ impl SafetyWrapper {
                 Answer { allow: true, reason: None }
             });
         }
-        if !in_force.manifest(&ask.tool) {
+        // What OpenClaw would do there is done by tools of ours; its own are switched off, and if one is there all the same, it is not run.
+        if !in_force.manifest(&ask.tool) || openclaw::REPLACED.contains(&ask.tool.as_str()) {
             let judged = Judged { law: &in_force, finding: Finding::unknown("manifest"), verdict: law::NOT_AVAILABLE };
             let known = self.known(&ask, &call, assistant, call_id, digest, judged);
             return self.refuse(known, "This tool is not available to this assistant.".to_owned()).await;

@@ -68,7 +68,7 @@ export function toolTitle(name: string): string {
 }
 
 function bareName(name: string): string {
-  return name.split("__").at(-1)?.replace(/^guarded_/, "") ?? name;
+  return name.split("__").at(-1)?.replace(/_file$/, "") ?? name;
 }
 
 const telling = ["command", "path", "file_path", "file", "url", "query", "to", "message"];
