@@ -26,6 +26,7 @@ pub struct Content {
     pub gates: Gates,
     pub exceptions: Vec<Exception>,
     pub prices: Prices,
+    pub budgets: Budgets,
     pub patterns: Vec<Pattern>,
     pub workflows: Vec<Named>,
 }
@@ -86,6 +87,62 @@ pub struct Price {
     pub input_nano_usd: i64,
     pub cached_nano_usd: i64,
     pub output_nano_usd: i64,
+    /// Written into a cache that holds for minutes; left out: a quarter more than input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_nano_usd: Option<i64>,
+    /// Written into one that holds for an hour or longer; left out: twice the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_long_nano_usd: Option<i64>,
+    /// One search, or whatever else the provider runs by itself; left out: a cent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_request_nano_usd: Option<i64>,
+}
+
+/// What may be spent on model calls, in billionths of a dollar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Budgets {
+    /// Each assistant that is not named.
+    pub assistant: Limits,
+    pub assistants: BTreeMap<String, Limits>,
+    /// All assistants of a tenant together.
+    pub tenant: Limits,
+}
+
+/// A limit that is left out does not hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_nano_usd: Option<i64>,
+    /// Everything that one message sets going.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_nano_usd: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub day_nano_usd: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub month_nano_usd: Option<i64>,
+}
+
+const USD: i64 = 1_000_000_000;
+
+/// What holds until somebody says otherwise: room for a busy day, and an end to a loop that nobody watches.
+impl Default for Budgets {
+    fn default() -> Budgets {
+        let limits = |call, run, day, month| Limits { call_nano_usd: call, run_nano_usd: run, day_nano_usd: day, month_nano_usd: month };
+        Budgets {
+            assistant: limits(Some(5 * USD), Some(20 * USD), Some(50 * USD), Some(500 * USD)),
+            assistants: BTreeMap::new(),
+            tenant: limits(None, None, Some(100 * USD), Some(1_000 * USD)),
+        }
+    }
+}
+
+impl Budgets {
+    /// An assistant that is named has its own limits instead of the others'.
+    pub fn of(&self, assistant: &str) -> &Limits {
+        self.assistants.get(assistant).unwrap_or(&self.assistant)
+    }
 }
 
 /// A shape of secret that the redactor looks for, beside those that it knows.
@@ -96,12 +153,14 @@ pub struct Pattern {
 }
 
 /// The sections that this version knows; also what `must` may insist on, beside the fields of the manifest.
-pub(super) const SECTIONS: &[&str] = &["rules", "tools", "levels", "gates", "exceptions", "prices", "patterns", "workflows"];
+pub(super) const SECTIONS: &[&str] = &["rules", "tools", "levels", "gates", "exceptions", "prices", "budgets", "patterns", "workflows"];
 
 /// A compiled expression may take this much memory.
 const REGEX_BYTES_MAX: usize = 1 << 20;
 /// A dollar a token: more is a slip of the pen.
 const NANO_USD_MAX: i64 = 1_000_000_000;
+/// A million dollars: more is a slip of the pen.
+const LIMIT_NANO_USD_MAX: i64 = 1_000_000 * USD;
 
 impl Content {
     /// The sections as they are sealed.
@@ -114,6 +173,7 @@ impl Content {
             ("gates", value(serde_json::to_value(&self.gates))),
             ("exceptions", value(serde_json::to_value(&self.exceptions))),
             ("prices", value(serde_json::to_value(&self.prices))),
+            ("budgets", value(serde_json::to_value(&self.budgets))),
             ("patterns", value(serde_json::to_value(&self.patterns))),
             ("workflows", value(serde_json::to_value(&self.workflows))),
         ])
@@ -135,6 +195,7 @@ impl Content {
             gates: typed("gates", section("gates"))?,
             exceptions: typed("exceptions", section("exceptions"))?,
             prices: typed("prices", section("prices"))?,
+            budgets: typed("budgets", section("budgets"))?,
             patterns: typed("patterns", section("patterns"))?,
             workflows: typed("workflows", section("workflows"))?,
         })
@@ -161,9 +222,20 @@ impl Content {
             if !priced.insert((&price.provider, &price.model)) {
                 faults.push(Fault::at("prices.toml", &format!("price of `{name}`"), "it is given twice", "remove one of the two"));
             }
-            if [price.input_nano_usd, price.cached_nano_usd, price.output_nano_usd].iter().any(|nano| !(0..=NANO_USD_MAX).contains(nano)) {
+            let perhaps = [price.cache_write_nano_usd, price.cache_write_long_nano_usd, price.tool_request_nano_usd];
+            let mut amounts = [price.input_nano_usd, price.cached_nano_usd, price.output_nano_usd].into_iter().chain(perhaps.into_iter().flatten());
+            if amounts.any(|nano| !(0..=NANO_USD_MAX).contains(&nano)) {
                 let fix = "write billionths of a dollar for one token: 3 dollars for a million tokens are 3000";
                 faults.push(Fault::at("prices.toml", &format!("price of `{name}`"), "an amount is negative or above a dollar a token", fix));
+            }
+        }
+        let Budgets { assistant, assistants, tenant } = &self.budgets;
+        let named = assistants.iter().map(|(name, limits)| (name.as_str(), limits));
+        for (name, limits) in [("assistant", assistant), ("tenant", tenant)].into_iter().chain(named) {
+            let Limits { call_nano_usd, run_nano_usd, day_nano_usd, month_nano_usd } = limits;
+            if [call_nano_usd, run_nano_usd, day_nano_usd, month_nano_usd].into_iter().flatten().any(|limit| !(0..=LIMIT_NANO_USD_MAX).contains(limit)) {
+                let fix = "write billionths of a dollar: 5 dollars are 5_000_000_000";
+                faults.push(Fault::at("budgets.toml", &format!("limits of `{name}`"), "an amount is negative or above a million dollars", fix));
             }
         }
         for (names, file) in [(&self.rules, "rules"), (&self.tools, "tools"), (&self.workflows, "workflows")] {

@@ -358,6 +358,10 @@ fn files(changes: &[(&str, &str)]) -> Vec<Named> {
         ("gates.toml", "unlocked = [\"message\"]\n[assistant.ast_a]\nunlocked = []\n"),
         ("exceptions.toml", "[[exception]]\nrule = \"look\"\nclass = \"green\"\nuntil = 2026-12-31\nreason = \"a trial\"\n"),
         ("prices.toml", "catalogue = 3\n[[price]]\nprovider = \"p\"\nmodel = \"m\"\ninput_nano_usd = 3000\ncached_nano_usd = 300\noutput_nano_usd = 15000\n"),
+        (
+            "budgets.toml",
+            "[each_assistant]\ncall_nano_usd = 5_000_000_000\nrun_nano_usd = 20_000_000_000\nday_nano_usd = 50_000_000_000\nmonth_nano_usd = 500_000_000_000\n",
+        ),
         ("patterns.toml", "[[pattern]]\nkind = \"crm\"\nregex = 'crm-[0-9]{12}'\n"),
         ("tools/a.toml", TOOLS),
         ("rules/a.toml", RULES),
@@ -480,6 +484,7 @@ fn differences_are_told_in_words_and_what_loosens_comes_first() {
             ("gates.toml", "unlocked = []\n[assistant.ast_a]\nunlocked = [\"message\"]\n"),
             ("exceptions.toml", ""),
             ("prices.toml", "catalogue = 4\n"),
+            ("budgets.toml", "[tenant]\nday_nano_usd = 7\n[assistant.ast_a]\ncall_nano_usd = 5_000_000_001\nrun_nano_usd = 1\n"),
         ]),
         NOW_MS,
     )
@@ -494,6 +499,10 @@ fn differences_are_told_in_words_and_what_loosens_comes_first() {
         (Weight::Tighter, "rules more: new rule: what it matches is red"),
         (Weight::Tighter, "gates every assistant without a list of its own: message: asks"),
         (Weight::Tighter, "exceptions look: exception removed, down to green for all tenants"),
+        (Weight::Looser, "budgets ast_a: a call may cost 5000000001 nano-USD (was 5000000000 nano-USD)"),
+        (Weight::Looser, "budgets ast_a: a month may cost no limit (was 500000000000 nano-USD)"),
+        (Weight::Tighter, "budgets ast_a: a run may cost 1 nano-USD"),
+        (Weight::Tighter, "budgets the tenant: a day may cost 7 nano-USD (was 100000000000 nano-USD)"),
         (Weight::Other, "prices p/m: price removed"),
         (Weight::Other, "prices catalogue: the catalogue becomes 4 (was 3)"),
     ] {
