@@ -96,6 +96,12 @@ impl Settings {
                 bail!("`{name}` must be https: a key would travel in the clear. Plain http is only for this machine");
             }
         }
+        if let Some(provider) = providers.iter().find(|provider| provider.dialect == Dialect::Ollama && !is_loopback(&provider.url)) {
+            bail!(
+                "`provider.{}.url` must be this machine: Ollama's own dialect knows no key, and whoever is in between could read and write everything",
+                provider.name
+            );
+        }
         let model = values.text("model").to_owned();
         let long = providers.iter().flat_map(|provider| provider.models.iter().chain([&provider.name])).find(|name| name.len() > NAME_BYTES_MAX);
         if let Some(name) = long {
@@ -144,7 +150,11 @@ impl Settings {
 
 /// Encrypted, or not leaving this machine.
 fn is_private(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://") else { return true };
+    !url.starts_with("http://") || is_loopback(url)
+}
+
+fn is_loopback(url: &str) -> bool {
+    let rest = url.strip_prefix("http://").or(url.strip_prefix("https://")).unwrap_or(url);
     let authority = rest.split('/').next().unwrap_or_default();
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())

@@ -29,27 +29,35 @@ pub struct Provider {
     pub models: Vec<String>,
 }
 
+/// How a provider is spoken to, by the names that OpenClaw has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
+    /// OpenAI's chat completions, and everybody who imitates them.
     OpenaiCompletions,
+    OpenaiResponses,
     AnthropicMessages,
+    /// Gemini.
+    GoogleGenerativeAi,
+    /// Ollama's own, for models on this machine.
+    Ollama,
 }
 
 impl Dialect {
-    pub const NAMES: &'static [&'static str] = &["openai-completions", "anthropic-messages"];
+    pub const NAMES: &'static [&'static str] = &["openai-completions", "openai-responses", "anthropic-messages", "google-generative-ai", "ollama"];
+    pub const ALL: [Dialect; 5] =
+        [Dialect::OpenaiCompletions, Dialect::OpenaiResponses, Dialect::AnthropicMessages, Dialect::GoogleGenerativeAi, Dialect::Ollama];
 
     pub fn parse(name: &str) -> Option<Dialect> {
-        match name {
-            "openai-completions" => Some(Dialect::OpenaiCompletions),
-            "anthropic-messages" => Some(Dialect::AnthropicMessages),
-            _ => None,
-        }
+        Dialect::ALL.into_iter().find(|dialect| dialect.name() == name)
     }
 
     pub fn name(self) -> &'static str {
         match self {
             Dialect::OpenaiCompletions => "openai-completions",
+            Dialect::OpenaiResponses => "openai-responses",
             Dialect::AnthropicMessages => "anthropic-messages",
+            Dialect::GoogleGenerativeAi => "google-generative-ai",
+            Dialect::Ollama => "ollama",
         }
     }
 }
@@ -236,6 +244,13 @@ mod tests {
         home.prepare(&json!({})).unwrap();
         assert!(home.plugin_is_ours());
         std::fs::remove_dir_all(home.folder).unwrap();
+    }
+
+    #[test]
+    fn each_dialect_has_the_name_that_is_configured() {
+        assert_eq!(Dialect::ALL.map(Dialect::name), Dialect::NAMES);
+        assert_eq!(Dialect::ALL.map(|dialect| Dialect::parse(dialect.name())), Dialect::ALL.map(Some));
+        assert_eq!(Dialect::parse("openai"), None);
     }
 
     #[test]
