@@ -123,6 +123,7 @@ impl Agent {
             gateway: parts.gateway.clone(),
             ledger: parts.ledger.clone(),
             vault: parts.vault.clone(),
+            in_force: parts.in_force.clone(),
             metering: parts.metering.clone(),
             providers: settings.providers.clone(),
             client: client.clone(),
@@ -242,6 +243,7 @@ async fn rounds(parts: Arc<Parts>, stop: Stop) {
 
 async fn round(parts: &Parts) -> service::store::Result<()> {
     parts.approvals.sweep().await?;
+    parts.metering.sweep().await?;
     if let Err(error) = parts.vault.sweep().await {
         tracing::error!(%error, "what the vault should forget is still there; it is tried again");
     }

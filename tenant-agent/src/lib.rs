@@ -8,6 +8,7 @@ pub mod agent;
 mod approvals;
 mod audit;
 mod auth_proxy;
+mod budget;
 pub mod bundle;
 pub mod console;
 mod egress_proxy;

@@ -209,4 +209,35 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         verdict   TEXT NOT NULL CHECK (verdict IN ('run', 'run_and_notify', 'ask', 'ask_signed', 'not_available'))
     ) STRICT;
 ",
+    "
+    -- metering.rs
+    ALTER TABLE usage_hour ADD COLUMN catalogue INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN estimated INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN cache_write_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN cache_write_long_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN reasoning_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN tool_requests INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN cost_nano_usd INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE model_call ADD COLUMN run TEXT NOT NULL DEFAULT '';
+    ALTER TABLE model_call ADD COLUMN at_most_nano_usd INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE model_call ADD COLUMN catalogue INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE model_call ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0;
+
+    -- budget.rs
+    CREATE TABLE spending (
+        -- An assistant, or `tenant` for all of them.
+        whose             TEXT NOT NULL,
+        span              TEXT NOT NULL CHECK (span IN ('run', 'day', 'month')),
+        -- Which run, day or month.
+        part              TEXT NOT NULL,
+        spent_nano_usd    INTEGER NOT NULL,
+        -- What calls that run now may still cost.
+        reserved_nano_usd INTEGER NOT NULL,
+        -- The highest share in percent that somebody was told of.
+        alerted           INTEGER NOT NULL DEFAULT 0,
+        touched_ms        INTEGER NOT NULL,
+        PRIMARY KEY (whose, span, part)
+    ) STRICT, WITHOUT ROWID;
+",
 ];

@@ -1,9 +1,11 @@
 //! Stories of model calls: who gets one, what the provider sees, what is counted.
 
+use policy::bundle::{Limits, Price};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use tenant_agent::console::{VaultVerb, Verb};
-use tests::{Answer, Manners, Tenant, World, request, soon};
+use tenant_agent::gateway::openclaw::Dialect;
+use tests::{Answer, Manners, Said, Tenant, World, request, soon};
 
 /// A model call as somebody would send it who found the proxy.
 async fn call(egress: SocketAddr, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
@@ -153,8 +155,173 @@ async fn what_the_provider_counted_is_what_the_operator_sees() {
     assert_eq!((usage["calls"].as_i64(), usage["partial"].as_i64()), (Some(5), Some(0)));
     let expected = world.model.counted();
     assert_eq!((usage["input_tokens"].as_i64(), usage["output_tokens"].as_i64()), (Some(expected.input), Some(expected.output)));
-    let fleet = soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.calls == 5)).await.unwrap();
+    let fleet = soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.counters.calls == 5)).await.unwrap();
     assert_eq!(serde_json::to_value(fleet.tenants[0].usage_today).unwrap(), usage);
+    tenant.end().await;
+    world.end().await;
+}
+
+/// Prices the scripted model: nothing for input, `output` for each token of output.
+fn priced(content: &mut policy::bundle::Content, output: i64) {
+    content.prices.models.push(Price {
+        provider: "scripted".into(),
+        model: "scripted-1".into(),
+        input_nano_usd: 0,
+        cached_nano_usd: 0,
+        output_nano_usd: output,
+        cache_write_nano_usd: None,
+        cache_write_long_nano_usd: None,
+        tool_request_nano_usd: None,
+    });
+}
+
+#[tokio::test]
+async fn a_budget_stops_calls_before_they_are_sent_and_says_who_can_lift_it() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    let only = |call, run, day, month| Limits { call_nano_usd: call, run_nano_usd: run, day_nano_usd: day, month_nano_usd: month };
+    for (version, own, shared, code) in [
+        (1, only(Some(1), None, None, None), Limits::default(), "budget_call"),
+        (2, only(None, Some(1), None, None), Limits::default(), "budget_run"),
+        (3, only(None, None, Some(1), None), Limits::default(), "budget_day"),
+        (4, only(None, None, None, Some(1)), Limits::default(), "budget_month"),
+        (5, Limits::default(), only(None, None, Some(1), None), "budget_tenant_day"),
+        (6, Limits::default(), only(None, None, None, Some(1)), "budget_tenant_month"),
+    ] {
+        world.law_with(version, |content| (content.budgets.assistant, content.budgets.tenant) = (own, shared)).await;
+        let reply = browser.ask("hello").await;
+        assert!(reply.starts_with(&format!("{code}: ")) && reply.contains("the limit"), "{reply}");
+    }
+    assert_eq!(world.model.requests().len(), 0, "nothing of it reached the provider");
+
+    let bearer = format!("Bearer {}", tenant.gateway.keys().proxy_token);
+    let mut body = question("[[text:four]]");
+    body["max_tokens"] = json!(1);
+    world
+        .law_with(7, |content| {
+            priced(content, 10);
+            content.budgets.assistant = only(Some(10), None, Some(20), None);
+        })
+        .await;
+    let egress = tenant.agent.egress_addr();
+    for (status, finding) in [(200, Some("budget_50")), (200, Some("budget_100")), (400, None)] {
+        let trace = announced(&tenant).await;
+        let headers = [("authorization", bearer.as_str()), ("traceparent", trace.as_str())];
+        let answer = soon(call(egress, "/llm/scripted/chat/completions", &headers, &body)).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        if let Some(code) = finding {
+            let seen = world.hub.wait_fleet(|fleet| fleet.tenants[0].findings.iter().any(|finding| finding.code == code));
+            world.as_time_passes(20, seen).await.unwrap();
+        }
+    }
+    let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
+    assert_eq!((usage["calls"].as_i64(), usage["cost_nano_usd"].as_i64(), usage["unpriced"].as_i64()), (Some(2), Some(20), Some(0)));
+    tenant.end().await;
+    world.end().await;
+}
+
+const RESPONSES: &str = "event: response.output_item.done\ndata: {\"type\":\"response.output_item.done\",\"output_index\":0,\"item\":{\"type\":\"function_call\",\"id\":\"fc_1\",\"call_id\":\"theirs\",\"name\":\"read\",\"arguments\":\"{}\"}}\n\n\
+    event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"output\":[],\"usage\":{\"input_tokens\":2006,\"input_tokens_details\":{\"cached_tokens\":1920},\"output_tokens\":300,\"output_tokens_details\":{\"reasoning_tokens\":192}}}}\n\n";
+const GOOGLE: &str = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"name\":\"read\",\"args\":{}}}]},\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":2006,\"cachedContentTokenCount\":1920,\"candidatesTokenCount\":108,\"thoughtsTokenCount\":192,\"totalTokenCount\":2306}}\r\n\r\n";
+const OLLAMA: &str = "{\"message\":{\"tool_calls\":[{\"function\":{\"name\":\"read\",\"arguments\":{}}}]},\"done\":false}\n{\"message\":{\"content\":\"\"},\"done\":true,\"prompt_eval_count\":2006,\"prompt_eval_cached_count\":1920,\"eval_count\":300}\n";
+
+#[tokio::test]
+async fn every_dialect_is_gated_and_counted() {
+    let world = World::start().await;
+    let events = "text/event-stream";
+    for (name, dialect, path, sent_to, key, stream, question, returned) in [
+        (
+            "responses",
+            Dialect::OpenaiResponses,
+            "responses",
+            "/responses",
+            "authorization",
+            Said::stream(events, RESPONSES),
+            json!({ "model": "fake-1", "stream": true, "input": "hi" }),
+            json!({ "model": "fake-1", "input": [{ "type": "function_call_output", "call_id": "c9", "output": "a secret" }] }),
+        ),
+        (
+            "google",
+            Dialect::GoogleGenerativeAi,
+            "models/fake-1:streamGenerateContent",
+            "/models/fake-1:streamGenerateContent?alt=sse",
+            "x-goog-api-key",
+            Said::stream(events, GOOGLE),
+            json!({ "contents": [{ "role": "user", "parts": [{ "text": "hi" }] }] }),
+            json!({ "contents": [{ "role": "user", "parts": [{ "functionResponse": { "id": "c9", "name": "read", "response": { "output": "a secret" } } }] }] }),
+        ),
+        (
+            "ollama",
+            Dialect::Ollama,
+            "api/chat",
+            "/api/chat",
+            "authorization",
+            Said::stream("application/x-ndjson", OLLAMA),
+            json!({ "model": "fake-1", "messages": [{ "role": "user", "content": "hi" }] }),
+            json!({ "model": "fake-1", "messages": [{ "role": "tool", "tool_call_id": "c9", "content": "a secret" }] }),
+        ),
+    ] {
+        let provider = world.provider().await;
+        let tenant = world.tenant_of(name, &provider, dialect).await;
+        let egress = tenant.agent.egress_addr();
+        let bearer = format!("Bearer {}", tenant.gateway.keys().proxy_token);
+        let trace = announced(&tenant).await;
+        let headers = [("authorization", bearer.as_str()), ("traceparent", trace.as_str())];
+        let path = format!("/llm/fake/{path}");
+        provider.says(stream.clone());
+        let answer = soon(call(egress, &path, &headers, &question)).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+        assert!(answer.text().contains("call_") && !answer.text().contains("theirs"), "{name}: the call has an id of ours: {}", answer.text());
+        let asked = provider.asked();
+        assert_eq!((asked.len(), asked[0].path.as_str()), (1, sent_to), "{name}");
+        assert!(asked[0].headers[key].to_str().unwrap().ends_with(world.model_key()), "{name}");
+        assert!(!format!("{asked:?}").contains(&tenant.gateway.keys().proxy_token), "{name}");
+        let mut browser = tenant.chat().await;
+        let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
+        for (field, expected) in [("calls", 1), ("partial", 0), ("estimated", 0), ("input_tokens", 2006), ("cached_tokens", 1920), ("output_tokens", 300)] {
+            assert_eq!(usage[field], expected, "{name} {field}: {usage}");
+        }
+
+        // The stream breaks off before it says what it cost, and in another form than the dialect's it is none.
+        provider.says(Said { pieces: stream.pieces[..20].to_vec(), ..stream.clone() }.breaking());
+        soon(call(egress, &path, &headers, &question)).await;
+        provider.says(Said { kind: "text/plain", ..stream });
+        assert_eq!(soon(call(egress, &path, &headers, &question)).await.code(), "provider_unreadable", "{name}");
+        let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
+        assert_eq!((usage["calls"].as_i64(), usage["partial"].as_i64()), (Some(3), Some(2)), "{name}: {usage}");
+
+        let asked = provider.asked().len();
+        assert_eq!(soon(call(egress, &path, &headers, &returned)).await.code(), "session_frozen", "{name}: nobody decided about this result");
+        assert_eq!(provider.asked().len(), asked, "{name}");
+        tenant.end().await;
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn usage_that_nobody_asked_for_is_forced_counted_and_hidden() {
+    let world = World::start().await;
+    let provider = world.provider().await;
+    let tenant = world.tenant_of("alice", &provider, Dialect::OpenaiCompletions).await;
+    let bearer = format!("Bearer {}", tenant.gateway.keys().proxy_token);
+    let trace = announced(&tenant).await;
+    let headers = [("authorization", bearer.as_str()), ("traceparent", trace.as_str())];
+    let text = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\n";
+    let counted = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1117,\"completion_tokens\":46,\"prompt_tokens_details\":{\"cached_tokens\":1024}}}\n\n";
+    let whole = format!("{text}{counted}data: [DONE]\n\n");
+    let mut body = json!({ "model": "fake-1", "stream": true, "messages": [], "stream_options": { "include_obfuscation": false }, "x_unknown": [1.50, null] });
+    for (asks, expected) in [(false, whole.replace(counted, "")), (true, whole.clone())] {
+        body["stream_options"]["include_usage"] = json!(asks);
+        provider.says(Said::stream("text/event-stream", &whole));
+        let answer = soon(call(tenant.agent.egress_addr(), "/llm/fake/chat/completions", &headers, &body)).await;
+        assert_eq!(answer.text(), expected);
+        let sent: Value = serde_json::from_str(&provider.asked().last().unwrap().body).unwrap();
+        assert_eq!((&sent["stream_options"], &sent["x_unknown"]), (&json!({ "include_obfuscation": false, "include_usage": true }), &body["x_unknown"]));
+    }
+    let mut browser = tenant.chat().await;
+    let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
+    assert_eq!((usage["input_tokens"].as_i64(), usage["output_tokens"].as_i64(), usage["estimated"].as_i64()), (Some(2 * 1117), Some(92), Some(0)));
     tenant.end().await;
     world.end().await;
 }

@@ -122,7 +122,7 @@ async fn chat_tools_approval_and_metering() {
         (Some(counted.calls), Some(0), Some(counted.input)),
         "every call is counted, to the token"
     );
-    soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.calls == counted.calls)).await.unwrap();
+    soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.counters.calls == counted.calls)).await.unwrap();
 
     let config = std::fs::read_to_string(tenant.settings.openclaw_folder().join("openclaw.json")).unwrap();
     assert!(!config.contains(world.model_key()) && redact::find(&config).is_empty(), "OpenClaw's configuration holds no key");

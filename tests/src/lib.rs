@@ -10,6 +10,7 @@ mod gateway;
 mod http;
 mod machines;
 mod processes;
+mod provider;
 mod world;
 
 pub use browser::Browser;
@@ -18,4 +19,5 @@ pub use gateway::{FakeGateway, Keys, Manners};
 pub use http::{Answer, post_json, request, request_unix, send_raw};
 pub use machines::Machines;
 pub use processes::Processes;
+pub use provider::{FakeProvider, Said};
 pub use world::{Tenant, World, free_port, soon};

@@ -1,7 +1,7 @@
 //! The way of a model call: OpenClaw → here → provider, and back.
 //!
 //! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → frozen? → every result known? →
-//! the key → write it down → forward → count → release. OpenClaw never sees the provider's key, and the provider never
+//! the key → room in the budget? → write it down → forward → count → release. OpenClaw never sees the provider's key, and the provider never
 //! sees a tool result that nobody decided about.
 
 mod answer;
@@ -10,10 +10,11 @@ mod observed;
 mod request;
 mod usage;
 
+use crate::bundle::InForce;
 use crate::gateway::openclaw::{Dialect, Provider};
 use crate::gateway::{Gateway, UNGATED};
 use crate::ledger::{self, Known, Ledger, Run, canonical_call_id};
-use crate::metering::{Metering, OpenCall};
+use crate::metering::{Counted, Metering, NewCall, NotBegun, OpenCall};
 use crate::vault::Vault;
 use answer::Answer;
 use axum::body::{Body, Bytes};
@@ -24,7 +25,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use http_body_util::BodyExt;
 pub use observed::Observed;
-use request::{Model, Tools, Traceparent};
+use policy::budget::{self, Account, Span, Whose};
+use request::{Model, Route, Tools, Traceparent};
 use serde_json::json;
 use service::outward::HttpClient;
 use service::{SecretString, random};
@@ -36,6 +38,7 @@ pub struct EgressProxy {
     pub gateway: Gateway,
     pub ledger: Ledger,
     pub vault: Vault,
+    pub in_force: InForce,
     pub metering: Metering,
     pub providers: Vec<Provider>,
     pub client: HttpClient,
@@ -50,6 +53,8 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 const HEAD_WAIT: Duration = Duration::from_secs(300);
 /// And this long between two bytes; providers send pings meanwhile.
 const IDLE_WAIT: Duration = Duration::from_secs(180);
+/// What an answer may have where its request sets no bound.
+const OUTPUT_TOKENS_UNSAID: i64 = 32_768;
 /// Pieces that wait for a slow reader before we stop reading from the provider.
 const PIECES_MAX: usize = 16;
 
@@ -79,6 +84,12 @@ const KEY_MISSING: Stopped = stopped("provider_key_missing", "No key for this pr
 const TOO_LARGE: Stopped = Stopped { status: StatusCode::PAYLOAD_TOO_LARGE, code: "body_too_large", message: "This request is larger than the agent accepts." };
 const UNREACHABLE: Stopped = Stopped { status: StatusCode::BAD_GATEWAY, code: "provider_unreachable", message: "The provider could not be reached." };
 const UNREADABLE: Stopped = Stopped { status: StatusCode::BAD_GATEWAY, code: "provider_unreadable", message: "The provider's answer could not be read." };
+const BUDGET_CALL: Stopped = stopped("budget_call", "This call could cost more than a single one may.");
+const BUDGET_RUN: Stopped = stopped("budget_run", "What this message set going has cost as much as it may.");
+const BUDGET_DAY: Stopped = stopped("budget_day", "The assistant's budget of this day is used up.");
+const BUDGET_MONTH: Stopped = stopped("budget_month", "The assistant's budget of this month is used up.");
+const BUDGET_TENANT_DAY: Stopped = stopped("budget_tenant_day", "The budget of this day for all assistants is used up.");
+const BUDGET_TENANT_MONTH: Stopped = stopped("budget_tenant_month", "The budget of this month for all assistants is used up.");
 const RECORDS: Stopped = stopped("internal", "The agent could not write its records, so the call was not sent.");
 
 pub fn routes(proxy: Arc<EgressProxy>) -> Router {
@@ -97,20 +108,19 @@ async fn serve(State(proxy): State<Arc<EgressProxy>>, Path((name, path)): Path<(
 async fn pass(proxy: &Arc<EgressProxy>, provider: Option<&Provider>, path: &str, headers: &HeaderMap, body: Body) -> Result<Response, Stopped> {
     authenticate(&proxy.gateway, headers)?;
     let provider = provider.ok_or(PROVIDER_UNKNOWN)?;
-    if path != route(provider.dialect) {
-        return Err(ROUTE_UNKNOWN);
-    }
+    let route = Route::parse(provider.dialect, path).ok_or(ROUTE_UNKNOWN)?;
     if !proxy.gateway.is_gated() {
         return Err(NOT_LOADED);
     }
     let trace = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Traceparent::parse).ok_or(UNANNOUNCED)?;
     let bytes = read(headers, body).await?;
-    let model = Model::parse(provider.dialect, &bytes).ok_or(MALFORMED)?;
+    let model = Model::parse(provider.dialect, &route, &bytes).ok_or(MALFORMED)?;
     let origin = proxy.ledger.origin(&trace.trace_id, &trace.span_id).await;
     // OpenClaw announces no single request for the last words of a turn, which has no tools; whatever has some is announced.
     let runs = if origin.exact || model.tools.is_empty() { origin.runs } else { Vec::new() };
     let run = runs.first().ok_or(UNANNOUNCED)?;
-    let outcome = admitted(proxy, provider, headers, bytes, model, &runs).await;
+    let asked = Asked { provider, route, headers, bytes, model, trace_id: &trace.trace_id };
+    let outcome = admitted(proxy, asked, &runs).await;
     match &outcome {
         Err(stopped) => runs.iter().for_each(|run| proxy.ledger.note_stop(&run.session, stopped.code)),
         Ok(_) => proxy.ledger.forget_stop(&run.session),
@@ -118,20 +128,66 @@ async fn pass(proxy: &Arc<EgressProxy>, provider: Option<&Provider>, path: &str,
     outcome
 }
 
+/// A request that could be read.
+struct Asked<'a> {
+    provider: &'a Provider,
+    route: Route,
+    headers: &'a HeaderMap,
+    bytes: Bytes,
+    model: Model,
+    trace_id: &'a str,
+}
+
 /// The rest of the way, for a call that is known to be whose.
-async fn admitted(proxy: &EgressProxy, provider: &Provider, headers: &HeaderMap, bytes: Bytes, model: Model, runs: &[Run]) -> Result<Response, Stopped> {
+async fn admitted(proxy: &EgressProxy, asked: Asked<'_>, runs: &[Run]) -> Result<Response, Stopped> {
+    let Asked { provider, route, headers, bytes, model, trace_id } = asked;
     let run = runs.first().ok_or(UNANNOUNCED)?;
     if !provider.models.contains(&model.name) {
         return Err(MODEL_UNKNOWN);
     }
     second_gate(proxy, provider.dialect, runs, &model).await?;
     let key = key(&proxy.vault, provider).await?;
-    let outgoing = outgoing(provider, headers, &key, model.with_usage(bytes)).ok_or(MALFORMED)?;
-    let call = proxy.metering.begin(run.assistant, &provider.name, &model.name).await.map_err(unwritten)?;
-    let books = Books { ledger: proxy.ledger.clone(), metering: proxy.metering.clone(), call, session: run.session.clone(), tools: model.tools };
+    let request_bytes = bytes.len();
+    let outgoing = outgoing(provider, &route, headers, key.as_ref(), model.with_usage(bytes)).ok_or(MALFORMED)?;
+    let call = reserve(proxy, provider, &model, request_bytes, trace_id, run).await?;
+    let hides_usage = model.hides_usage();
+    let (ledger, metering, session) = (proxy.ledger.clone(), proxy.metering.clone(), run.session.clone());
+    let books = Books { ledger, metering, call, session, tools: model.tools, request_bytes, hides_usage };
     // In a task of its own: OpenClaw may hang up before the provider has said a word, and the books must be closed all the same.
     let forwarding = tokio::spawn(forward(proxy.client.clone(), outgoing, provider.name.clone(), provider.dialect, books));
     forwarding.await.map_err(|_| RECORDS)?
+}
+
+/// Writes the call down, if what it can cost at most has room in every budget.
+async fn reserve(proxy: &EgressProxy, provider: &Provider, model: &Model, request_bytes: usize, trace_id: &str, run: &Run) -> Result<OpenCall, Stopped> {
+    let law = proxy.in_force.law();
+    let rate = law.prices().rate(&provider.name, &model.name, provider.dialect == Dialect::Ollama);
+    let (assistant, tenant) = law.limits(&run.assistant.to_string());
+    let at_most = rate.at_most(budget::at_most_tokens(request_bytes), model.output_max.unwrap_or(OUTPUT_TOKENS_UNSAID));
+    let call = NewCall {
+        assistant: run.assistant,
+        provider: provider.name.clone(),
+        model: model.name.clone(),
+        run: trace_id.to_owned(),
+        rate,
+        at_most,
+        limits: budget::accounts(assistant, tenant),
+    };
+    proxy.metering.begin(call).await.map_err(|not_begun| match not_begun {
+        NotBegun::Store(error) => unwritten(error),
+        NotBegun::Exhausted(account) => exhausted(&account),
+    })
+}
+
+fn exhausted(account: &Account) -> Stopped {
+    match (account.whose, account.span) {
+        (_, Span::Call) => BUDGET_CALL,
+        (_, Span::Run) => BUDGET_RUN,
+        (Whose::Assistant, Span::Day) => BUDGET_DAY,
+        (Whose::Assistant, Span::Month) => BUDGET_MONTH,
+        (Whose::Tenant, Span::Day) => BUDGET_TENANT_DAY,
+        (Whose::Tenant, Span::Month) => BUDGET_TENANT_MONTH,
+    }
 }
 
 async fn forward(client: HttpClient, outgoing: Request<Body>, provider: String, dialect: Dialect, books: Books) -> Result<Response, Stopped> {
@@ -153,17 +209,11 @@ async fn forward(client: HttpClient, outgoing: Request<Body>, provider: String, 
 
 fn authenticate(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Stopped> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let shown = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).or_else(|| text(HeaderName::from_static("x-api-key")));
+    let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    let shown = bearer.or_else(|| text(HeaderName::from_static("x-api-key"))).or_else(|| text(HeaderName::from_static("x-goog-api-key")));
     // The comparison needs the token.
     let right = gateway.proxy_token().zip(shown).is_some_and(|(token, shown)| random::same(token.expose(), shown));
     if right { Ok(()) } else { Err(TOKEN_WRONG) }
-}
-
-fn route(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::OpenaiCompletions => "chat/completions",
-        Dialect::AnthropicMessages => "v1/messages",
-    }
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Stopped> {
@@ -232,9 +282,11 @@ async fn turned_down(proxy: &EgressProxy, dialect: Dialect, run: &Run, model: &M
     Ok(!call_id.is_empty() && results(model, call_id).all(by_itself))
 }
 
-async fn key(vault: &Vault, provider: &Provider) -> Result<SecretString, Stopped> {
+/// `None` for a model on this machine, which wants no key.
+async fn key(vault: &Vault, provider: &Provider) -> Result<Option<SecretString>, Stopped> {
     match vault.provider_key(&provider.name).await {
-        Ok(Some((key, _))) => Ok(key),
+        Ok(Some((key, _))) => Ok(Some(key)),
+        Ok(None) if provider.dialect == Dialect::Ollama => Ok(None),
         Ok(None) => Err(KEY_MISSING),
         Err(error) => {
             tracing::error!(%error, provider = provider.name, "the provider's key cannot be read");
@@ -244,24 +296,28 @@ async fn key(vault: &Vault, provider: &Provider) -> Result<SecretString, Stopped
 }
 
 /// Headers of OpenClaw that mean something to a provider. Everything else, its token above all, stays here.
-const FORWARDED: [&str; 5] = ["accept", "anthropic-beta", "anthropic-version", "content-type", "user-agent"];
+const FORWARDED: [&str; 6] = ["accept", "anthropic-beta", "anthropic-version", "content-type", "openai-beta", "user-agent"];
 
-fn outgoing(provider: &Provider, headers: &HeaderMap, key: &SecretString, body: Bytes) -> Option<Request<Body>> {
-    let mut request = Request::post(format!("{}/{}", provider.url, route(provider.dialect)));
+fn outgoing(provider: &Provider, route: &Route, headers: &HeaderMap, key: Option<&SecretString>, body: Bytes) -> Option<Request<Body>> {
+    let mut request = Request::post(format!("{}/{}", provider.url, route.path));
     for name in FORWARDED {
         if let Some(value) = headers.get(name) {
             request = request.header(name, value);
         }
     }
-    // The provider needs the key.
-    let (name, value) = match provider.dialect {
-        Dialect::OpenaiCompletions => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
-        Dialect::AnthropicMessages => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
-    };
-    let mut value = HeaderValue::from_str(&value).ok()?;
-    value.set_sensitive(true);
+    if let Some(key) = key {
+        // The provider needs the key.
+        let (name, value) = match provider.dialect {
+            Dialect::OpenaiCompletions | Dialect::OpenaiResponses | Dialect::Ollama => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
+            Dialect::AnthropicMessages => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
+            Dialect::GoogleGenerativeAi => (HeaderName::from_static("x-goog-api-key"), key.expose().to_owned()),
+        };
+        let mut value = HeaderValue::from_str(&value).ok()?;
+        value.set_sensitive(true);
+        request = request.header(name, value);
+    }
     // An answer that we could not read would be one that we could not count.
-    request.header(name, value).header(header::ACCEPT_ENCODING, "identity").body(Body::from(body)).ok()
+    request.header(header::ACCEPT_ENCODING, "identity").body(Body::from(body)).ok()
 }
 
 /// Headers of the provider that mean something to OpenClaw.
@@ -278,6 +334,8 @@ struct Books {
     call: OpenCall,
     session: String,
     tools: Tools,
+    request_bytes: usize,
+    hides_usage: bool,
 }
 
 impl Books {
@@ -286,17 +344,25 @@ impl Books {
         self.metering.abandon(self.call).await
     }
 
-    async fn close(self, answer: &Answer, complete: bool) -> service::store::Result<()> {
+    /// The provider refused the call, and takes nothing for that.
+    async fn refused(self) -> service::store::Result<()> {
+        self.metering.settle(self.call, Counted::NOTHING).await
+    }
+
+    /// `ended`: the answer came to its end.
+    async fn close(self, answer: &Answer, ended: bool) -> service::store::Result<()> {
         self.ledger.note_proposals(&self.session, answer.proposals(&self.tools)).await?;
-        self.metering.settle(self.call, answer.tokens(), complete).await
+        self.metering.settle(self.call, answer.counted(ended, self.request_bytes)).await
     }
 }
 
 async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper::body::Incoming>) -> Response {
     let (head, body) = response.into_parts();
     let plain = head.headers.get(header::CONTENT_ENCODING).is_none_or(|value| value == "identity");
-    let streamed = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-    let mut answer = Answer::new(dialect, ledger::mint_call_id);
+    // A stream in another form than its dialect's would be passed on unread.
+    let form = if dialect == Dialect::Ollama { "application/x-ndjson" } else { "text/event-stream" };
+    let streamed = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(form.as_bytes()));
+    let mut answer = Answer::new(dialect, ledger::mint_call_id).hiding_usage(books.hides_usage);
     let body = if streamed && plain {
         let (pieces, reader) = mpsc::channel(PIECES_MAX);
         tokio::spawn(stream(books, answer, body, pieces));
@@ -307,9 +373,8 @@ async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper
             let _ = books.close(&answer, false).await;
             return refusal(dialect, UNREADABLE);
         };
-        // A refusal of the provider has no usage, and none is missing.
-        let complete = answer.is_complete() || !head.status.is_success();
-        if books.close(&answer, complete).await.is_err() {
+        let closed = if head.status.is_success() { books.close(&answer, true).await } else { books.refused().await };
+        if closed.is_err() {
             return refusal(dialect, RECORDS);
         }
         Body::from(bytes)
@@ -330,11 +395,15 @@ type Piece = Result<Bytes, std::io::Error>;
 /// Passes the answer on line by line as it comes. The books are closed before the line that ends it is released.
 async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incoming, pieces: mpsc::Sender<Piece>) {
     let mut books = Some(books);
+    let mut has_left = false;
     let broken = loop {
         let frame = tokio::select! {
             frame = tokio::time::timeout(IDLE_WAIT, body.frame()) => frame,
             // The reader left; what the provider counts from here on nobody sees.
-            () = pieces.closed() => break false,
+            () = pieces.closed() => {
+                has_left = true;
+                break false;
+            }
         };
         let frame = match frame {
             Ok(Some(Ok(frame))) => frame,
@@ -345,17 +414,18 @@ async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incomin
         let Some(lines) = answer.feed(&piece) else { break true };
         if answer.is_finished()
             && let Some(books) = books.take()
-            && books.close(&answer, answer.is_complete()).await.is_err()
+            && books.close(&answer, true).await.is_err()
         {
             break true;
         }
         if !lines.is_empty() && pieces.send(Ok(lines)).await.is_err() {
+            has_left = true;
             break false;
         }
     };
     let rest = answer.rest();
     if let Some(books) = books
-        && let Err(error) = books.close(&answer, answer.is_complete() && !broken).await
+        && let Err(error) = books.close(&answer, !broken && !has_left).await
     {
         tracing::error!(%error, "a model call could not be counted");
     }
@@ -374,8 +444,8 @@ fn unwritten(error: service::store::StoreError) -> Stopped {
 fn refusal(dialect: Dialect, stopped: Stopped) -> Response {
     let error = json!({ "type": "gatehouse", "code": stopped.code, "message": stopped.message });
     let body = match dialect {
-        Dialect::OpenaiCompletions => json!({ "error": error }),
         Dialect::AnthropicMessages => json!({ "type": "error", "error": error }),
+        _ => json!({ "error": error }),
     };
     (stopped.status, Json(body)).into_response()
 }
