@@ -200,7 +200,7 @@ pub const ALERTS: [i64; 3] = [50, 80, 100];
 /// The highest of the shares that is used up.
 pub fn alert(limit: i64, spent: i64) -> Option<i64> {
     let reached = |percent: &i64| i128::from(spent) * 100 >= i128::from(limit) * i128::from(*percent);
-    ALERTS.into_iter().filter(reached).next_back()
+    ALERTS.into_iter().rfind(reached)
 }
 
 /// The day of a time (UTC), as days since 1970.

@@ -203,10 +203,13 @@ impl ByteStream {
     }
 }
 
-/// An answer as server-sent events: the texts that its deltas spell are what is looked at, and edits are made in the deltas.
+/// An answer as server-sent events, or as lines of JSON: the texts that its deltas spell are what is looked at, and edits are
+/// made in the deltas.
 #[derive(Debug)]
 pub struct EventStream {
     redactor: Arc<Redactor>,
+    /// Each event is a line, and the line is its data.
+    is_lines: bool,
     pending: Vec<u8>,
     channels: BTreeMap<Channel, Open>,
     findings: Vec<Finding>,
@@ -234,6 +237,8 @@ enum Shape {
     Response,
     /// `candidates[].content.parts[]`
     Candidate,
+    /// `message`, as Ollama says it in lines of JSON.
+    Line,
 }
 
 #[derive(Debug)]
@@ -246,14 +251,19 @@ struct Open {
 
 impl EventStream {
     pub fn new(redactor: Arc<Redactor>) -> Self {
-        Self { redactor, pending: Vec::new(), channels: BTreeMap::new(), findings: Vec::new() }
+        Self { redactor, is_lines: false, pending: Vec::new(), channels: BTreeMap::new(), findings: Vec::new() }
+    }
+
+    /// For an answer that is lines of JSON.
+    pub fn of_lines(redactor: Arc<Redactor>) -> Self {
+        Self { is_lines: true, ..Self::new(redactor) }
     }
 
     /// The events that may go now that `piece` has come.
     pub fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, BodyError> {
         self.pending.extend_from_slice(piece);
         let mut gone = Vec::new();
-        while let Some(len) = event_len(&self.pending) {
+        while let Some(len) = if self.is_lines { line_len(&self.pending) } else { event_len(&self.pending) } {
             let event: Vec<u8> = self.pending.drain(..len).collect();
             self.event(&event, &mut gone)?;
         }
@@ -290,7 +300,7 @@ impl EventStream {
     fn event(&mut self, event: &[u8], gone: &mut Vec<u8>) -> Result<(), BodyError> {
         let text = std::str::from_utf8(event).map_err(|error| BodyError::Malformed { at: error.valid_up_to() })?;
         let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data:")).map(|data| data.strip_prefix(' ').unwrap_or(data)).collect();
-        let data = data.join("\n");
+        let data = if self.is_lines { text.trim().to_owned() } else { data.join("\n") };
         let trimmed = data.trim();
         if !trimmed.starts_with(['{', '[']) || trimmed == "[DONE]" {
             if trimmed == "[DONE]" {
@@ -338,7 +348,8 @@ impl EventStream {
             return Ok(());
         }
         self.findings.extend(edits.iter().filter(|edit| &*edit.finding.rule != "delta").map(|edit| edit.finding.clone()));
-        gone.extend(rewritten(text, &splice(&data, &edits)).into_bytes());
+        let data = splice(&data, &edits);
+        gone.extend(if self.is_lines { format!("{data}\n") } else { rewritten(text, &data) }.into_bytes());
         Ok(())
     }
 
@@ -358,7 +369,9 @@ impl EventStream {
         let mut gone = String::new();
         for (channel, open) in self.channels.iter_mut().filter(|(channel, _)| which(channel)) {
             let rest = how(&mut open.stream);
-            if !rest.is_empty() {
+            if !rest.is_empty() && self.is_lines {
+                gone.push_str(&format!("{}\n", channel.carry(&open.event, rest)));
+            } else if !rest.is_empty() {
                 if !open.event_line.is_empty() {
                     gone.push_str(&open.event_line);
                     gone.push('\n');
@@ -392,6 +405,11 @@ impl Channel {
             }
             Shape::Block => event["delta"][&self.field] = rest.into(),
             Shape::Response => event["delta"] = rest.into(),
+            Shape::Line => {
+                event["message"] = json!({ "role": "assistant", "content": "" });
+                event["message"][&self.field] = rest.into();
+                event["done"] = false.into();
+            }
             Shape::Candidate => {
                 let mut part = json!({ "text": rest });
                 if self.field == "thought" {
@@ -435,6 +453,7 @@ fn channel(event: &Value, place: &Place, text: &str) -> Option<Channel> {
             let part = event["content_index"].as_u64().or(event["summary_index"].as_u64()).unwrap_or(0);
             new(Shape::Response, event["output_index"].as_u64().unwrap_or(0), part, kind)
         }
+        ["message", field @ ("content" | "thinking")] if event["done"].is_boolean() => new(Shape::Line, 0, 0, field),
         ["candidates", candidate, "content", "parts", part, "text"] => {
             let candidate = &event["candidates"][number(candidate)?];
             let thought = candidate["content"]["parts"][number(part)?]["thought"] == true;
@@ -465,6 +484,13 @@ fn ends(event: &Value, channel: &Channel) -> bool {
             let same = event["output_index"].as_u64().is_none_or(|index| index == channel.index);
             !kind.ends_with(".delta") && !matches!(kind, "response.in_progress" | "keepalive") && same
         }
+        // If the last piece comes with the end, it is ended there. An empty piece says nothing of what comes.
+        Shape::Line => {
+            let goes_on = event["message"][&channel.field].is_string();
+            let other =
+                ["content", "thinking"].iter().any(|field| *field != channel.field && event["message"][field].as_str().is_some_and(|text| !text.is_empty()));
+            !goes_on && (other || event["done"] == true || event["message"]["tool_calls"].is_array())
+        }
         Shape::Candidate => choices(event, "candidates").any(|candidate| {
             let same = candidate["index"].as_u64().unwrap_or(0) == channel.index;
             let finished = candidate["finishReason"].is_string();
@@ -494,8 +520,14 @@ fn finishes(event: &Value, channel: &Channel) -> bool {
     match channel.shape {
         Shape::Chat => finished("choices", "finish_reason"),
         Shape::Candidate => finished("candidates", "finishReason"),
+        Shape::Line => event["done"] == true || event["message"]["tool_calls"].is_array(),
         _ => false,
     }
+}
+
+/// The length of the first whole line.
+fn line_len(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr(b'\n', bytes).map(|at| at + 1)
 }
 
 /// The length of the first whole event.
@@ -645,6 +677,36 @@ mod tests {
             let mut candidates: Vec<Value> = pieces.iter().map(|piece| json!({"candidates":[{"content":{"parts":[{"text":piece}],"role":"model"}}]})).collect();
             candidates[4]["candidates"][0]["finishReason"] = "STOP".into();
             assert_eq!(spelled(&candidates, size, |event| event["candidates"][0]["content"]["parts"][0]["text"].as_str()), expected);
+        }
+    }
+
+    #[test]
+    fn lines_of_json_are_one_text_as_well() {
+        let pieces = ["it is Som", "mer#20", "26x", " and Sommer#2", "026x"];
+        let said = |field: &str, piece: &str| format!("{}\n", json!({ "message": { "role": "assistant", "content": "", field: piece }, "done": false }));
+        let mut body: String = pieces.iter().map(|piece| said("thinking", piece)).collect();
+        body.extend(pieces.iter().map(|piece| said("content", piece)));
+        body += &format!(
+            "{}\n",
+            json!({ "message": { "content": "", "tool_calls": [{ "function": { "name": "read", "arguments": { "path": "Sommer#2026x" } } }] }, "done": false })
+        );
+        let end = format!("{}\n", json!({ "message": { "content": "" }, "done": true, "eval_count": 5 }));
+        body += &end;
+        for size in [1, 7, 1000] {
+            let mut stream = EventStream::of_lines(redactor());
+            let mut out = Vec::new();
+            for piece in body.as_bytes().chunks(size) {
+                out.extend(stream.push(piece).expect("well-formed"));
+            }
+            assert!(String::from_utf8_lossy(&out).ends_with(&end), "nothing is held behind the end");
+            out.extend(stream.finish().expect("well-formed"));
+            let events: Vec<Value> =
+                out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).expect("JSON")).collect();
+            for field in ["thinking", "content"] {
+                let text: String = events.iter().filter_map(|event| event["message"][field].as_str()).collect();
+                assert_eq!(text, "it is SECRET_REF(db) and SECRET_REF(db)", "{field}");
+            }
+            assert!(!String::from_utf8_lossy(&out).contains("2026x"), "calls are looked at, too");
         }
     }
 

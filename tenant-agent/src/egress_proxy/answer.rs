@@ -64,6 +64,11 @@ impl Answer {
         }
     }
 
+    /// Its stream is lines of JSON, and not of events.
+    pub fn is_lines(&self) -> bool {
+        self.dialect == Dialect::Ollama
+    }
+
     /// The event that ends an answer has come.
     pub fn is_finished(&self) -> bool {
         self.counter.is_finished()
@@ -86,7 +91,7 @@ impl Answer {
         }
         let text = text.trim_start_matches('\u{feff}');
         // Ollama's lines are JSON as they are.
-        let is_bare = self.dialect == Dialect::Ollama && !text.trim().is_empty();
+        let is_bare = self.is_lines() && !text.trim().is_empty();
         let Some(data) = (if is_bare { Some(text) } else { text.strip_prefix("data:") }).map(str::trim) else { return Some(line) };
         let brings_only_usage = self.counter.read(data);
         if self.hides_usage && brings_only_usage {
