@@ -19,6 +19,7 @@ pub mod judgement;
 pub mod law;
 pub mod path;
 pub mod regime;
+pub mod route;
 pub mod shell;
 pub mod sql;
 pub mod tool;

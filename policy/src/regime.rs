@@ -8,7 +8,7 @@
 //!
 //! When a bundle has expired, its rules and levels go on; its exceptions and unlocked gates lapse.
 
-use crate::bundle::{Budgets, Content, Exception, Fault, Gates, Levels, Limits, Named, Prices};
+use crate::bundle::{Budgets, Content, Exception, Fault, Gates, Levels, Limits, Named, Prices, Routes};
 use crate::law::{Finding, Knowledge, Law, RuleBook};
 use crate::{Call, Class, Gate};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,7 @@ struct Parts {
     gates: Gates,
     prices: Prices,
     budgets: Budgets,
+    routes: Routes,
     exceptions: Vec<Exception>,
     expires_ms: i64,
 }
@@ -75,6 +76,7 @@ impl Regime {
             gates: content.gates.clone(),
             prices: content.prices.clone(),
             budgets: content.budgets.clone(),
+            routes: content.routes.clone(),
             exceptions,
             expires_ms,
         };
@@ -124,6 +126,11 @@ impl Regime {
     /// What model calls cost.
     pub fn prices(&self) -> &Prices {
         &self.parts.prices
+    }
+
+    /// Who answers for a purpose.
+    pub fn routes(&self) -> &Routes {
+        &self.parts.routes
     }
 
     /// What an assistant may spend, and what its tenant. They outlive the bundle, as levels do.

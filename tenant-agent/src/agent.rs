@@ -5,7 +5,7 @@ use crate::auth_proxy::{self, AuthProxy};
 use crate::bundle::InForce;
 use crate::console;
 use crate::egress_proxy::{self, EgressProxy, Observed};
-use crate::gateway::openclaw::{self, Home, Plan};
+use crate::gateway::openclaw::{self, Home, Plan, Provider};
 use crate::gateway::{CallError, Gateway};
 use crate::hub_link::HubLink;
 use crate::hub_link::enrol;
@@ -13,6 +13,7 @@ use crate::identity::{self, HostKey, Identity};
 use crate::ledger::Ledger;
 use crate::metering::Metering;
 use crate::people::People;
+use crate::providers::Providers;
 use crate::safety_wrapper::{self, SafetyWrapper};
 use crate::screen::Screen;
 use crate::settings::Settings;
@@ -41,6 +42,8 @@ pub(crate) struct Parts {
     pub approvals: Approvals,
     pub ledger: Ledger,
     pub metering: Metering,
+    pub providers: Vec<Provider>,
+    pub health: Providers,
     pub vault: Vault,
     pub screen: Screen,
     pub gateway: Gateway,
@@ -100,6 +103,8 @@ impl Agent {
             approvals: Approvals::new(store.clone(), clock.clone()),
             ledger: Ledger::new(store.clone(), clock.clone()),
             metering: Metering::start(store.clone(), clock.clone()).await?,
+            providers: settings.providers.clone(),
+            health: Providers::new(store.clone(), clock.clone()),
             gateway: Gateway::new(clock.clone()),
             home: Home { folder: settings.openclaw_folder() },
             origin: settings.origin.clone(),
@@ -130,7 +135,8 @@ impl Agent {
             screen: parts.screen.clone(),
             in_force: parts.in_force.clone(),
             metering: parts.metering.clone(),
-            providers: settings.providers.clone(),
+            providers: parts.providers.clone(),
+            health: parts.health.clone(),
             client: client.clone(),
             observed: Observed::recorded()?,
         };
@@ -174,7 +180,9 @@ impl Agent {
                 ledger.forget_announced();
                 let law = in_force.law();
                 let tools = law.law().manifest().iter().map(String::as_str).collect();
-                let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &settings.plugin_socket(), tools };
+                let purposes = law.routes().purposes.keys().map(String::as_str);
+                let providers = openclaw::with_purposes(&settings.providers, purposes, &settings.model);
+                let plan = Plan { providers: &providers, model: &settings.model, egress: egress_at, plugin_socket: &settings.plugin_socket(), tools };
                 Ok(openclaw::config(&home, &plan))
             };
             gateway.run(settings.mode.clone(), home.clone(), client, screen, stop, started).await;

@@ -6,8 +6,10 @@ mod vault;
 
 use crate::agent::Parts;
 use crate::audit::{self, Deed};
+use crate::gateway::openclaw::Dialect;
 use crate::ledger;
 use crate::people::Role;
+use crate::providers::State;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -29,6 +31,8 @@ pub enum Verb {
     /// A fresh one-time link for the first owner.
     OwnerLink {},
     Status {},
+    /// How the model providers are.
+    Providers {},
     /// Lets a frozen session go on.
     Unfreeze {
         session: String,
@@ -122,10 +126,30 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             Ok(json!({
                 "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id, "version": env!("CARGO_PKG_VERSION"),
                 "gateway": parts.gateway.state(), "policy": parts.in_force.report(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
+                // One for each assistant and model, as long as nobody changes what it is told.
+                "prompt_prefixes": parts.metering.prefixes().await?,
                 // The number of the first line of the audit that was changed, if any was.
                 "vault": parts.vault.check().await?,
                 "audit_broken_at": parts.store.read(audit::first_break).await?,
             }))
+        }
+        Verb::Providers {} => {
+            let law = parts.in_force.law();
+            let mut providers = Vec::new();
+            for provider in &parts.providers {
+                let (key, standing) = (parts.vault.provider_fingerprint(&provider.name).await?, parts.health.standing(&provider.name));
+                let is_keyless = key.is_none() && provider.dialect != Dialect::Ollama;
+                let (fingerprint, source) = key.map_or((None, None), |(fingerprint, source)| (Some(fingerprint), Some(source)));
+                providers.push(json!({
+                    "name": provider.name, "dialect": provider.dialect.name(), "models": provider.models,
+                    "disabled": law.routes().is_disabled(&provider.name),
+                    "state": if is_keyless { State::Down } else { standing.state },
+                    "last_error_class": if is_keyless { Some("missing_key") } else { standing.last_error_class },
+                    "failed_ms": standing.failed_ms, "answered_ms": standing.answered_ms,
+                    "key": { "fingerprint": fingerprint, "source": source },
+                }));
+            }
+            Ok(json!({ "ok": true, "providers": providers }))
         }
         Verb::PersonAdd { name, role, lang, password } => Ok(match parts.people.add("console", &name, SecretString::new(password), role, lang).await {
             Ok(person) => json!({ "ok": true, "person": person }),

@@ -19,6 +19,7 @@ pub mod law;
 mod ledger;
 mod metering;
 pub mod people;
+mod providers;
 pub mod redaction;
 mod safety_wrapper;
 mod screen;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use service::store::StoreError;
 use service::text::Language;
 use service::{Clock, SecretString, Stop, log, secret};
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +48,11 @@ enum Command {
     OwnerLink,
     /// Say how the running agent is.
     Status,
+    /// The model providers.
+    Providers {
+        #[command(subcommand)]
+        command: ProvidersCommand,
+    },
     /// Let a frozen session go on. Its unchecked tool results are excused by name, and the audit keeps who did it.
     Unfreeze {
         /// As `status` prints it.
@@ -86,6 +92,12 @@ enum Command {
     },
     /// Check the configuration and print what it comes to.
     CheckConfig,
+}
+
+#[derive(Subcommand)]
+enum ProvidersCommand {
+    /// How each is, as the last calls found it: OK, DEGRADED after a failure, DOWN after three in a row or without a key. Sends nothing.
+    Status,
 }
 
 #[derive(Subcommand)]
@@ -188,6 +200,7 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         Command::Redact { .. } => anyhow::bail!("this needs no agent"),
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
+        Command::Providers { command: ProvidersCommand::Status } => Verb::Providers {},
         Command::RestorePlugin => Verb::RestorePlugin {},
         Command::Unfreeze { session } => Verb::Unfreeze { session: session.clone() },
         Command::Person { command: PersonCommand::Add { name, role, lang } } => Verb::PersonAdd {
@@ -201,12 +214,26 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         Command::Vault { command } => return vault_command::run(command, cli.json, &settings.console_socket()).await,
     };
     let answer = console::say(&settings.console_socket(), &verb).await?;
-    let text = match (answer["link"].as_str(), answer["message"].as_str()) {
-        (Some(link), _) => link.to_owned(),
-        (_, Some(message)) => message.to_owned(),
+    let text = match (answer["link"].as_str(), answer["message"].as_str(), answer["providers"].as_array()) {
+        (Some(link), ..) => link.to_owned(),
+        (_, Some(message), _) => message.to_owned(),
+        (_, _, Some(providers)) => providers_table(providers),
         _ => serde_json::to_string_pretty(&answer)?,
     };
     Ok(say(cli.json, &answer, &text))
+}
+
+fn providers_table(providers: &[Value]) -> String {
+    let mut text = format!("{:<16} {:<22} {:<9} {:<20} {:<24} KEY", "PROVIDER", "DIALECT", "STATE", "LAST ERROR", "");
+    for provider in providers {
+        let of = |field: &str| provider[field].as_str().unwrap_or("-").to_owned();
+        let note = if provider["disabled"] == true { "disabled by the company" } else { "" };
+        let key = &provider["key"];
+        let key = format!("{} {}", key["fingerprint"].as_str().unwrap_or("-"), key["source"].as_str().unwrap_or_default());
+        // A string takes every write.
+        let _ = write!(text, "\n{:<16} {:<22} {:<9} {:<20} {note:<24} {}", of("name"), of("dialect"), of("state"), of("last_error_class"), key.trim_end());
+    }
+    text
 }
 
 /// Calls of one answer of the console.

@@ -9,6 +9,7 @@ use crate::budget::{self, Purse};
 use crate::identity::parsed;
 use policy::budget::{Account, Consumed, Rate};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use serde::Serialize;
 use service::store::{Result, StoreError};
 use service::{Clock, Store, Tx};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -67,6 +68,19 @@ pub struct NewCall {
     /// What it can cost at most.
     pub at_most: i64,
     pub limits: Vec<Account>,
+    /// The digest of what every request of the assistant should begin with.
+    pub prefix: Option<String>,
+}
+
+/// What requests of an assistant begin with: as long as it stays the same, a provider's cache can give it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Prefix {
+    pub assistant: String,
+    pub model: String,
+    pub digest: String,
+    pub first_ms: i64,
+    pub last_ms: i64,
+    pub calls: i64,
 }
 
 /// A call that has been written down and not yet settled.
@@ -97,6 +111,8 @@ impl From<rusqlite::Error> for NotBegun {
     }
 }
 
+/// Beginnings of requests that are kept for each assistant and model.
+const PREFIXES_MAX: i64 = 8;
 /// Rows that go to the hub in one frame.
 const ROWS_MAX: i64 = 500;
 
@@ -133,7 +149,11 @@ impl Metering {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
             let row = params![purse.hour_ms, purse.assistant, call.provider, call.model, purse.run, at_most, rate.catalogue, unpriced];
             tx.prepare_cached(sql)?.execute(row)?;
-            Ok::<_, NotBegun>(tx.last_insert_rowid())
+            let id = tx.last_insert_rowid();
+            if let Some(digest) = &call.prefix {
+                note_prefix(tx, &purse.assistant, &call.model, digest, now_ms)?;
+            }
+            Ok::<_, NotBegun>(id)
         });
         Ok(OpenCall { id: id.await?, rate, limits })
     }
@@ -175,6 +195,15 @@ impl Metering {
         self.store.write(move |tx| Ok(budget::forget_old(tx, now_ms)?)).await
     }
 
+    /// The newest beginnings of requests, newest first.
+    pub async fn prefixes(&self) -> Result<Vec<Prefix>> {
+        let sql = "SELECT assistant, model, digest, first_ms, last_ms, calls FROM prompt_prefix ORDER BY last_ms DESC LIMIT ?1";
+        let prefix = |row: &Row<'_>| {
+            Ok(Prefix { assistant: row.get(0)?, model: row.get(1)?, digest: row.get(2)?, first_ms: row.get(3)?, last_ms: row.get(4)?, calls: row.get(5)? })
+        };
+        self.store.read(move |c| c.prepare_cached(sql)?.query_map([PREFIXES_MAX], prefix)?.collect()).await
+    }
+
     pub async fn today(&self) -> Result<UsageDay> {
         let day_ms = self.clock.wall_ms().div_euclid(DAY_MS) * DAY_MS;
         self.store.read(move |c| day(c, day_ms)).await
@@ -205,6 +234,19 @@ impl Metering {
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
+}
+
+fn note_prefix(tx: &Tx, assistant: &str, model: &str, digest: &str, now_ms: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE prompt_prefix SET last_ms = ?4, calls = calls + 1 WHERE assistant = ?1 AND model = ?2 AND digest = ?3";
+    if tx.prepare_cached(sql)?.execute(params![assistant, model, digest, now_ms])? > 0 {
+        return Ok(());
+    }
+    let sql = "INSERT INTO prompt_prefix (assistant, model, digest, first_ms, last_ms, calls) VALUES (?1, ?2, ?3, ?4, ?4, 1)";
+    tx.prepare_cached(sql)?.execute(params![assistant, model, digest, now_ms])?;
+    let sql = "DELETE FROM prompt_prefix WHERE assistant = ?1 AND model = ?2 AND digest NOT IN
+         (SELECT digest FROM prompt_prefix WHERE assistant = ?1 AND model = ?2 ORDER BY last_ms DESC, first_ms DESC LIMIT ?3)";
+    tx.prepare_cached(sql)?.execute(params![assistant, model, PREFIXES_MAX])?;
+    Ok(())
 }
 
 /// How a call ended.
@@ -335,7 +377,7 @@ mod tests {
 
     fn new_call(at_most: i64, limits: Vec<Account>) -> NewCall {
         let rate = Prices { catalogue: 4, ..Prices::default() }.rate("p", "m", false);
-        NewCall { assistant: assistant(), provider: "p".into(), model: "m".into(), run: "r".into(), rate, at_most, limits }
+        NewCall { assistant: assistant(), provider: "p".into(), model: "m".into(), run: "r".into(), rate, at_most, limits, prefix: None }
     }
 
     fn counted(consumed: Consumed, quality: Quality) -> Counted {
@@ -377,6 +419,22 @@ mod tests {
         assert_eq!((unsent.len(), unsent[0].seq), (1, 5), "a row that changed after it was sent is sent again");
         again.acked(unsent).await.unwrap();
         assert_eq!(again.unsent().await.unwrap(), []);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn beginnings_of_requests_are_told_apart_and_few_are_kept() {
+        let clock = Clock::manual(0);
+        let (folder, _, metering) = opened(&clock).await;
+        for n in [0, 1, 0, 2, 3, 4, 5, 6, 7, 8, 0] {
+            clock.advance(1);
+            let call = NewCall { prefix: Some(format!("p{n}")), ..new_call(0, Vec::new()) };
+            metering.begin(call).await.unwrap();
+        }
+        let kept = metering.prefixes().await.unwrap();
+        let first = Prefix { assistant: assistant().to_string(), model: "m".into(), digest: "p0".into(), first_ms: 1, last_ms: 11, calls: 3 };
+        assert_eq!((kept.len(), &kept[0]), (8, &first));
+        assert!(kept.iter().all(|prefix| prefix.digest != "p1"), "the oldest went");
         std::fs::remove_dir_all(folder).unwrap();
     }
 

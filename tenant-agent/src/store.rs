@@ -239,5 +239,16 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         touched_ms        INTEGER NOT NULL,
         PRIMARY KEY (whose, span, part)
     ) STRICT, WITHOUT ROWID;
+
+    -- metering.rs
+    CREATE TABLE prompt_prefix (
+        assistant TEXT NOT NULL,
+        model     TEXT NOT NULL,
+        digest    TEXT NOT NULL,
+        first_ms  INTEGER NOT NULL,
+        last_ms   INTEGER NOT NULL,
+        calls     INTEGER NOT NULL,
+        PRIMARY KEY (assistant, model, digest)
+    ) STRICT, WITHOUT ROWID;
 ",
 ];

@@ -1,6 +1,6 @@
 //! Stories of model calls: who gets one, what the provider sees, what is counted.
 
-use policy::bundle::{Limits, Price};
+use policy::bundle::{Limits, Price, Purpose, Target};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use tenant_agent::console::{VaultVerb, Verb};
@@ -299,6 +299,119 @@ async fn every_dialect_is_gated_and_counted() {
     world.end().await;
 }
 
+/// Two purposes: the fake provider first, the scripted one behind it.
+fn routed(content: &mut policy::bundle::Content) {
+    priced(content, 10);
+    let mut price = content.prices.models.last().unwrap().clone();
+    (price.provider, price.model) = ("fake".into(), "fake-1".into());
+    content.prices.models.push(price);
+    let fallback = Some(Target { provider: "scripted".into(), model: "scripted-1".into() });
+    let purpose = Purpose { provider: "fake".into(), model: "fake-1".into(), output_tokens_max: None, fallback };
+    content.routes.purposes = ["review", "general"].map(|name| (name.to_owned(), purpose.clone())).into();
+}
+
+#[tokio::test]
+async fn another_provider_answers_only_when_the_first_says_nothing_about_the_request() {
+    let world = World::start().await;
+    let provider = world.provider().await;
+    let tenant = world.tenant_of("alice", &provider, Dialect::OpenaiCompletions).await;
+    world.law_with(1, routed).await;
+    let egress = tenant.agent.egress_addr();
+    let bearer = format!("Bearer {}", tenant.gateway.keys().proxy_token);
+    let asks = async |purpose: &str, said: Option<Said>| {
+        let trace = announced(&tenant).await;
+        let headers = [("authorization", bearer.as_str()), ("traceparent", trace.as_str())];
+        let (first, second) = (provider.asked().len(), world.model.requests().len());
+        said.into_iter().for_each(|said| provider.says(said));
+        let mut body = question("[[text:four]]");
+        (body["model"], body["temperature"], body["max_tokens"]) = (json!(purpose), json!(1.5), json!(50));
+        let answer = soon(call(egress, "/llm/purpose/chat/completions", &headers, &body)).await;
+        (answer, provider.asked().len() - first, world.model.requests().len() - second)
+    };
+    for (purpose, status) in [("general", 429), ("general", 500), ("general", 504), ("general", 529), ("unheard of", 503), ("review", 502)] {
+        let (answer, first, second) = asks(purpose, Some(Said::failing(status))).await;
+        assert_eq!((answer.status, first, second), (200, 1, 1), "{purpose} {status}: {}", answer.text());
+        let sent = world.model.requests().last().unwrap().body.clone();
+        let (model, temperature, most) = if purpose == "review" { ("scripted-1", json!(0), 600) } else { ("scripted-1", json!(1.5), 50) };
+        assert_eq!((&sent["model"], &sent["temperature"], &sent["max_tokens"]), (&json!(model), &temperature, &json!(most)), "{purpose}");
+    }
+    for status in [400, 401, 403, 404, 413, 422] {
+        let (answer, first, second) = asks("general", Some(Said::failing(status))).await;
+        assert_eq!((answer.status, first, second), (status, 1, 0), "{status} is an answer");
+    }
+    for status in [400, 401, 529] {
+        let (answer, first, second) = asks("review", Some(Said::failing(status))).await;
+        assert_eq!((answer.code().as_str(), first, second), ("purpose_unanswered", 1, 0), "a review fails closed at {status}");
+        assert!(!answer.text().contains("\"no\""), "nothing of the failure gets through");
+    }
+    let begun = Said::stream("text/event-stream", "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n").breaking();
+    let (answer, first, second) = asks("general", Some(begun)).await;
+    assert_eq!((answer.status, first, second), (200, 1, 0), "never after the first byte");
+
+    let pause = Said { retry_after: Some("30"), ..Said::failing(429) };
+    assert_eq!(asks("general", Some(pause)).await.0.status, 200);
+    let (answer, first, second) = asks("general", None).await;
+    assert_eq!((answer.status, first, second), (200, 0, 1), "who asked for a pause gets it");
+    let standing = tenant.console(&Verb::Providers {}).await["providers"].clone();
+    let of = |name: &str| standing.as_array().unwrap().iter().find(|provider| provider["name"] == name).unwrap().clone();
+    assert_eq!(
+        (&of("fake")["state"], &of("fake")["last_error_class"], &of("scripted")["state"]),
+        (&json!("DEGRADED"), &json!("transient_quota"), &json!("OK"))
+    );
+    assert!(of("fake")["key"]["fingerprint"].is_string() && !standing.to_string().contains(world.model_key()));
+    world.clock.advance(30_000);
+    provider.says(Said::json(r#"{"choices":[{"message":{"content":"back"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#));
+    let (answer, first, second) = asks("general", None).await;
+    assert_eq!((answer.json()["choices"][0]["message"]["content"].as_str(), first, second), (Some("back"), 1, 0));
+
+    // Every attempt has a row of its own; those that were refused cost nothing.
+    let mut browser = tenant.chat().await;
+    let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
+    let attempts = provider.asked().len() + world.model.requests().len();
+    assert_eq!((usage["calls"].as_u64(), usage["partial"].as_i64()), (Some(attempts as u64), Some(1)), "{usage}");
+
+    world
+        .law_with(2, |content| {
+            routed(content);
+            content.routes.purposes.clear();
+            content.routes.disabled = ["fake".to_owned()].into();
+        })
+        .await;
+    assert_eq!(asks("general", None).await.0.code(), "purpose_unknown");
+    let trace = announced(&tenant).await;
+    let headers = [("authorization", bearer.as_str()), ("traceparent", trace.as_str())];
+    let body = json!({ "model": "fake-1", "messages": [] });
+    let asked = provider.asked().len();
+    assert_eq!(soon(call(egress, "/llm/fake/chat/completions", &headers, &body)).await.code(), "provider_disabled");
+    assert_eq!(provider.asked().len(), asked, "a provider that is switched off is never called");
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_review_that_nobody_answers_leaves_a_record_without_content() {
+    let world = World::start().await;
+    let provider = world.provider().await;
+    let tenant = world.tenant_of("alice", &provider, Dialect::OpenaiCompletions).await;
+    world.law_with(1, routed).await;
+    let bearer = format!("Bearer {}", tenant.gateway.keys().proxy_token);
+    let trace = announced(&tenant).await;
+    let headers = [("authorization", bearer.as_str()), ("traceparent", trace.as_str())];
+    provider.says(Said::failing(503));
+    let mut body = question("[[error:500]] what nobody may read");
+    body["model"] = json!("review");
+    let answer = soon(call(tenant.agent.egress_addr(), "/llm/purpose/chat/completions", &headers, &body)).await;
+    assert_eq!(answer.code(), "purpose_unanswered", "{}", answer.text());
+    assert_eq!((provider.asked().len(), world.model.requests().len()), (1, 1));
+    let store = rusqlite::Connection::open(tenant.settings.state_folder.join("agent.db")).unwrap();
+    let record: (String, String) =
+        store.query_row("SELECT subject, detail FROM audit WHERE deed = 'purpose_unanswered'", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(record, ("review".to_owned(), "transient_server, then transient_server".to_owned()));
+    drop(store);
+    tenant.end().await;
+    world.end().await;
+}
+
 #[tokio::test]
 async fn usage_that_nobody_asked_for_is_forced_counted_and_hidden() {
     let world = World::start().await;
@@ -307,7 +420,7 @@ async fn usage_that_nobody_asked_for_is_forced_counted_and_hidden() {
     let bearer = format!("Bearer {}", tenant.gateway.keys().proxy_token);
     let trace = announced(&tenant).await;
     let headers = [("authorization", bearer.as_str()), ("traceparent", trace.as_str())];
-    let text = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\n";
+    let text = "data: {\"choices\":[{\"delta\":{\"content\":\"Well done. \"}}],\"usage\":null}\n\n";
     let counted = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1117,\"completion_tokens\":46,\"prompt_tokens_details\":{\"cached_tokens\":1024}}}\n\n";
     let whole = format!("{text}{counted}data: [DONE]\n\n");
     let mut body = json!({ "model": "fake-1", "stream": true, "messages": [], "stream_options": { "include_obfuscation": false }, "x_unknown": [1.50, null] });
@@ -322,6 +435,34 @@ async fn usage_that_nobody_asked_for_is_forced_counted_and_hidden() {
     let mut browser = tenant.chat().await;
     let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
     assert_eq!((usage["input_tokens"].as_i64(), usage["output_tokens"].as_i64(), usage["estimated"].as_i64()), (Some(2 * 1117), Some(92), Some(0)));
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_a_cache_may_hold_is_marked_and_what_it_gave_is_counted() {
+    let world = World::start().await;
+    let provider = world.provider().await;
+    let tenant = world.tenant_of("alice", &provider, Dialect::AnthropicMessages).await;
+    let bearer = format!("Bearer {}", tenant.gateway.keys().proxy_token);
+    let trace = announced(&tenant).await;
+    let headers = [("authorization", bearer.as_str()), ("traceparent", trace.as_str())];
+    let answer = r#"{"type":"message","content":[],"usage":{"input_tokens":10,"cache_read_input_tokens":80,"cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":6},"output_tokens":1}}"#;
+    for said in ["one", "two"] {
+        provider.says(Said::json(answer));
+        let body = json!({ "model": "fake-1", "max_tokens": 9, "system": "be kind", "messages": [{ "role": "user", "content": said }] });
+        assert_eq!(soon(call(tenant.agent.egress_addr(), "/llm/fake/v1/messages", &headers, &body)).await.text(), answer);
+        let sent: Value = serde_json::from_str(&provider.asked().last().unwrap().body).unwrap();
+        assert_eq!(sent["system"][0], json!({ "type": "text", "text": "be kind", "cache_control": { "type": "ephemeral" } }));
+        assert_eq!(sent["messages"][0]["content"][0]["text"], said);
+    }
+    let status = tenant.console(&Verb::Status {}).await;
+    let usage = &status["usage_today"];
+    for (field, expected) in [("input_tokens", 200), ("cached_tokens", 160), ("cache_write_tokens", 20), ("cache_write_long_tokens", 12)] {
+        assert_eq!(usage[field], expected, "{field}: {usage}");
+    }
+    let prefixes = status["prompt_prefixes"].as_array().unwrap();
+    assert_eq!((prefixes.len(), &prefixes[0]["calls"]), (1, &json!(2)), "the beginning stayed the same: {status}");
     tenant.end().await;
     world.end().await;
 }

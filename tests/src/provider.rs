@@ -28,6 +28,8 @@ pub struct Said {
     pub pieces: Vec<Vec<u8>>,
     /// The connection breaks behind the last piece.
     pub breaks: bool,
+    /// When it wants to be asked again.
+    pub retry_after: Option<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,12 +41,16 @@ pub struct AskedOf {
 
 impl Said {
     pub fn json(body: &str) -> Said {
-        Said { status: 200, kind: "application/json", pieces: vec![body.as_bytes().to_vec()], breaks: false }
+        Said { status: 200, kind: "application/json", pieces: vec![body.as_bytes().to_vec()], breaks: false, retry_after: None }
+    }
+
+    pub fn failing(status: u16) -> Said {
+        Said { status, ..Said::json(r#"{"error":{"message":"no"}}"#) }
     }
 
     /// A stream of events that comes byte by byte.
     pub fn stream(kind: &'static str, text: &str) -> Said {
-        Said { status: 200, kind, pieces: text.bytes().map(|byte| vec![byte]).collect(), breaks: false }
+        Said { status: 200, kind, pieces: text.bytes().map(|byte| vec![byte]).collect(), breaks: false, retry_after: None }
     }
 
     pub fn breaking(self) -> Said {
@@ -82,6 +88,11 @@ impl FakeProvider {
         let Some(said) = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front() else { return StatusCode::NOT_IMPLEMENTED.into_response() };
         let pieces = said.pieces.into_iter().map(|piece| Ok(Bytes::from(piece))).chain(said.breaks.then(|| Err(std::io::Error::other("broken"))));
         let status = StatusCode::from_u16(said.status).expect("a status");
-        (status, [(header::CONTENT_TYPE, said.kind)], Body::from_stream(futures_util::stream::iter(pieces.collect::<Vec<_>>()))).into_response()
+        let body = Body::from_stream(futures_util::stream::iter(pieces.collect::<Vec<_>>()));
+        let mut response = (status, [(header::CONTENT_TYPE, said.kind)], body).into_response();
+        if let Some(secs) = said.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, secs.parse().expect("a header"));
+        }
+        response
     }
 }

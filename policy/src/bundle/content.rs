@@ -27,6 +27,7 @@ pub struct Content {
     pub exceptions: Vec<Exception>,
     pub prices: Prices,
     pub budgets: Budgets,
+    pub routes: Routes,
     pub patterns: Vec<Pattern>,
     pub workflows: Vec<Named>,
 }
@@ -145,6 +146,33 @@ impl Budgets {
     }
 }
 
+/// Who answers for a purpose.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Routes {
+    /// Providers that are never called.
+    pub disabled: BTreeSet<String>,
+    pub purposes: BTreeMap<String, Purpose>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purpose {
+    pub provider: String,
+    pub model: String,
+    /// Of a review.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens_max: Option<i64>,
+    /// Asked once, when the first one is busy, out of order or out of reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Target>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub provider: String,
+    pub model: String,
+}
+
 /// A shape of secret that the redactor looks for, beside those that it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pattern {
@@ -153,7 +181,7 @@ pub struct Pattern {
 }
 
 /// The sections that this version knows; also what `must` may insist on, beside the fields of the manifest.
-pub(super) const SECTIONS: &[&str] = &["rules", "tools", "levels", "gates", "exceptions", "prices", "budgets", "patterns", "workflows"];
+pub(super) const SECTIONS: &[&str] = &["rules", "tools", "levels", "gates", "exceptions", "prices", "budgets", "routes", "patterns", "workflows"];
 
 /// A compiled expression may take this much memory.
 const REGEX_BYTES_MAX: usize = 1 << 20;
@@ -174,6 +202,7 @@ impl Content {
             ("exceptions", value(serde_json::to_value(&self.exceptions))),
             ("prices", value(serde_json::to_value(&self.prices))),
             ("budgets", value(serde_json::to_value(&self.budgets))),
+            ("routes", value(serde_json::to_value(&self.routes))),
             ("patterns", value(serde_json::to_value(&self.patterns))),
             ("workflows", value(serde_json::to_value(&self.workflows))),
         ])
@@ -196,6 +225,7 @@ impl Content {
             exceptions: typed("exceptions", section("exceptions"))?,
             prices: typed("prices", section("prices"))?,
             budgets: typed("budgets", section("budgets"))?,
+            routes: typed("routes", section("routes"))?,
             patterns: typed("patterns", section("patterns"))?,
             workflows: typed("workflows", section("workflows"))?,
         })
@@ -238,6 +268,7 @@ impl Content {
                 faults.push(Fault::at("budgets.toml", &format!("limits of `{name}`"), "an amount is negative or above a million dollars", fix));
             }
         }
+        faults.extend(self.route_faults());
         for (names, file) in [(&self.rules, "rules"), (&self.tools, "tools"), (&self.workflows, "workflows")] {
             let mut seen = BTreeSet::new();
             for named in names {
@@ -249,6 +280,46 @@ impl Content {
         for workflow in &self.workflows {
             if let Err(error) = workflow.text.parse::<toml::Table>() {
                 faults.push(Fault::toml(&workflow.name, &workflow.text, &error));
+            }
+        }
+        faults
+    }
+}
+
+/// Providers whose models do not review.
+const NO_REVIEWERS: [&str; 2] = ["moonshot", "ollama"];
+/// What a review may write: enough for a verdict, too little for an essay.
+const REVIEW_TOKENS: std::ops::RangeInclusive<i64> = 100..=4_096;
+
+impl Content {
+    fn route_faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for (name, purpose) in &self.routes.purposes {
+            let about = format!("purpose `{name}`");
+            let mut fault = |what: &str, fix: &str| faults.push(Fault::at("routes.toml", &about, what, fix));
+            let first = Target { provider: purpose.provider.clone(), model: purpose.model.clone() };
+            let targets: Vec<&Target> = std::iter::once(&first).chain(&purpose.fallback).collect();
+            if targets.iter().any(|target| target.provider.is_empty() || target.model.is_empty()) {
+                fault("a provider or a model has no name", "write the names as agent.toml has them");
+            }
+            if targets.iter().any(|target| self.routes.disabled.contains(&target.provider)) {
+                fault("it leads to a provider that is disabled", "name another one, or take it out of `disabled`");
+            }
+            if purpose.fallback.as_ref() == Some(&first) {
+                fault("its fallback is what has just failed", "name another provider or model, or leave the fallback out");
+            }
+            if name == crate::route::REVIEW {
+                if targets.iter().any(|target| NO_REVIEWERS.contains(&target.provider.as_str())) {
+                    fault("moonshot and ollama do not review", "name another provider");
+                }
+                if targets.iter().any(|target| self.prices.rate(&target.provider, &target.model, false).is_assumed) {
+                    fault("a model that reviews has no price, so no review could be paid for with certainty", "give it a price in prices.toml");
+                }
+                if purpose.output_tokens_max.is_some_and(|most| !REVIEW_TOKENS.contains(&most)) {
+                    fault("`output_tokens_max` is not from 100 to 4096", "write a number in that range, or leave it out for 600");
+                }
+            } else if purpose.output_tokens_max.is_some() {
+                fault("only a review has `output_tokens_max`", "leave it out; the request says it");
             }
         }
         faults

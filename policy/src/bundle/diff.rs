@@ -58,6 +58,17 @@ pub fn diff(before: &Content, after: &Content) -> Vec<Change> {
         let says = format!("the catalogue becomes {} (was {})", after.prices.catalogue, before.prices.catalogue);
         changes.push(Change { section: "prices", about: "catalogue".to_owned(), weight: Weight::Other, says });
     }
+    let route = |content: &Content| -> BTreeMap<String, String> {
+        let target = |provider: &str, model: &str| format!("{provider}/{model}");
+        let of = |(name, purpose): (&String, &super::Purpose)| {
+            let fallback = purpose.fallback.as_ref().map_or("nobody".to_owned(), |other| target(&other.provider, &other.model));
+            let most = purpose.output_tokens_max.map_or(String::new(), |most| format!(", {most} tokens"));
+            (name.clone(), format!("{}, then {fallback}{most}", target(&purpose.provider, &purpose.model)))
+        };
+        let disabled = content.routes.disabled.iter().map(|provider| (provider.clone(), "disabled".to_owned()));
+        content.routes.purposes.iter().map(of).chain(disabled).collect()
+    };
+    plain("routes", "route", &route(before), &route(after), &mut changes);
     let pattern = |content: &Content| content.patterns.iter().map(|pattern| (pattern.kind.clone(), format!("`{}`", pattern.regex))).collect();
     plain("patterns", "pattern", &pattern(before), &pattern(after), &mut changes);
     let workflow = |content: &Content| content.workflows.iter().map(|named| (named.name.clone(), format!("{} bytes", named.text.len()))).collect();

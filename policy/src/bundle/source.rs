@@ -1,7 +1,7 @@
 //! Bundles as people write them: a folder of TOML files, given as texts. Everything that is wrong is said at once, with
 //! file, line, what it is about, and the remedy.
 
-use super::content::{AssistantLevel, Budgets, Content, Exception, Gates, Levels, Limits, Named, Pattern, Price, Prices};
+use super::content::{AssistantLevel, Budgets, Content, Exception, Gates, Levels, Limits, Named, Pattern, Price, Prices, Purpose, Routes};
 use super::file::{Draft, is_known, parts};
 use super::trust::{BundleKey, KeyDocument, Roots};
 use super::{BUNDLE_KEY_DAYS_MAX, DAY_MS, FORMAT, PublicKey};
@@ -91,6 +91,10 @@ const SCHEMA: &[(&str, &[&str])] = &[
             "tenant.month_nano_usd",
         ],
     ),
+    (
+        "routes.toml",
+        &["disabled", "purpose.*.provider", "purpose.*.model", "purpose.*.output_tokens_max", "purpose.*.fallback.provider", "purpose.*.fallback.model"],
+    ),
     ("patterns.toml", &["pattern.kind", "pattern.regex"]),
     ("keys.toml", &["fleet", "version", "days", "roots", "threshold", "bundle_threshold", "revoked", "versions_from", "bundle_key.key", "bundle_key.days"]),
 ];
@@ -169,6 +173,14 @@ struct BudgetsToml {
     #[serde(default)]
     assistant: BTreeMap<String, Limits>,
     tenant: Option<Limits>,
+}
+
+#[derive(Default, Deserialize)]
+struct RoutesToml {
+    #[serde(default)]
+    disabled: BTreeSet<String>,
+    #[serde(default)]
+    purpose: BTreeMap<String, Purpose>,
 }
 
 #[derive(Default, Deserialize)]
@@ -251,6 +263,7 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
     let prices: PricesToml = text("prices.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let budgets: BudgetsToml = text("budgets.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let usual = Budgets::default();
+    let routes: RoutesToml = text("routes.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let patterns: PatternsToml = text("patterns.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let exceptions = text("exceptions.toml").map(|named| exceptions(named, now_ms, &mut faults)).unwrap_or_default();
     let content = Content {
@@ -265,6 +278,7 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
             assistants: budgets.assistant,
             tenant: budgets.tenant.unwrap_or(usual.tenant),
         },
+        routes: Routes { disabled: routes.disabled, purposes: routes.purpose },
         patterns: patterns.pattern,
         workflows: within("workflows/"),
     };

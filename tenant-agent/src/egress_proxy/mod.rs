@@ -5,16 +5,18 @@
 //! provider's key, and the provider never sees a tool result that nobody decided about, nor a secret.
 
 mod answer;
+mod caching;
 mod calls;
 mod observed;
 mod request;
 mod usage;
 
 use crate::bundle::InForce;
-use crate::gateway::openclaw::{Dialect, Provider};
+use crate::gateway::openclaw::{Dialect, PURPOSE, Provider};
 use crate::gateway::{Gateway, UNGATED};
 use crate::ledger::{self, Known, Ledger, Run, canonical_call_id};
 use crate::metering::{Counted, Metering, NewCall, NotBegun, OpenCall};
+use crate::providers::Providers;
 use crate::screen::{self, Screen};
 use crate::vault::Vault;
 use answer::Answer;
@@ -27,6 +29,8 @@ use axum::{Json, Router};
 use http_body_util::BodyExt;
 pub use observed::Observed;
 use policy::budget::{self, Account, Span, Whose};
+use policy::bundle::Target;
+use policy::route::{Failure, FailureClass, Pin, Way};
 use redact::{BodyError, EventStream, Redactor};
 use request::{Model, Route, Tools, Traceparent};
 use serde_json::json;
@@ -45,6 +49,7 @@ pub struct EgressProxy {
     pub in_force: InForce,
     pub metering: Metering,
     pub providers: Vec<Provider>,
+    pub health: Providers,
     pub client: HttpClient,
     pub observed: Observed,
 }
@@ -55,6 +60,8 @@ const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A provider thinks this long at most before its first byte.
 const HEAD_WAIT: Duration = Duration::from_secs(300);
+/// And this long where another one can be asked instead.
+const BACKED_WAIT: Duration = Duration::from_secs(60);
 /// And this long between two bytes; providers send pings meanwhile.
 const IDLE_WAIT: Duration = Duration::from_secs(180);
 /// What an answer may have where its request sets no bound.
@@ -81,6 +88,9 @@ const fn stopped(code: &'static str, message: &'static str) -> Stopped {
 
 const TOKEN_WRONG: Stopped = stopped("proxy_token_wrong", "This request does not come from the assistant.");
 const PROVIDER_UNKNOWN: Stopped = stopped("provider_unknown", "No provider of this name is configured.");
+const PROVIDER_DISABLED: Stopped = stopped("provider_disabled", "The company has switched this provider off.");
+const PURPOSE_UNKNOWN: Stopped = stopped("purpose_unknown", "Nobody answers for this purpose.");
+const UNANSWERED: Stopped = stopped("purpose_unanswered", "Nobody who may answer for this purpose did, so there is no answer.");
 const MODEL_UNKNOWN: Stopped = stopped("model_unknown", "This model is not among those that the assistant may use.");
 const ROUTE_UNKNOWN: Stopped = stopped("route_unknown", "This provider's dialect has no such route here.");
 const NOT_LOADED: Stopped = stopped(UNGATED, "The safety plugin is not loaded, so no model may answer.");
@@ -107,29 +117,37 @@ pub fn routes(proxy: Arc<EgressProxy>) -> Router {
 }
 
 async fn serve(State(proxy): State<Arc<EgressProxy>>, Path((name, path)): Path<(String, String)>, headers: HeaderMap, body: Body) -> Response {
-    let provider = proxy.providers.iter().find(|provider| provider.name == name);
-    let dialect = provider.map_or(Dialect::OpenaiCompletions, |provider| provider.dialect);
-    pass(&proxy, provider, &path, &headers, body).await.unwrap_or_else(|stopped| {
+    // Purposes are asked for in the dialect that most providers speak.
+    let dialect = proxy.provider(&name).map_or(Dialect::OpenaiCompletions, |provider| provider.dialect);
+    pass(&proxy, &name, dialect, &path, &headers, body).await.unwrap_or_else(|stopped| {
         tracing::warn!(code = stopped.code, provider = name, "a model call was stopped");
         refusal(dialect, stopped)
     })
 }
 
-async fn pass(proxy: &Arc<EgressProxy>, provider: Option<&Provider>, path: &str, headers: &HeaderMap, body: Body) -> Result<Response, Stopped> {
+impl EgressProxy {
+    fn provider(&self, name: &str) -> Option<&Provider> {
+        self.providers.iter().find(|provider| provider.name == name)
+    }
+}
+
+async fn pass(proxy: &Arc<EgressProxy>, name: &str, dialect: Dialect, path: &str, headers: &HeaderMap, body: Body) -> Result<Response, Stopped> {
     authenticate(&proxy.gateway, headers)?;
-    let provider = provider.ok_or(PROVIDER_UNKNOWN)?;
-    let route = Route::parse(provider.dialect, path).ok_or(ROUTE_UNKNOWN)?;
+    if name != PURPOSE && proxy.provider(name).is_none() {
+        return Err(PROVIDER_UNKNOWN);
+    }
+    let route = Route::parse(dialect, path).ok_or(ROUTE_UNKNOWN)?;
     if !proxy.gateway.is_gated() {
         return Err(NOT_LOADED);
     }
     let trace = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Traceparent::parse).ok_or(UNANNOUNCED)?;
     let bytes = read(headers, body).await?;
-    let model = Model::parse(provider.dialect, &route, &bytes).ok_or(MALFORMED)?;
+    let model = Model::parse(dialect, &route, &bytes).ok_or(MALFORMED)?;
     let origin = proxy.ledger.origin(&trace.trace_id, &trace.span_id).await;
     // OpenClaw announces no single request for the last words of a turn, which has no tools; whatever has some is announced.
     let runs = if origin.exact || model.tools.is_empty() { origin.runs } else { Vec::new() };
     let run = runs.first().ok_or(UNANNOUNCED)?;
-    let asked = Asked { provider, route, headers, bytes, model, trace_id: &trace.trace_id };
+    let asked = Asked { name, dialect, route, headers, bytes, model, trace_id: &trace.trace_id };
     let outcome = admitted(proxy, asked, &runs).await;
     match &outcome {
         Err(stopped) => runs.iter().for_each(|run| proxy.ledger.note_stop(&run.session, stopped.code)),
@@ -140,7 +158,8 @@ async fn pass(proxy: &Arc<EgressProxy>, provider: Option<&Provider>, path: &str,
 
 /// A request that could be read.
 struct Asked<'a> {
-    provider: &'a Provider,
+    name: &'a str,
+    dialect: Dialect,
     route: Route,
     headers: &'a HeaderMap,
     bytes: Bytes,
@@ -149,47 +168,191 @@ struct Asked<'a> {
 }
 
 /// The rest of the way, for a call that is known to be whose.
-async fn admitted(proxy: &EgressProxy, asked: Asked<'_>, runs: &[Run]) -> Result<Response, Stopped> {
-    let Asked { provider, route, headers, bytes, model, trace_id } = asked;
+async fn admitted(proxy: &Arc<EgressProxy>, asked: Asked<'_>, runs: &[Run]) -> Result<Response, Stopped> {
+    let Asked { name, dialect, route, headers, bytes, model, trace_id } = asked;
     let run = runs.first().ok_or(UNANNOUNCED)?;
-    if !provider.models.contains(&model.name) {
-        return Err(MODEL_UNKNOWN);
-    }
-    second_gate(proxy, provider.dialect, runs, &model).await?;
+    let way = way(proxy, name, &model.name)?;
+    second_gate(proxy, dialect, runs, &model).await?;
     if !proxy.screen.is_sound() {
         return Err(UNSCREENED);
     }
     // One for the request and its answer.
     let redactor = proxy.screen.now();
-    let key = key(&proxy.vault, provider).await?;
     let bytes = redacted(&redactor, model.with_usage(bytes)).await?;
-    let request_bytes = bytes.len();
-    let outgoing = outgoing(provider, &route, headers, &redactor, key.as_ref(), bytes)?;
-    let call = reserve(proxy, provider, &model, request_bytes, trace_id, run).await?;
-    let hides_usage = model.hides_usage();
-    let (ledger, metering, session) = (proxy.ledger.clone(), proxy.metering.clone(), run.session.clone());
-    let books = Books { ledger, metering, call, session, tools: model.tools, request_bytes, hides_usage, redactor };
+    let (prefix, bytes) = (caching::prefix(&bytes), caching::with_marks(dialect, bytes));
+    let headers = screened(headers, &redactor)?;
+    let (hides_usage, output_max) = (model.hides_usage(), model.output_max);
+    let (trace_id, tools) = (trace_id.to_owned(), Arc::new(model.tools));
+    let call = Call { run: run.clone(), trace_id, route, headers, bytes, prefix, tools, model: model.name, output_max, hides_usage, redactor };
     // In a task of its own: OpenClaw may hang up before the provider has said a word, and the books must be closed all the same.
-    let forwarding = tokio::spawn(forward(proxy.client.clone(), outgoing, provider.name.clone(), provider.dialect, books));
-    forwarding.await.map_err(|_| RECORDS)?
+    let asking = tokio::spawn(ask(proxy.clone(), call, way));
+    asking.await.map_err(|_| RECORDS)?
 }
 
-/// Writes the call down, if what it can cost at most has room in every budget.
-async fn reserve(proxy: &EgressProxy, provider: &Provider, model: &Model, request_bytes: usize, trace_id: &str, run: &Run) -> Result<OpenCall, Stopped> {
+/// Who is asked: the provider that was named, or whoever answers for a purpose.
+fn way(proxy: &EgressProxy, name: &str, model: &str) -> Result<Way, Stopped> {
     let law = proxy.in_force.law();
-    let rate = law.prices().rate(&provider.name, &model.name, provider.dialect == Dialect::Ollama);
-    let (assistant, tenant) = law.limits(&run.assistant.to_string());
-    let at_most = rate.at_most(budget::at_most_tokens(request_bytes), model.output_max.unwrap_or(OUTPUT_TOKENS_UNSAID));
-    let call = NewCall {
-        assistant: run.assistant,
+    let way = if name == PURPOSE {
+        law.routes().way(model).ok_or(PURPOSE_UNKNOWN)?
+    } else {
+        Way { purpose: String::new(), first: Target { provider: name.to_owned(), model: model.to_owned() }, second: None, pin: None }
+    };
+    for target in std::iter::once(&way.first).chain(&way.second) {
+        if law.routes().is_disabled(&target.provider) {
+            return Err(PROVIDER_DISABLED);
+        }
+        let provider = proxy.provider(&target.provider).ok_or(PROVIDER_UNKNOWN)?;
+        // The request was written for one dialect.
+        let fits = name != PURPOSE || provider.dialect == Dialect::OpenaiCompletions;
+        if !fits || !provider.models.contains(&target.model) {
+            return Err(MODEL_UNKNOWN);
+        }
+    }
+    Ok(way)
+}
+
+/// A call that may leave, whoever answers it.
+struct Call {
+    run: Run,
+    trace_id: String,
+    route: Route,
+    headers: HeaderMap,
+    bytes: Bytes,
+    /// Of what each request of this assistant begins with.
+    prefix: Option<String>,
+    tools: Arc<Tools>,
+    model: String,
+    output_max: Option<i64>,
+    hides_usage: bool,
+    redactor: Arc<Redactor>,
+}
+
+/// Asks the first, and the second if the first failed in a way that says nothing about the request. Each attempt has books of its own.
+async fn ask(proxy: Arc<EgressProxy>, call: Call, way: Way) -> Result<Response, Stopped> {
+    let mut failures: Vec<FailureClass> = Vec::new();
+    let mut next = Some(&way.first);
+    let mut second = way.second.as_ref();
+    while let Some(target) = next.take() {
+        // Who asked for a pause gets it where another one can answer.
+        if second.is_some() && proxy.health.rests(&target.provider) {
+            failures.push(FailureClass::Quota);
+            next = second.take();
+            continue;
+        }
+        let provider = proxy.provider(&target.provider).ok_or(PROVIDER_UNKNOWN)?;
+        let (books, outcome) = attempt(&proxy, &call, provider, target, way.pin, second.is_some()).await?;
+        let failure = match &outcome {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(Failure::Status(answer.status().as_u16())),
+            Err(failure) => Some(*failure),
+        };
+        match failure.filter(|failure| failure.class() != FailureClass::NotTransient) {
+            Some(failure) => proxy.health.failed(&provider.name, failure, outcome.as_ref().ok().and_then(retry_after_secs)),
+            None if outcome.is_ok() => proxy.health.answered(&provider.name),
+            None => proxy.health.failed(&provider.name, Failure::Broken, None),
+        }
+        let Some(failure) = failure else {
+            let Ok(answer) = outcome else { return Err(UNREACHABLE) };
+            return Ok(release(books, provider.dialect, answer).await);
+        };
+        failures.push(failure.class());
+        let goes_on = second.is_some() && way.falls_back(failure);
+        match outcome {
+            Ok(answer) if !goes_on && !way.fails_closed() => return Ok(release(books, provider.dialect, answer).await),
+            Ok(_) => books.refused().await.map_err(unwritten)?,
+            Err(_) => books.unreached(provider.dialect, failure).await.map_err(unwritten)?,
+        }
+        tracing::warn!(provider = provider.name, purpose = way.purpose, class = failure.class().name(), goes_on, "a provider failed");
+        if goes_on {
+            next = second.take();
+        }
+    }
+    if !way.fails_closed() {
+        return Err(UNREACHABLE);
+    }
+    proxy.health.note_unanswered(&way.purpose, &failures).await.map_err(unwritten)?;
+    Err(UNANSWERED)
+}
+
+/// One call of one provider, up to the first byte of its answer.
+async fn attempt(
+    proxy: &EgressProxy,
+    call: &Call,
+    provider: &Provider,
+    target: &Target,
+    pin: Option<Pin>,
+    is_backed: bool,
+) -> Result<(Books, Result<hyper::Response<hyper::body::Incoming>, Failure>), Stopped> {
+    let key = key(&proxy.vault, provider).await?;
+    let mut bytes = if call.names(&target.model) { call.bytes.clone() } else { request::with_model(&call.bytes, &target.model).ok_or(MALFORMED)? };
+    if let Some(pin) = pin {
+        bytes = request::pinned(&bytes, pin).ok_or(MALFORMED)?;
+    }
+    if provider.url.starts_with(MISTRAL) {
+        bytes = request::with_short_ids(&bytes);
+    }
+    let request_bytes = bytes.len();
+    let outgoing = outgoing(provider, &call.route, &call.headers, key.as_ref(), bytes)?;
+    let output_max = pin.map_or(call.output_max, |pin| Some(pin.output_tokens_max));
+    let open = reserve(proxy, provider, &target.model, request_bytes, output_max, call).await?;
+    let books = Books {
+        ledger: proxy.ledger.clone(),
+        metering: proxy.metering.clone(),
+        call: open,
+        session: call.run.session.clone(),
+        tools: call.tools.clone(),
+        request_bytes,
+        hides_usage: call.hides_usage,
+        redactor: call.redactor.clone(),
+    };
+    let wait = if is_backed { BACKED_WAIT } else { HEAD_WAIT };
+    let outcome = match tokio::time::timeout(wait, proxy.client.request(outgoing)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(if error.is_connect() { Failure::Connect } else { Failure::Broken }),
+        Err(_) => Err(Failure::TimedOut),
+    };
+    Ok((books, outcome))
+}
+
+impl Call {
+    /// Whether this model is the one that the request names already.
+    fn names(&self, model: &str) -> bool {
+        self.model == model
+    }
+}
+
+/// When the provider wants to be asked again; the form with a date is not read.
+fn retry_after_secs(answer: &hyper::Response<hyper::body::Incoming>) -> Option<u64> {
+    answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Its ids of calls have a form of their own.
+const MISTRAL: &str = "https://api.mistral.ai/";
+
+/// Writes the call down, if what it can cost at most has room in every budget.
+async fn reserve(
+    proxy: &EgressProxy,
+    provider: &Provider,
+    model: &str,
+    request_bytes: usize,
+    output_max: Option<i64>,
+    call: &Call,
+) -> Result<OpenCall, Stopped> {
+    let law = proxy.in_force.law();
+    let rate = law.prices().rate(&provider.name, model, provider.dialect == Dialect::Ollama);
+    let (assistant, tenant) = law.limits(&call.run.assistant.to_string());
+    let at_most = rate.at_most(budget::at_most_tokens(request_bytes), output_max.unwrap_or(OUTPUT_TOKENS_UNSAID));
+    let new = NewCall {
+        assistant: call.run.assistant,
         provider: provider.name.clone(),
-        model: model.name.clone(),
-        run: trace_id.to_owned(),
+        model: model.to_owned(),
+        run: call.trace_id.clone(),
         rate,
         at_most,
         limits: budget::accounts(assistant, tenant),
+        prefix: call.prefix.clone(),
     };
-    proxy.metering.begin(call).await.map_err(|not_begun| match not_begun {
+    proxy.metering.begin(new).await.map_err(|not_begun| match not_begun {
         NotBegun::Store(error) => unwritten(error),
         NotBegun::Exhausted(account) => exhausted(&account),
     })
@@ -203,23 +366,6 @@ fn exhausted(account: &Account) -> Stopped {
         (Whose::Assistant, Span::Month) => BUDGET_MONTH,
         (Whose::Tenant, Span::Day) => BUDGET_TENANT_DAY,
         (Whose::Tenant, Span::Month) => BUDGET_TENANT_MONTH,
-    }
-}
-
-async fn forward(client: HttpClient, outgoing: Request<Body>, provider: String, dialect: Dialect, books: Books) -> Result<Response, Stopped> {
-    match tokio::time::timeout(HEAD_WAIT, client.request(outgoing)).await {
-        Ok(Ok(answer)) => Ok(release(books, dialect, answer).await),
-        Ok(Err(error)) => {
-            tracing::warn!(provider, connect = error.is_connect(), "the provider could not be reached");
-            // Only a call that surely never left costs nothing.
-            let ended = if error.is_connect() { books.abandon().await } else { books.close(&Answer::new(dialect, ledger::mint_call_id), false).await };
-            ended.map_err(unwritten)?;
-            Err(UNREACHABLE)
-        }
-        Err(_) => {
-            books.close(&Answer::new(dialect, ledger::mint_call_id), false).await.map_err(unwritten)?;
-            Err(UNREACHABLE)
-        }
     }
 }
 
@@ -355,23 +501,25 @@ async fn key(vault: &Vault, provider: &Provider) -> Result<Option<SecretString>,
 /// Headers of OpenClaw that mean something to a provider. Everything else, its token above all, stays here.
 const FORWARDED: [&str; 6] = ["accept", "anthropic-beta", "anthropic-version", "content-type", "openai-beta", "user-agent"];
 
-fn outgoing(
-    provider: &Provider,
-    route: &Route,
-    headers: &HeaderMap,
-    redactor: &Redactor,
-    key: Option<&SecretString>,
-    body: Bytes,
-) -> Result<Request<Body>, Stopped> {
-    let mut request = Request::post(format!("{}/{}", provider.url, route.path));
+/// Those headers of a request, if no secret is in them.
+fn screened(headers: &HeaderMap, redactor: &Redactor) -> Result<HeaderMap, Stopped> {
+    let mut kept = HeaderMap::new();
     for name in FORWARDED {
         if let Some(value) = headers.get(name) {
             let is_clean = value.to_str().is_ok_and(|text| redactor.text(text).findings.is_empty());
             if !is_clean {
                 return Err(BLOCKED);
             }
-            request = request.header(name, value);
+            kept.insert(HeaderName::from_static(name), value.clone());
         }
+    }
+    Ok(kept)
+}
+
+fn outgoing(provider: &Provider, route: &Route, headers: &HeaderMap, key: Option<&SecretString>, body: Bytes) -> Result<Request<Body>, Stopped> {
+    let mut request = Request::post(format!("{}/{}", provider.url, route.path));
+    if let Some(kept) = request.headers_mut() {
+        kept.extend(headers.clone());
     }
     if let Some(key) = key {
         // The provider needs the key.
@@ -401,16 +549,19 @@ struct Books {
     metering: Metering,
     call: OpenCall,
     session: String,
-    tools: Tools,
+    tools: Arc<Tools>,
     request_bytes: usize,
     hides_usage: bool,
     redactor: Arc<Redactor>,
 }
 
 impl Books {
-    /// The call never left.
-    async fn abandon(self) -> service::store::Result<()> {
-        self.metering.abandon(self.call).await
+    /// No answer came. Only a call that surely never left costs nothing.
+    async fn unreached(self, dialect: Dialect, failure: Failure) -> service::store::Result<()> {
+        if failure == Failure::Connect {
+            return self.metering.abandon(self.call).await;
+        }
+        self.close(&Answer::new(dialect, ledger::mint_call_id), false).await
     }
 
     /// The provider refused the call, and takes nothing for that.

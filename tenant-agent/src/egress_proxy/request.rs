@@ -4,8 +4,9 @@
 //! writes it in a form that is not read here, is none: a result could hide in it.
 
 use crate::gateway::openclaw::Dialect;
-use crate::ledger::{Proposal, Words};
+use crate::ledger::{CALL_ID_DIGITS, Proposal, Words};
 use axum::body::Bytes;
+use policy::route::Pin;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -125,7 +126,7 @@ struct Request<'a> {
 }
 
 /// `null` is something that stands there.
-fn as_it_stands<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+pub(super) fn as_it_stands<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&'a RawValue>::deserialize(deserializer).map(Some)
 }
 
@@ -231,11 +232,16 @@ struct Google {
 struct OneOrMore<T>(Vec<T>);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for OneOrMore<T> {
-    /// By the first character. Trying one form after the other would take a list that is wrong for one thing with fields in order.
+    /// By the first character, and objects only: serde would take a list for one thing with its fields in order.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OneOrMore<T>, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?.get();
-        let items = if raw.starts_with('[') { serde_json::from_str(raw) } else { serde_json::from_str(raw).map(|item| vec![item]) };
-        items.map(OneOrMore).map_err(serde::de::Error::custom)
+        let items: Vec<&RawValue> = if raw.starts_with('[') { serde_json::from_str(raw) } else { serde_json::from_str(raw).map(|item| vec![item]) }
+            .map_err(serde::de::Error::custom)?;
+        if !items.iter().all(|item| item.get().starts_with('{')) {
+            return Err(serde::de::Error::custom("something other than an object"));
+        }
+        let items = items.into_iter().map(|item| serde_json::from_str(item.get()));
+        items.collect::<Result<_, _>>().map(OneOrMore).map_err(serde::de::Error::custom)
     }
 }
 
@@ -306,6 +312,60 @@ impl Model {
     }
 }
 
+/// A request for another model. `None` for one that names none, or names it twice.
+pub(super) fn with_model(bytes: &Bytes, model: &str) -> Option<Bytes> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        model: &'a RawValue,
+    }
+    let named: Named = serde_json::from_slice(bytes).ok()?;
+    let (from, to) = place(bytes, named.model)?;
+    Some([&bytes[..from], Value::from(model).to_string().as_bytes(), &bytes[to..]].concat().into())
+}
+
+/// A request with what is pinned in the place of what its writer wanted.
+pub(super) fn pinned(bytes: &Bytes, pin: Pin) -> Option<Bytes> {
+    let mut fields: Map<String, Value> = serde_json::from_slice(bytes).ok()?;
+    for name in ["max_completion_tokens", "n", "top_p", "seed"] {
+        fields.remove(name);
+    }
+    fields.insert("temperature".to_owned(), 0.into());
+    fields.insert("max_tokens".to_owned(), pin.output_tokens_max.into());
+    Some(Value::Object(fields).to_string().into())
+}
+
+/// The digits by which a call is known here are too many for Mistral, which takes nine.
+pub(super) fn with_short_ids(bytes: &Bytes) -> Bytes {
+    const BEGIN: &[u8] = b"\"call_";
+    let mut short = Vec::with_capacity(bytes.len());
+    let mut rest: &[u8] = bytes;
+    while let Some(at) = rest.windows(BEGIN.len()).position(|part| part == BEGIN) {
+        let (before, after) = rest.split_at(at + BEGIN.len());
+        let digits = after.iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).count();
+        if digits == CALL_ID_DIGITS && after.get(digits) == Some(&b'"') {
+            short.extend_from_slice(&before[..=at]);
+            short.extend_from_slice(&after[..SHORT_ID_DIGITS]);
+            rest = &after[digits..];
+        } else {
+            short.extend_from_slice(before);
+            rest = after;
+        }
+    }
+    short.extend_from_slice(rest);
+    short.into()
+}
+
+/// What Mistral takes.
+const SHORT_ID_DIGITS: usize = 9;
+
+/// Where a value that borrows from these bytes stands in them.
+pub(super) fn place(bytes: &[u8], value: &RawValue) -> Option<(usize, usize)> {
+    let from = (value.get().as_ptr() as usize).checked_sub(bytes.as_ptr() as usize)?;
+    let to = from.checked_add(value.get().len()).filter(|to| *to <= bytes.len())?;
+    Some((from, to))
+}
+
 /// What has to be added so that the provider says the usage; nothing when it will. `None` when the options are none.
 fn wish(bytes: &[u8], options: Option<&RawValue>) -> Option<Option<Wish>> {
     let Some(raw) = options else { return Some(Some(Wish::First)) };
@@ -313,9 +373,7 @@ fn wish(bytes: &[u8], options: Option<&RawValue>) -> Option<Option<Wish>> {
     if options.insert("include_usage".to_owned(), Value::Bool(true)) == Some(Value::Bool(true)) {
         return Some(None);
     }
-    // The raw value borrows from the request's own bytes.
-    let from = (raw.get().as_ptr() as usize).checked_sub(bytes.as_ptr() as usize)?;
-    let to = from.checked_add(raw.get().len()).filter(|to| *to <= bytes.len())?;
+    let (from, to) = place(bytes, raw)?;
     Some(Some(Wish::Instead { from, to, options: Value::Object(options).to_string() }))
 }
 
@@ -681,6 +739,30 @@ mod tests {
         ] {
             assert_eq!(parse(dialect, request.clone()).unwrap().output_max, Some(60), "{request}");
         }
+    }
+
+    #[test]
+    fn a_request_goes_to_another_model_and_stays_what_it_is() {
+        let bytes = Bytes::from_static(br#"{"x": 1.50, "model" : "a\"b", "messages":[{"role":"user","content":"\"model\":\"a\""}]}"#);
+        let other = with_model(&bytes, "m/2").unwrap();
+        assert_eq!(other, r#"{"x": 1.50, "model" : "m/2", "messages":[{"role":"user","content":"\"model\":\"a\""}]}"#);
+        for bad in [&br#"{"messages":[]}"#[..], br#"{"model":"a","model":"b"}"#, b"[", b""] {
+            assert_eq!(with_model(&Bytes::copy_from_slice(bad), "m"), None);
+        }
+        let wild = json!({ "model": "m", "messages": [], "temperature": 2, "max_tokens": 9000, "max_completion_tokens": 9000, "n": 5, "seed": 1 }).to_string();
+        let tame: Value = serde_json::from_slice(&pinned(&wild.into(), Pin { output_tokens_max: 600 }).unwrap()).unwrap();
+        assert_eq!(tame, json!({ "model": "m", "messages": [], "temperature": 0, "max_tokens": 600 }));
+    }
+
+    #[test]
+    fn ids_of_ours_are_short_where_they_must_be() {
+        let ours = crate::ledger::mint_call_id();
+        let id = &ours["call_".len()..][..9];
+        let body = |id: &str| json!({ "tool_call_id": id, "content": "call_ of \"call_0123\"", "again": [id] }).to_string();
+        let short = with_short_ids(&body(&ours).into());
+        assert_eq!(short, body(id));
+        let theirs = body("call_0123456789abcdef0123456Z");
+        assert_eq!(with_short_ids(&theirs.clone().into()), theirs);
     }
 
     #[test]

@@ -19,6 +19,9 @@ const PLUGIN_FILES: [(&str, &str); 3] = [
     ("package.json", include_str!("../../../packaging/openclaw-plugin/package.json")),
 ];
 
+/// In the place of a provider's name: what stands behind is not a model but a purpose, and the law says who answers.
+pub const PURPOSE: &str = "purpose";
+
 /// A model provider as the operator configured it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
@@ -149,6 +152,16 @@ pub struct Plan<'a> {
     pub tools: Vec<&'a str>,
 }
 
+/// The providers, and the purposes as if they were the models of one more: those of the law, and the one that the assistant is set to.
+pub fn with_purposes<'a>(providers: &[Provider], purposes: impl Iterator<Item = &'a str>, model: &'a str) -> Vec<Provider> {
+    let own = model.split_once('/').filter(|(provider, _)| *provider == PURPOSE).map(|(_, purpose)| purpose);
+    let mut models: Vec<String> = purposes.chain(own).map(str::to_owned).collect();
+    models.sort_unstable();
+    models.dedup();
+    let more = (!models.is_empty()).then(|| Provider { name: PURPOSE.to_owned(), dialect: Dialect::OpenaiCompletions, url: String::new(), models });
+    providers.iter().cloned().chain(more).collect()
+}
+
 pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
     let providers: Map<String, Value> = plan
         .providers
@@ -244,6 +257,15 @@ mod tests {
         home.prepare(&json!({})).unwrap();
         assert!(home.plugin_is_ours());
         std::fs::remove_dir_all(home.folder).unwrap();
+    }
+
+    #[test]
+    fn purposes_are_models_of_a_provider_of_their_own() {
+        let names = |purposes: &[&'static str], model: &str| {
+            with_purposes(&[], purposes.iter().copied(), model).into_iter().map(|provider| (provider.name, provider.models)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[], "scripted/scripted-1"), []);
+        assert_eq!(names(&["review", "general"], "purpose/vision"), [(PURPOSE.to_owned(), ["general", "review", "vision"].map(str::to_owned).to_vec())]);
     }
 
     #[test]
