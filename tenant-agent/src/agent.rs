@@ -23,6 +23,7 @@ use anyhow::Context;
 use service::config::private_folder;
 use service::door::{self, Door};
 use service::memory;
+use service::outward::HttpClient;
 use service::session::Cookie;
 use service::{Clock, SecretString, Stop, Store, outward, random};
 use std::net::SocketAddr;
@@ -44,6 +45,7 @@ pub(crate) struct Parts {
     pub metering: Metering,
     pub providers: Vec<Provider>,
     pub health: Providers,
+    pub client: HttpClient,
     pub vault: Vault,
     pub screen: Screen,
     pub gateway: Gateway,
@@ -105,6 +107,7 @@ impl Agent {
             metering: Metering::start(store.clone(), clock.clone()).await?,
             providers: settings.providers.clone(),
             health: Providers::new(store.clone(), clock.clone()),
+            client: client.clone(),
             gateway: Gateway::new(clock.clone()),
             home: Home { folder: settings.openclaw_folder() },
             origin: settings.origin.clone(),

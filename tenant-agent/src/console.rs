@@ -6,7 +6,7 @@ mod vault;
 
 use crate::agent::Parts;
 use crate::audit::{self, Deed};
-use crate::gateway::openclaw::Dialect;
+use crate::gateway::openclaw::{Dialect, Provider};
 use crate::ledger;
 use crate::people::Role;
 use crate::providers::State;
@@ -32,7 +32,11 @@ pub enum Verb {
     OwnerLink {},
     Status {},
     /// How the model providers are.
-    Providers {},
+    Providers {
+        /// Ask each for its models first.
+        #[serde(default)]
+        check: bool,
+    },
     /// Lets a frozen session go on.
     Unfreeze {
         session: String,
@@ -133,8 +137,12 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
                 "audit_broken_at": parts.store.read(audit::first_break).await?,
             }))
         }
-        Verb::Providers {} => {
+        Verb::Providers { check } => {
             let law = parts.in_force.law();
+            if check {
+                let enabled = parts.providers.iter().filter(|provider| !law.routes().is_disabled(&provider.name));
+                futures_util::future::try_join_all(enabled.map(|provider| look_at(parts, provider))).await?;
+            }
             let mut providers = Vec::new();
             for provider in &parts.providers {
                 let (key, standing) = (parts.vault.provider_fingerprint(&provider.name).await?, parts.health.standing(&provider.name));
@@ -175,6 +183,14 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
         }
         Verb::Vault { what } => Ok(vault::act(what, parts).await),
     }
+}
+
+async fn look_at(parts: &Parts, provider: &Provider) -> anyhow::Result<()> {
+    let key = parts.vault.provider_key(&provider.name).await?.map(|(key, _)| key);
+    if key.is_some() || provider.dialect == Dialect::Ollama {
+        parts.health.check(&parts.client, provider, key.as_ref()).await;
+    }
+    Ok(())
 }
 
 /// Notes a deed of the agent or of whoever is at its console.

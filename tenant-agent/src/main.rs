@@ -98,6 +98,8 @@ enum Command {
 enum ProvidersCommand {
     /// How each is, as the last calls found it: OK, DEGRADED after a failure, DOWN after three in a row or without a key. Sends nothing.
     Status,
+    /// The same, after asking each that is not switched off for the list of its models, which costs nothing.
+    Doctor,
 }
 
 #[derive(Subcommand)]
@@ -200,7 +202,7 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         Command::Redact { .. } => anyhow::bail!("this needs no agent"),
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
-        Command::Providers { command: ProvidersCommand::Status } => Verb::Providers {},
+        Command::Providers { command } => Verb::Providers { check: matches!(command, ProvidersCommand::Doctor) },
         Command::RestorePlugin => Verb::RestorePlugin {},
         Command::Unfreeze { session } => Verb::Unfreeze { session: session.clone() },
         Command::Person { command: PersonCommand::Add { name, role, lang } } => Verb::PersonAdd {

@@ -1,14 +1,20 @@
 //! How the model providers are, as the calls of this agent found them since it started.
 //!
-//! Nothing is sent to find out: what a provider did with the last calls is what is known of it. A provider that asked for a
-//! pause gets it, wherever another one may answer instead.
+//! What a provider did with the last calls is what is known of it. Only when somebody asks for it is a provider asked by
+//! itself, for the list of its models, which costs nothing ([`Providers::check`]). A provider that asked for a pause gets it,
+//! wherever another one may answer instead.
 
 use crate::audit::{self, Deed};
+use crate::gateway::openclaw::{Dialect, Provider};
+use axum::body::Body;
+use axum::http::Request;
 use policy::route::{Failure, FailureClass};
 use serde::Serialize;
-use service::{Clock, Store};
+use service::outward::HttpClient;
+use service::{Clock, SecretString, Store};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 #[derive(Clone)]
 pub struct Providers(Arc<Inner>);
@@ -49,6 +55,9 @@ pub struct Standing {
 
 /// Failures in a row after which a provider counts as down.
 const DOWN_FAILURES: u32 = 3;
+/// Somebody waits for the answer.
+const CHECK_WAIT: Duration = Duration::from_secs(8);
+const ANTHROPIC_VERSION: &str = "2023-06-01";
 /// A longer pause than this nobody is granted.
 const REST_SECS_MAX: u64 = 3_600;
 
@@ -92,6 +101,31 @@ impl Providers {
         };
         let (last_error_class, failed_ms) = known.failed.map_or((None, None), |(class, at_ms)| (Some(class.name()), Some(at_ms)));
         Standing { state, last_error_class, failed_ms, answered_ms: known.answered_ms }
+    }
+
+    /// Asks a provider for its models, and takes what it does for what a call would have found.
+    pub async fn check(&self, client: &HttpClient, provider: &Provider, key: Option<&SecretString>) {
+        let mut request = Request::get(provider.list_url());
+        if provider.dialect == Dialect::AnthropicMessages {
+            request = request.header("anthropic-version", ANTHROPIC_VERSION);
+        }
+        if let Some((name, value)) = key.and_then(|key| provider.key_header(key)) {
+            request = request.header(name, value);
+        }
+        let Ok(request) = request.body(Body::empty()) else { return };
+        let failure = match tokio::time::timeout(CHECK_WAIT, client.request(request)).await {
+            Ok(Ok(answer)) if answer.status().is_success() => return self.answered(&provider.name),
+            Ok(Ok(answer)) => Failure::Status(answer.status().as_u16()),
+            Ok(Err(error)) => {
+                if error.is_connect() {
+                    Failure::Connect
+                } else {
+                    Failure::Broken
+                }
+            }
+            Err(_) => Failure::TimedOut,
+        };
+        self.failed(&provider.name, failure, None);
     }
 
     /// Keeps that a call which must not go unanswered found nobody: classes of failures, no content.

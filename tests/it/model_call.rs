@@ -352,7 +352,7 @@ async fn another_provider_answers_only_when_the_first_says_nothing_about_the_req
     assert_eq!(asks("general", Some(pause)).await.0.status, 200);
     let (answer, first, second) = asks("general", None).await;
     assert_eq!((answer.status, first, second), (200, 0, 1), "who asked for a pause gets it");
-    let standing = tenant.console(&Verb::Providers {}).await["providers"].clone();
+    let standing = tenant.console(&Verb::Providers { check: false }).await["providers"].clone();
     let of = |name: &str| standing.as_array().unwrap().iter().find(|provider| provider["name"] == name).unwrap().clone();
     assert_eq!(
         (&of("fake")["state"], &of("fake")["last_error_class"], &of("scripted")["state"]),
@@ -383,7 +383,39 @@ async fn another_provider_answers_only_when_the_first_says_nothing_about_the_req
     let body = json!({ "model": "fake-1", "messages": [] });
     let asked = provider.asked().len();
     assert_eq!(soon(call(egress, "/llm/fake/chat/completions", &headers, &body)).await.code(), "provider_disabled");
-    assert_eq!(provider.asked().len(), asked, "a provider that is switched off is never called");
+    let doctor = tenant.console(&Verb::Providers { check: true }).await;
+    assert_eq!(provider.asked().len(), asked, "a provider that is switched off is never called: {doctor}");
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_doctor_asks_each_provider_for_what_costs_nothing() {
+    let world = World::start().await;
+    let provider = world.provider().await;
+    let tenant = world.tenant_of("alice", &provider, Dialect::AnthropicMessages).await;
+    let seen = async |said: Said| {
+        provider.says(said);
+        let answer = tenant.console(&Verb::Providers { check: true }).await;
+        let of = |name: &str| answer["providers"].as_array().unwrap().iter().find(|provider| provider["name"] == name).unwrap().clone();
+        (of("fake")["state"].clone(), of("fake")["last_error_class"].clone(), of("scripted")["state"].clone())
+    };
+    for (status, state, class) in [
+        (200, "OK", Value::Null),
+        (401, "DEGRADED", json!("non_transient")),
+        (503, "DEGRADED", json!("transient_server")),
+        (429, "DOWN", json!("transient_quota")),
+        (200, "OK", json!("transient_quota")),
+    ] {
+        assert_eq!(seen(Said::failing(status)).await, (json!(state), class, json!("OK")), "{status}");
+    }
+    let asked = provider.asked();
+    assert!(asked.iter().all(|asked| asked.path == "/v1/models" && asked.headers["x-api-key"] == world.model_key()), "{asked:?}");
+    let usage = tenant.console(&Verb::Status {}).await["usage_today"].clone();
+    assert_eq!(usage["calls"], 0);
+    let forget = Verb::Vault { what: VaultVerb::Forget { name: "provider.fake".to_owned(), now: false } };
+    assert_eq!(tenant.console(&forget).await["ok"], true);
+    assert_eq!(seen(Said::failing(200)).await, (json!("DOWN"), json!("missing_key"), json!("OK")));
     tenant.end().await;
     world.end().await;
 }
@@ -463,6 +495,46 @@ async fn what_a_cache_may_hold_is_marked_and_what_it_gave_is_counted() {
     }
     let prefixes = status["prompt_prefixes"].as_array().unwrap();
     assert_eq!((prefixes.len(), &prefixes[0]["calls"]), (1, &json!(2)), "the beginning stayed the same: {status}");
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn whatever_a_provider_says_each_call_is_counted_once() {
+    let world = World::start().await;
+    let provider = world.provider().await;
+    let tenant = world.tenant_of("alice", &provider, Dialect::OpenaiCompletions).await;
+    let bearer = format!("Bearer {}", tenant.gateway.keys().proxy_token);
+    let mut browser = tenant.chat().await;
+    let events = "text/event-stream";
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}\n\n";
+    let nonsense = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":-7,\"completion_tokens\":9e99,\"cost\":\"free\"}}\n\n";
+    let (mut calls, mut partial, mut estimated) = (0, 0, 0);
+    for (said, is_partial, is_estimated, name) in [
+        (Said::stream(events, &format!("{usage}{usage}{usage}data: [DONE]\n\n{usage}data: [DONE]\n\n")), 0, 0, "usage again and again"),
+        (Said::stream(events, "data: [DONE]\n\n"), 0, 1, "nothing at all"),
+        (Said::stream(events, "data: {\"choices\": oops}\n\n"), 1, 0, "no JSON"),
+        (Said::stream(events, "data: {\"choices\":[{\"delta\":{\"tool_calls\":{}}}]}\n\n"), 1, 0, "a call that cannot be read"),
+        (Said::stream(events, "data: {\"error\":{\"message\":\"overloaded\"}}\n\ndata: [DONE]\n\n"), 1, 0, "a failure in the middle"),
+        (Said::stream(events, "data: {\"choices\":").breaking(), 1, 0, "half an event"),
+        (Said::json("{\"choices\":[]"), 1, 0, "half an answer"),
+        (Said { kind: "text/html", ..Said::json("<html>") }, 1, 0, "a page"),
+        (Said::json("{\"choices\":[]}"), 0, 1, "an answer without usage"),
+        (Said { status: 302, ..Said::json("{}") }, 0, 0, "somewhere else"),
+        // Last, because it costs more than any budget has.
+        (Said::stream(events, &format!("{nonsense}data: [DONE]\n\n")), 0, 0, "numbers that cannot be"),
+    ] {
+        provider.says(said);
+        let trace = announced(&tenant).await;
+        let headers = [("authorization", bearer.as_str()), ("traceparent", trace.as_str())];
+        let body = json!({ "model": "fake-1", "stream": true, "messages": [] });
+        soon(call(tenant.agent.egress_addr(), "/llm/fake/chat/completions", &headers, &body)).await;
+        (calls, partial, estimated) = (calls + 1, partial + is_partial, estimated + is_estimated);
+        let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
+        let counted = ["calls", "partial", "estimated"].map(|field| usage[field].as_i64().unwrap());
+        assert_eq!(counted, [calls, partial, estimated], "{name}: {usage}");
+    }
+    assert_eq!(provider.asked().len() as i64, calls, "nothing was asked twice");
     tenant.end().await;
     world.end().await;
 }

@@ -58,6 +58,8 @@ pub struct EgressProxy {
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// An answer that is not streamed is read whole before it is released.
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A stream that goes on longer than any answer: each token comes in some two hundred bytes.
+const STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A provider thinks this long at most before its first byte.
 const HEAD_WAIT: Duration = Duration::from_secs(300);
 /// And this long where another one can be asked instead.
@@ -522,14 +524,7 @@ fn outgoing(provider: &Provider, route: &Route, headers: &HeaderMap, key: Option
         kept.extend(headers.clone());
     }
     if let Some(key) = key {
-        // The provider needs the key.
-        let (name, value) = match provider.dialect {
-            Dialect::OpenaiCompletions | Dialect::OpenaiResponses | Dialect::Ollama => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
-            Dialect::AnthropicMessages => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
-            Dialect::GoogleGenerativeAi => (HeaderName::from_static("x-goog-api-key"), key.expose().to_owned()),
-        };
-        let mut value = HeaderValue::from_str(&value).map_err(|_| KEY_MISSING)?;
-        value.set_sensitive(true);
+        let (name, value) = provider.key_header(key).ok_or(KEY_MISSING)?;
         request = request.header(name, value);
     }
     // An answer that we could not read would be one that we could not count.
@@ -618,7 +613,7 @@ type Piece = Result<Bytes, std::io::Error>;
 async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incoming, pieces: mpsc::Sender<Piece>) {
     let redactor = books.redactor.clone();
     let mut events = if answer.is_lines() { EventStream::of_lines(redactor) } else { EventStream::new(redactor) };
-    let (mut books, mut released, mut has_left) = (Some(books), false, false);
+    let (mut books, mut released, mut has_left, mut taken_bytes) = (Some(books), false, false, 0);
     let broken = loop {
         let frame = tokio::select! {
             frame = tokio::time::timeout(IDLE_WAIT, body.frame()) => Some(frame),
@@ -635,6 +630,10 @@ async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incomin
             None => events.release(),
             Some(Ok(Some(Ok(frame)))) => {
                 let Ok(piece) = frame.into_data() else { continue };
+                taken_bytes += piece.len();
+                if taken_bytes > STREAM_BYTES_MAX {
+                    break true;
+                }
                 let Ok(gone) = events.push(&piece) else { break true };
                 gone
             }

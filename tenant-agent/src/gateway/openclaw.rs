@@ -4,8 +4,10 @@
 //! start and never touch a disk in the demo. The provider's key is not among them; it stays in the vault.
 
 use anyhow::Context as _;
+use axum::http::{HeaderName, HeaderValue, header};
 use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value, json};
+use service::SecretString;
 use service::config::{private_folder, write_private};
 use service::random::base64url;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,31 @@ pub struct Provider {
     /// The provider's own base URL.
     pub url: String,
     pub models: Vec<String>,
+}
+
+impl Provider {
+    /// The header that shows the provider its key; `None` for a key that no header can hold.
+    pub fn key_header(&self, key: &SecretString) -> Option<(HeaderName, HeaderValue)> {
+        // The provider needs the key.
+        let (name, value) = match self.dialect {
+            Dialect::OpenaiCompletions | Dialect::OpenaiResponses | Dialect::Ollama => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
+            Dialect::AnthropicMessages => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
+            Dialect::GoogleGenerativeAi => (HeaderName::from_static("x-goog-api-key"), key.expose().to_owned()),
+        };
+        let mut value = HeaderValue::from_str(&value).ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    }
+
+    /// Where the provider lists its models, which costs nothing.
+    pub fn list_url(&self) -> String {
+        let path = match self.dialect {
+            Dialect::OpenaiCompletions | Dialect::OpenaiResponses | Dialect::GoogleGenerativeAi => "models",
+            Dialect::AnthropicMessages => "v1/models",
+            Dialect::Ollama => "api/tags",
+        };
+        format!("{}/{path}", self.url)
+    }
 }
 
 /// How a provider is spoken to, by the names that OpenClaw has for it.
