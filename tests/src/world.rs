@@ -157,8 +157,17 @@ impl World {
 
     /// A tenant with this provider beside the scripted one, and a key for it.
     pub async fn tenant_of(&self, name: &str, provider: &FakeProvider, dialect: Dialect) -> Tenant {
+        self.tenant_speaking(name, None, provider, dialect).await
+    }
+
+    /// The same with the real OpenClaw, whose assistant has this provider's model.
+    pub async fn real_tenant_of(&self, name: &str, program: Program, provider: &FakeProvider, dialect: Dialect) -> Tenant {
+        self.tenant_speaking(name, Some(Mode::Child { program }), provider, dialect).await
+    }
+
+    async fn tenant_speaking(&self, name: &str, mode: Option<Mode>, provider: &FakeProvider, dialect: Dialect) -> Tenant {
         let more = Provider { name: "fake".to_owned(), dialect, url: provider.url(), models: vec!["fake-1".to_owned()] };
-        let tenant = self.tenant_among(name, None, LOOPBACK, Some(more)).await;
+        let tenant = self.tenant_among(name, mode, LOOPBACK, Some(more)).await;
         self.give_key(&tenant).await;
         let verb = Verb::Vault { what: VaultVerb::set("provider.fake", &self.model_key) };
         assert_eq!(tenant.console(&verb).await["ok"], true);
@@ -205,9 +214,9 @@ impl World {
             tenant: SocketAddr::from(([127, 0, 0, 1], port)),
             egress,
             hub: format!("http://{}", self.hub.public_addr()),
+            model: if more.is_some() && matches!(mode, Some(Mode::Child { .. })) { "fake/fake-1" } else { "scripted/scripted-1" }.to_owned(),
             mode: mode.unwrap_or(Mode::Attach { address: gateway.address(), environment, trust: Trust::Token }),
             gateway_uid: tenant_agent::settings::own_uid(),
-            model: "scripted/scripted-1".to_owned(),
             providers: std::iter::once(scripted).chain(more).collect(),
             policy: self.policy(),
             credentials: None,

@@ -486,10 +486,9 @@ fn ends(event: &Value, channel: &Channel) -> bool {
         }
         // If the last piece comes with the end, it is ended there. An empty piece says nothing of what comes.
         Shape::Line => {
-            let goes_on = event["message"][&channel.field].is_string();
-            let other =
-                ["content", "thinking"].iter().any(|field| *field != channel.field && event["message"][field].as_str().is_some_and(|text| !text.is_empty()));
-            !goes_on && (other || event["done"] == true || event["message"]["tool_calls"].is_array())
+            let says = |field: &str| event["message"][field].as_str().is_some_and(|text| !text.is_empty());
+            let other = ["content", "thinking"].iter().any(|field| *field != channel.field && says(field));
+            !says(&channel.field) && (other || event["done"] == true || event["message"]["tool_calls"].is_array())
         }
         Shape::Candidate => choices(event, "candidates").any(|candidate| {
             let same = candidate["index"].as_u64().unwrap_or(0) == channel.index;
@@ -707,6 +706,34 @@ mod tests {
                 assert_eq!(text, "it is SECRET_REF(db) and SECRET_REF(db)", "{field}");
             }
             assert!(!String::from_utf8_lossy(&out).contains("2026x"), "calls are looked at, too");
+        }
+    }
+
+    #[test]
+    fn lines_without_secrets_say_what_they_said() {
+        let lines = [
+            json!({ "model": "m", "message": { "role": "assistant", "content": "All is well." }, "done": false }),
+            json!({ "model": "m", "message": { "role": "assistant", "content": "" }, "done": true, "eval_count": 5 }),
+        ];
+        let body = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        for releases in [false, true] {
+            let mut stream = EventStream::of_lines(redactor());
+            let mut out = Vec::new();
+            for byte in body.as_bytes() {
+                out.extend(stream.push(std::slice::from_ref(byte)).expect("well-formed"));
+                if releases {
+                    out.extend(stream.release());
+                }
+            }
+            out.extend(stream.finish().expect("well-formed"));
+            let out = String::from_utf8(out).expect("text");
+            let said: String = out
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).expect(line))
+                .filter_map(|line| Some(line["message"]["content"].as_str()?.to_owned()))
+                .collect();
+            assert_eq!(said, "All is well.", "{out}");
+            assert!(out.ends_with(&format!("{}\n", lines[1])), "nothing comes behind the end: {out}");
         }
     }
 

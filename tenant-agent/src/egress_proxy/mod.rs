@@ -1,8 +1,9 @@
 //! The way of a model call: OpenClaw → here → provider, and back.
 //!
-//! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → frozen? → every result known? →
-//! redact → the key → room in the budget? → write it down → forward → redact → count → release. OpenClaw never sees the
-//! provider's key, and the provider never sees a tool result that nobody decided about, nor a secret.
+//! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → who is asked ([`way`]) → frozen? →
+//! every result known? → redact → [`ask`]: the key → room in the budget? → write it down → forward, and where that fails, once
+//! more to whoever is behind → redact → count → release. OpenClaw never sees the provider's key, and the provider never sees a
+//! tool result that nobody decided about, nor a secret.
 
 mod answer;
 mod caching;
@@ -22,7 +23,7 @@ use crate::vault::Vault;
 use answer::Answer;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};

@@ -204,6 +204,9 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
             (provider.name.clone(), entry)
         })
         .collect();
+    // Its own plugin speaks Ollama's dialect; nothing of the sort is loaded otherwise.
+    let ollama = plan.providers.iter().any(|provider| provider.dialect == Dialect::Ollama).then_some("ollama");
+    let plugins: Vec<&str> = std::iter::once(PLUGIN_ID).chain(ollama).collect();
     json!({
         "gateway": {
             "mode": "local", "bind": "loopback",
@@ -236,7 +239,7 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
             "media": { "image": { "enabled": false }, "audio": { "enabled": false }, "video": { "enabled": false } },
         },
         "plugins": {
-            "allow": [PLUGIN_ID],
+            "allow": plugins,
             "slots": { "memory": "none" },
             "load": { "paths": [home.plugin()] },
             "entries": { PLUGIN_ID: {
