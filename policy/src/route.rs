@@ -57,6 +57,11 @@ impl Failure {
             Failure::Status(_) | Failure::Broken => FailureClass::NotTransient,
         }
     }
+
+    /// Whether it says something of the provider or of its key, and not of the request.
+    pub fn is_the_providers(self) -> bool {
+        self.class() != FailureClass::NotTransient || matches!(self, Failure::Broken | Failure::Status(401..=403))
+    }
 }
 
 impl FailureClass {
@@ -152,6 +157,8 @@ mod tests {
         for status in [200, 301, 400, 401, 403, 404, 408, 413, 422, 505, 599] {
             assert!(!review.falls_back(Failure::Status(status)) && !general.falls_back(Failure::Status(status)), "{status}");
         }
+        assert!(Failure::Status(401).is_the_providers() && Failure::Broken.is_the_providers() && Failure::Status(503).is_the_providers());
+        assert!(!Failure::Status(400).is_the_providers() && !Failure::Status(404).is_the_providers());
         assert!(!review.falls_back(Failure::Broken) && !general.falls_back(Failure::Broken), "it may have been answered and paid");
         assert!(general.falls_back(Failure::Status(529)) && !review.falls_back(Failure::Status(529)));
         assert_eq!(Failure::Status(529).class().name(), "transient_overloaded");

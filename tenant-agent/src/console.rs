@@ -11,6 +11,7 @@ use crate::ledger;
 use crate::people::Role;
 use crate::providers::State;
 use anyhow::{Context, bail};
+use policy::budget::{self, Span, Whose};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service::store::StoreError;
@@ -132,6 +133,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
                 "gateway": parts.gateway.state(), "policy": parts.in_force.report(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
                 // One for each assistant and model, as long as nobody changes what it is told.
                 "prompt_prefixes": parts.metering.prefixes().await?,
+                "budgets": budgets(parts).await?,
                 // The number of the first line of the audit that was changed, if any was.
                 "vault": parts.vault.check().await?,
                 "audit_broken_at": parts.store.read(audit::first_break).await?,
@@ -183,6 +185,29 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
         }
         Verb::Vault { what } => Ok(vault::act(what, parts).await),
     }
+}
+
+/// How far each limit of a day or a month is used up.
+async fn budgets(parts: &Parts) -> anyhow::Result<Vec<Value>> {
+    let law = parts.in_force.law();
+    let mut found = Vec::new();
+    for (_, assistant) in &parts.identity.assistants {
+        let (own, tenant) = law.limits(&assistant.id.to_string());
+        for account in parts.metering.standing(assistant.id, budget::accounts(own, tenant)).await? {
+            let whose = if account.whose == Whose::Tenant { "tenant".to_owned() } else { assistant.id.to_string() };
+            let span = match account.span {
+                Span::Day => "day",
+                Span::Month => "month",
+                Span::Call | Span::Run => continue,
+            };
+            let (limit, spent, reserved) = (account.limit, account.spent, account.reserved);
+            found.push(json!({ "whose": whose, "span": span, "limit_nano_usd": limit, "spent_nano_usd": spent, "reserved_nano_usd": reserved }));
+        }
+    }
+    // Of a tenant with several assistants its own stand there once.
+    found.sort_by_key(Value::to_string);
+    found.dedup();
+    Ok(found)
 }
 
 async fn look_at(parts: &Parts, provider: &Provider) -> anyhow::Result<()> {

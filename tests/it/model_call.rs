@@ -217,6 +217,9 @@ async fn a_budget_stops_calls_before_they_are_sent_and_says_who_can_lift_it() {
     }
     let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
     assert_eq!((usage["calls"].as_i64(), usage["cost_nano_usd"].as_i64(), usage["unpriced"].as_i64()), (Some(2), Some(20), Some(0)));
+    let budgets = tenant.console(&Verb::Status {}).await["budgets"].clone();
+    let day = budgets.as_array().unwrap().iter().find(|budget| budget["span"] == "day" && budget["whose"] != "tenant").unwrap().clone();
+    assert_eq!((&day["limit_nano_usd"], &day["spent_nano_usd"], &day["reserved_nano_usd"]), (&json!(20), &json!(20), &json!(0)));
     tenant.end().await;
     world.end().await;
 }
@@ -400,8 +403,18 @@ async fn the_doctor_asks_each_provider_for_what_costs_nothing() {
         let of = |name: &str| answer["providers"].as_array().unwrap().iter().find(|provider| provider["name"] == name).unwrap().clone();
         (of("fake")["state"].clone(), of("fake")["last_error_class"].clone(), of("scripted")["state"].clone())
     };
+    let trace = announced(&tenant).await;
+    let bearer = format!("Bearer {}", tenant.gateway.keys().proxy_token);
+    let headers = [("authorization", bearer.as_str()), ("traceparent", trace.as_str())];
+    let body = json!({ "model": "fake-1", "max_tokens": 1, "messages": [] });
+    for (status, state) in [(401, "DEGRADED"), (400, "OK")] {
+        provider.says(Said::failing(status));
+        soon(call(tenant.agent.egress_addr(), "/llm/fake/v1/messages", &headers, &body)).await;
+        let answer = tenant.console(&Verb::Providers { check: false }).await;
+        assert_eq!(answer["providers"][1]["state"], state, "{status} says it of the key or of the request: {answer}");
+    }
     for (status, state, class) in [
-        (200, "OK", Value::Null),
+        (200, "OK", json!("non_transient")),
         (401, "DEGRADED", json!("non_transient")),
         (503, "DEGRADED", json!("transient_server")),
         (429, "DOWN", json!("transient_quota")),
@@ -409,10 +422,10 @@ async fn the_doctor_asks_each_provider_for_what_costs_nothing() {
     ] {
         assert_eq!(seen(Said::failing(status)).await, (json!(state), class, json!("OK")), "{status}");
     }
-    let asked = provider.asked();
+    let asked = provider.asked().split_off(2);
     assert!(asked.iter().all(|asked| asked.path == "/v1/models" && asked.headers["x-api-key"] == world.model_key()), "{asked:?}");
     let usage = tenant.console(&Verb::Status {}).await["usage_today"].clone();
-    assert_eq!(usage["calls"], 0);
+    assert_eq!(usage["calls"], 2, "asking for models is no call");
     let forget = Verb::Vault { what: VaultVerb::Forget { name: "provider.fake".to_owned(), now: false } };
     assert_eq!(tenant.console(&forget).await["ok"], true);
     assert_eq!(seen(Said::failing(200)).await, (json!("DOWN"), json!("missing_key"), json!("OK")));

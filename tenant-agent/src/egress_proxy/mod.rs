@@ -249,10 +249,9 @@ async fn ask(proxy: Arc<EgressProxy>, call: Call, way: Way) -> Result<Response, 
             Ok(answer) => Some(Failure::Status(answer.status().as_u16())),
             Err(failure) => Some(*failure),
         };
-        match failure.filter(|failure| failure.class() != FailureClass::NotTransient) {
+        match failure.filter(|failure| failure.is_the_providers()) {
             Some(failure) => proxy.health.failed(&provider.name, failure, outcome.as_ref().ok().and_then(retry_after_secs)),
-            None if outcome.is_ok() => proxy.health.answered(&provider.name),
-            None => proxy.health.failed(&provider.name, Failure::Broken, None),
+            None => proxy.health.answered(&provider.name),
         }
         let Some(failure) = failure else {
             let Ok(answer) = outcome else { return Err(UNREACHABLE) };
