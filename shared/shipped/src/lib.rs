@@ -11,7 +11,6 @@ include!(concat!(env!("OUT_DIR"), "/texts.rs"));
 const PRICES: &str = include_str!("../../../policy/rules/prices.toml");
 
 static KNOWLEDGE: LazyLock<Arc<Knowledge>> = LazyLock::new(|| Knowledge::proven(KNOWN).expect("a test reads what is embedded"));
-static FLOOR: LazyLock<RuleBook> = LazyLock::new(|| book().floor());
 
 /// How programs, paths, hosts and tools are read.
 pub fn knowledge() -> &'static Arc<Knowledge> {
@@ -33,8 +32,8 @@ pub fn book() -> RuleBook {
 }
 
 /// What no bundle lowers: every shipped rule that is Critical Red.
-pub fn floor() -> &'static RuleBook {
-    &FLOOR
+pub fn floor() -> RuleBook {
+    book().floor()
 }
 
 /// What stands beside a bundle, with a tenant's own rules.
@@ -60,7 +59,7 @@ mod tests {
     #[test]
     fn what_is_embedded_is_a_law() {
         Knowledge::read(&named("", KNOWN)).unwrap_or_else(|faults| panic!("{faults:#?}"));
-        let law = policy::Law::new(knowledge(), &[&book(), floor()]).unwrap_or_else(|faults| panic!("{faults:#?}"));
+        let law = policy::Law::new(knowledge(), &[&book(), &floor()]).unwrap_or_else(|faults| panic!("{faults:#?}"));
         assert!(floor().rules().count() > 20 && law.rules().len() == book().rules().count(), "the floor repeats what is shipped");
     }
 }

@@ -23,7 +23,7 @@ use crate::vault::Vault;
 use answer::Answer;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -179,14 +179,17 @@ async fn admitted(proxy: &Arc<EgressProxy>, asked: Asked<'_>, runs: &[Run]) -> R
     if !proxy.screen.is_sound() {
         return Err(UNSCREENED);
     }
-    // One for the request and its answer.
-    let redactor = proxy.screen.now();
-    let bytes = redacted(&redactor, model.with_usage(bytes)).await?;
-    let (prefix, bytes) = (caching::prefix(&bytes), caching::with_marks(dialect, bytes));
-    let headers = screened(headers, &redactor)?;
-    let (hides_usage, output_max) = (model.hides_usage(), model.output_max);
-    let (trace_id, tools) = (trace_id.to_owned(), Arc::new(model.tools));
-    let call = Call { run: run.clone(), trace_id, route, headers, bytes, prefix, tools, model: model.name, output_max, hides_usage, redactor };
+    let call = Call {
+        run: run.clone(),
+        trace_id: trace_id.to_owned(),
+        route,
+        headers: headers.clone(),
+        hides_usage: model.hides_usage(),
+        output_max: model.output_max,
+        bytes: model.with_usage(bytes),
+        tools: Arc::new(model.tools),
+        model: model.name,
+    };
     // In a task of its own: OpenClaw may hang up before the provider has said a word, and the books must be closed all the same.
     let asking = tokio::spawn(ask(proxy.clone(), call, way));
     asking.await.map_err(|_| RECORDS)?
@@ -214,20 +217,17 @@ fn way(proxy: &EgressProxy, name: &str, model: &str) -> Result<Way, Stopped> {
     Ok(way)
 }
 
-/// A call that may leave, whoever answers it.
+/// A call that may be asked, whoever answers it.
 struct Call {
     run: Run,
     trace_id: String,
     route: Route,
     headers: HeaderMap,
     bytes: Bytes,
-    /// Of what each request of this assistant begins with.
-    prefix: Option<String>,
     tools: Arc<Tools>,
     model: String,
     output_max: Option<i64>,
     hides_usage: bool,
-    redactor: Arc<Redactor>,
 }
 
 /// Asks the first, and the second if the first failed in a way that says nothing about the request. Each attempt has books of its own.
@@ -286,29 +286,35 @@ async fn attempt(
     is_backed: bool,
 ) -> Result<(Books, Result<hyper::Response<hyper::body::Incoming>, Failure>), Stopped> {
     let key = key(&proxy.vault, provider).await?;
-    let mut bytes = if call.names(&target.model) { call.bytes.clone() } else { request::with_model(&call.bytes, &target.model).ok_or(MALFORMED)? };
-    if let Some(pin) = pin {
-        bytes = request::pinned(&bytes, pin).ok_or(MALFORMED)?;
-    }
-    if provider.url.starts_with(MISTRAL) {
-        bytes = request::with_short_ids(&bytes);
-    }
-    let request_bytes = bytes.len();
-    let outgoing = outgoing(provider, &call.route, &call.headers, key.as_ref(), bytes)?;
+    let mut redactor = proxy.screen.now();
+    let mut ready = call.ready(provider, target, pin, key.as_ref(), &redactor).await?;
     let output_max = pin.map_or(call.output_max, |pin| Some(pin.output_tokens_max));
-    let open = reserve(proxy, provider, &target.model, request_bytes, output_max, call).await?;
+    let open = reserve(proxy, provider, &target.model, (ready.request_bytes, ready.prefix.clone()), output_max, call).await?;
+    // What became a secret meanwhile is one.
+    let now = proxy.screen.now();
+    if !Arc::ptr_eq(&now, &redactor) {
+        redactor = now;
+        ready = match call.ready(provider, target, pin, key.as_ref(), &redactor).await {
+            Ok(ready) => ready,
+            Err(stopped) => {
+                proxy.metering.abandon(open).await.map_err(unwritten)?;
+                return Err(stopped);
+            }
+        };
+    }
     let books = Books {
         ledger: proxy.ledger.clone(),
         metering: proxy.metering.clone(),
         call: open,
         session: call.run.session.clone(),
         tools: call.tools.clone(),
-        request_bytes,
+        request_bytes: ready.request_bytes,
         hides_usage: call.hides_usage,
-        redactor: call.redactor.clone(),
+        redactor,
+        screen: proxy.screen.clone(),
     };
     let wait = if is_backed { BACKED_WAIT } else { HEAD_WAIT };
-    let outcome = match tokio::time::timeout(wait, proxy.client.request(outgoing)).await {
+    let outcome = match tokio::time::timeout(wait, proxy.client.request(ready.request)).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(if error.is_connect() { Failure::Connect } else { Failure::Broken }),
         Err(_) => Err(Failure::TimedOut),
@@ -316,10 +322,39 @@ async fn attempt(
     Ok((books, outcome))
 }
 
+/// A request as it may leave.
+struct Ready {
+    request: Request<Body>,
+    request_bytes: usize,
+    /// Of what each request of this assistant begins with.
+    prefix: Option<String>,
+}
+
 impl Call {
-    /// Whether this model is the one that the request names already.
-    fn names(&self, model: &str) -> bool {
-        self.model == model
+    /// The request without secrets, in the words of whoever gets it.
+    async fn ready(
+        &self,
+        provider: &Provider,
+        target: &Target,
+        pin: Option<Pin>,
+        key: Option<&SecretString>,
+        redactor: &Arc<Redactor>,
+    ) -> Result<Ready, Stopped> {
+        let bytes = redacted(redactor, self.bytes.clone()).await?;
+        let prefix = caching::prefix(&bytes);
+        let mut bytes = caching::with_marks(provider.dialect, bytes);
+        if target.model != self.model {
+            bytes = request::with_model(&bytes, &target.model).ok_or(MALFORMED)?;
+        }
+        if let Some(pin) = pin {
+            bytes = request::pinned(&bytes, pin).ok_or(MALFORMED)?;
+        }
+        if provider.url.starts_with(MISTRAL) {
+            bytes = request::with_short_ids(&bytes);
+        }
+        let request_bytes = bytes.len();
+        let request = outgoing(provider, &self.route, screened(&self.headers, redactor)?, key, bytes)?;
+        Ok(Ready { request, request_bytes, prefix })
     }
 }
 
@@ -336,7 +371,7 @@ async fn reserve(
     proxy: &EgressProxy,
     provider: &Provider,
     model: &str,
-    request_bytes: usize,
+    (request_bytes, prefix): (usize, Option<String>),
     output_max: Option<i64>,
     call: &Call,
 ) -> Result<OpenCall, Stopped> {
@@ -352,7 +387,7 @@ async fn reserve(
         rate,
         at_most,
         limits: budget::accounts(assistant, tenant),
-        prefix: call.prefix.clone(),
+        prefix,
     };
     proxy.metering.begin(new).await.map_err(|not_begun| match not_begun {
         NotBegun::Store(error) => unwritten(error),
@@ -508,20 +543,16 @@ fn screened(headers: &HeaderMap, redactor: &Redactor) -> Result<HeaderMap, Stopp
     let mut kept = HeaderMap::new();
     for name in FORWARDED {
         if let Some(value) = headers.get(name) {
-            let is_clean = value.to_str().is_ok_and(|text| redactor.text(text).findings.is_empty());
-            if !is_clean {
-                return Err(BLOCKED);
-            }
-            kept.insert(HeaderName::from_static(name), value.clone());
+            kept.insert(HeaderName::from_static(name), clean(redactor, value.clone()).ok_or(BLOCKED)?);
         }
     }
     Ok(kept)
 }
 
-fn outgoing(provider: &Provider, route: &Route, headers: &HeaderMap, key: Option<&SecretString>, body: Bytes) -> Result<Request<Body>, Stopped> {
+fn outgoing(provider: &Provider, route: &Route, headers: HeaderMap, key: Option<&SecretString>, body: Bytes) -> Result<Request<Body>, Stopped> {
     let mut request = Request::post(format!("{}/{}", provider.url, route.path));
     if let Some(kept) = request.headers_mut() {
-        kept.extend(headers.clone());
+        kept.extend(headers);
     }
     if let Some(key) = key {
         let (name, value) = provider.key_header(key).ok_or(KEY_MISSING)?;
@@ -538,6 +569,12 @@ fn returned(name: &HeaderName) -> bool {
         || name.as_str().starts_with("x-ratelimit-")
 }
 
+/// A header without anything that is a secret.
+fn clean(redactor: &Redactor, value: HeaderValue) -> Option<HeaderValue> {
+    let is_clean = value.to_str().is_ok_and(|text| redactor.text(text).findings.is_empty());
+    is_clean.then_some(value)
+}
+
 /// What must be written down about an answer before its end is released.
 struct Books {
     ledger: Ledger,
@@ -548,6 +585,7 @@ struct Books {
     request_bytes: usize,
     hides_usage: bool,
     redactor: Arc<Redactor>,
+    screen: Screen,
 }
 
 impl Books {
@@ -576,15 +614,16 @@ async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper
     let plain = head.headers.get(header::CONTENT_ENCODING).is_none_or(|value| value == "identity");
     // A stream in another form than its dialect's would be passed on unread.
     let form = if dialect == Dialect::Ollama { "application/x-ndjson" } else { "text/event-stream" };
-    let streamed = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(form.as_bytes()));
+    let begins = |value: &HeaderValue| value.as_bytes().get(..form.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(form.as_bytes()));
+    let streamed = head.headers.get(header::CONTENT_TYPE).is_some_and(begins);
     let mut answer = Answer::new(dialect, ledger::mint_call_id).hiding_usage(books.hides_usage);
+    let redactor = books.screen.now();
     let body = if streamed && plain {
         let (pieces, reader) = mpsc::channel(PIECES_MAX);
         tokio::spawn(stream(books, answer, body, pieces));
         Body::from_stream(futures_util::stream::unfold(reader, async |mut reader| reader.recv().await.map(|piece| (piece, reader))))
     } else {
         // An answer that cannot be read can propose calls under ids that are not ours.
-        let redactor = books.redactor.clone();
         let bytes = whole(body).await.filter(|_| plain).and_then(|bytes| Some(Bytes::from(redactor.body(&bytes).ok()?.bytes.into_owned())));
         let Some(bytes) = bytes.and_then(|bytes| answer.whole(bytes, head.status.is_success())) else {
             let _ = books.close(&answer, false).await;
@@ -598,7 +637,7 @@ async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper
     };
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
-    response.headers_mut().extend(head.headers.into_iter().filter_map(|(name, value)| Some((name.filter(returned)?, value))));
+    response.headers_mut().extend(head.headers.into_iter().filter_map(|(name, value)| Some((name.filter(returned)?, clean(&redactor, value)?))));
     response
 }
 
