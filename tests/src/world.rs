@@ -132,14 +132,22 @@ impl World {
     /// A tenant whose gateway will answer at `address`, and knows the agent by its own `egress` address.
     pub async fn tenant_over_link(&self, name: &str, egress: SocketAddr, address: SocketAddr) -> Tenant {
         let environment = self.folder.join(name).join("gateway.env");
-        let tenant = self.tenant_with(name, Some(Mode::Attach { address, environment, trust: Trust::Address }), egress).await;
+        let tenant = self.tenant_with(name, Some(Mode::Attach { address, environment, trust: Trust::Address }), egress, None).await;
         self.give_key(&tenant).await;
         tenant
     }
 
     /// A tenant whose gateway is the real OpenClaw, as a child of the agent.
     pub async fn real_tenant(&self, name: &str, program: Program) -> Tenant {
-        let tenant = self.tenant_with(name, Some(Mode::Child { program }), LOOPBACK).await;
+        let tenant = self.tenant_with(name, Some(Mode::Child { program }), LOOPBACK, None).await;
+        self.give_key(&tenant).await;
+        tenant.ready().await;
+        tenant
+    }
+
+    /// A tenant whose OpenClaw must be closed in, and who asks on this socket whether it is.
+    pub async fn closed_tenant(&self, name: &str, doctor: PathBuf) -> Tenant {
+        let tenant = self.tenant_with(name, None, LOOPBACK, Some(doctor)).await;
         self.give_key(&tenant).await;
         tenant.ready().await;
         tenant
@@ -152,7 +160,7 @@ impl World {
 
     /// A tenant as it is right after enrolment.
     pub async fn fresh_tenant(&self, name: &str) -> Tenant {
-        self.tenant_with(name, None, LOOPBACK).await
+        self.tenant_with(name, None, LOOPBACK, None).await
     }
 
     /// A tenant with this provider beside the scripted one, and a key for it.
@@ -167,7 +175,7 @@ impl World {
 
     async fn tenant_speaking(&self, name: &str, mode: Option<Mode>, provider: &FakeProvider, dialect: Dialect) -> Tenant {
         let more = Provider { name: "fake".to_owned(), dialect, url: provider.url(), models: vec!["fake-1".to_owned()] };
-        let tenant = self.tenant_among(name, mode, LOOPBACK, Some(more)).await;
+        let tenant = self.tenant_among(name, mode, LOOPBACK, None, Some(more)).await;
         self.give_key(&tenant).await;
         let verb = Verb::Vault { what: VaultVerb::set("provider.fake", &self.model_key) };
         assert_eq!(tenant.console(&verb).await["ok"], true);
@@ -188,11 +196,11 @@ impl World {
         self.enforced(|policy| policy.version == version && policy.state == PolicyState::Active).await;
     }
 
-    async fn tenant_with(&self, name: &str, mode: Option<Mode>, egress: SocketAddr) -> Tenant {
-        self.tenant_among(name, mode, egress, None).await
+    async fn tenant_with(&self, name: &str, mode: Option<Mode>, egress: SocketAddr, doctor: Option<PathBuf>) -> Tenant {
+        self.tenant_among(name, mode, egress, doctor, None).await
     }
 
-    async fn tenant_among(&self, name: &str, mode: Option<Mode>, egress: SocketAddr, more: Option<Provider>) -> Tenant {
+    async fn tenant_among(&self, name: &str, mode: Option<Mode>, egress: SocketAddr, doctor: Option<PathBuf>, more: Option<Provider>) -> Tenant {
         let origin = format!("http://{name}.localhost:{}", free_port());
         let (id, token) = self.hub.create_tenant(name, &origin).await.expect("a tenant");
         let gateway_stop = Stop::default();
@@ -216,6 +224,8 @@ impl World {
             hub: format!("http://{}", self.hub.public_addr()),
             model: if more.is_some() && matches!(mode, Some(Mode::Child { .. })) { "fake/fake-1" } else { "scripted/scripted-1" }.to_owned(),
             mode: mode.unwrap_or(Mode::Attach { address: gateway.address(), environment, trust: Trust::Token }),
+            gateway_folder: self.folder.join(name).join("openclaw"),
+            doctor,
             gateway_uid: tenant_agent::settings::own_uid(),
             providers: std::iter::once(scripted).chain(more).collect(),
             policy: self.policy(),

@@ -1,9 +1,9 @@
 //! The way of a model call: OpenClaw → here → provider, and back.
 //!
-//! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → who is asked ([`way`]) → frozen? →
-//! every result known? → redact → [`ask`]: the key → room in the budget? → write it down → forward, and where that fails, once
-//! more to whoever is behind → redact → count → release. OpenClaw never sees the provider's key, and the provider never sees a
-//! tool result that nobody decided about, nor a secret.
+//! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → network closed? → who is asked
+//! ([`way`]) → frozen? → every result known? → [`ask`]: the key → redact → room in the budget? → write it down → forward, and
+//! where that fails, once more to whoever is behind → redact → count → release. OpenClaw never sees the provider's key, and the
+//! provider never sees a tool result that nobody decided about, nor a secret.
 
 mod answer;
 mod caching;
@@ -17,6 +17,7 @@ use crate::gateway::openclaw::{Dialect, PURPOSE, Provider};
 use crate::gateway::{Gateway, UNGATED};
 use crate::ledger::{self, Known, Ledger, Run, canonical_call_id};
 use crate::metering::{Counted, Metering, NewCall, NotBegun, OpenCall};
+use crate::network::{NOT_CLOSED, Network};
 use crate::providers::Providers;
 use crate::screen::{self, Screen};
 use crate::vault::Vault;
@@ -46,6 +47,7 @@ pub struct EgressProxy {
     pub gateway: Gateway,
     pub ledger: Ledger,
     pub vault: Vault,
+    pub network: Network,
     pub screen: Screen,
     pub in_force: InForce,
     pub metering: Metering,
@@ -96,6 +98,7 @@ const PURPOSE_UNKNOWN: Stopped = stopped("purpose_unknown", "Nobody answers for 
 const UNANSWERED: Stopped = stopped("purpose_unanswered", "Nobody who may answer for this purpose did, so there is no answer.");
 const MODEL_UNKNOWN: Stopped = stopped("model_unknown", "This model is not among those that the assistant may use.");
 const ROUTE_UNKNOWN: Stopped = stopped("route_unknown", "This provider's dialect has no such route here.");
+const NETWORK_OPEN: Stopped = stopped(NOT_CLOSED, "OpenClaw's network is not closed, so no model may answer.");
 const NOT_LOADED: Stopped = stopped(UNGATED, "The safety plugin is not loaded, so no model may answer.");
 const UNANNOUNCED: Stopped = stopped("trace_unannounced", "The safety plugin did not announce this model call, so it was not sent.");
 const FROZEN: Stopped = stopped("session_frozen", "A tool ran in this session without a safety check. The session is frozen until an operator looks at it.");
@@ -174,6 +177,9 @@ struct Asked<'a> {
 async fn admitted(proxy: &Arc<EgressProxy>, asked: Asked<'_>, runs: &[Run]) -> Result<Response, Stopped> {
     let Asked { name, dialect, route, headers, bytes, model, trace_id } = asked;
     let run = runs.first().ok_or(UNANNOUNCED)?;
+    if !proxy.network.is_in_force() {
+        return Err(NETWORK_OPEN);
+    }
     let way = way(proxy, name, &model.name)?;
     second_gate(proxy, dialect, runs, &model).await?;
     if !proxy.screen.is_sound() {

@@ -51,6 +51,11 @@ impl Keys {
         ]
     }
 
+    /// An EnvironmentFile. One that knows us by our address has no token.
+    pub fn of_a_unit(&self) -> String {
+        self.variables().iter().skip(1).map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
     /// The environment, as OpenClaw's configuration and our plugin name it. A child's environment is where they must go.
     fn variables(&self) -> [(&'static str, &str); 3] {
         [
