@@ -4,8 +4,8 @@
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use redact::{Known, Redactor};
-use std::sync::LazyLock;
+use redact::{EventStream, Known, Redactor, TextStream};
+use std::sync::{Arc, LazyLock};
 
 fn main() {
     divan::main();
@@ -125,6 +125,31 @@ fn body_cold(bencher: Bencher, count: usize) {
 fn body_warm(bencher: Bencher, count: usize) {
     let redactor = Redactor::new(known(count), &[1; 32]);
     bencher.counter(BytesCount::new(BODY.len())).bench(|| redactor.json(black_box(&BODY)).map(|body| body.findings.len()));
+}
+
+static ANSWER: LazyLock<Vec<String>> = LazyLock::new(|| Draw(11).text(2400).split_inclusive(' ').take(200).map(str::to_owned).collect());
+
+/// 200 words of an answer, each an event: what `stream_text` measures, and the events around it.
+#[divan::bench(args = [30, 10_000])]
+fn stream_events(bencher: Bencher, count: usize) {
+    let redactor = Arc::new(Redactor::new(known(count), &[1; 32]));
+    let chunk = |piece: &String| {
+        let event = serde_json::json!({"id": "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT", "object": "chat.completion.chunk", "created": 1_763_634_999, "model": "gpt-5",
+            "service_tier": "default", "choices": [{"index": 0, "delta": {"content": piece}, "logprobs": null, "finish_reason": null}]});
+        format!("data: {event}\n\n")
+    };
+    let events: Vec<String> = ANSWER.iter().map(chunk).collect();
+    bencher
+        .with_inputs(|| EventStream::new(redactor.clone()))
+        .bench_refs(|stream| events.iter().map(|event| stream.push(black_box(event.as_bytes())).map_or(0, |gone| gone.len())).sum::<usize>());
+}
+
+#[divan::bench(args = [30, 10_000])]
+fn stream_text(bencher: Bencher, count: usize) {
+    let redactor = Arc::new(Redactor::new(known(count), &[1; 32]));
+    bencher
+        .with_inputs(|| TextStream::new(redactor.clone()))
+        .bench_refs(|stream| ANSWER.iter().map(|piece| stream.push(black_box(piece)).len()).sum::<usize>());
 }
 
 #[divan::bench(args = [30, 10_000], sample_count = 5, sample_size = 1)]
