@@ -216,7 +216,7 @@ fn say(place: &Place, facts: impl FnOnce() -> serde_json::Value, text: impl FnOn
 fn table(tenants: &[(String, TenantView)], now_ms: i64) -> String {
     let mut text = format!("{:<24} {:<14} {:<10} {:>9} {:>7} {:>10}  {}", "TENANT", "STATE", "GATEWAY", "LAST SEEN", "CALLS", "TOKENS", "ADDRESS");
     for (state, tenant) in tenants {
-        let usage = &tenant.usage_today;
+        let usage = &tenant.usage_today.counters;
         let seen = tenant.last_seen_ms.map_or("never".to_owned(), |seen_ms| ago(now_ms - seen_ms));
         let (state, gateway) = (state.replace('_', " "), word(tenant.gateway.state));
         // A string takes every write.

@@ -5,7 +5,7 @@ use crate::auth_proxy::{self, AuthProxy};
 use crate::bundle::InForce;
 use crate::console;
 use crate::egress_proxy::{self, EgressProxy, Observed};
-use crate::gateway::openclaw::{self, Home, Plan};
+use crate::gateway::openclaw::{self, Home, Plan, Provider};
 use crate::gateway::{CallError, Gateway, Mode};
 use crate::hub_link::HubLink;
 use crate::hub_link::enrol;
@@ -14,6 +14,7 @@ use crate::ledger::Ledger;
 use crate::metering::Metering;
 use crate::network::Network;
 use crate::people::People;
+use crate::providers::Providers;
 use crate::safety_wrapper::{self, SafetyWrapper};
 use crate::screen::Screen;
 use crate::settings::Settings;
@@ -25,6 +26,7 @@ use anyhow::Context;
 use service::config::private_folder;
 use service::door::{self, Door};
 use service::memory;
+use service::outward::HttpClient;
 use service::session::Cookie;
 use service::{Clock, SecretString, Stop, Store, outward, random};
 use std::net::SocketAddr;
@@ -44,6 +46,9 @@ pub(crate) struct Parts {
     pub approvals: Approvals,
     pub ledger: Ledger,
     pub metering: Metering,
+    pub providers: Vec<Provider>,
+    pub health: Providers,
+    pub client: HttpClient,
     pub vault: Vault,
     pub screen: Screen,
     pub gateway: Gateway,
@@ -108,6 +113,9 @@ impl Agent {
             approvals: Approvals::new(store.clone(), clock.clone()),
             ledger: Ledger::new(store.clone(), clock.clone()),
             metering: Metering::start(store.clone(), clock.clone()).await?,
+            providers: settings.providers.clone(),
+            health: Providers::new(store.clone(), clock.clone()),
+            client: client.clone(),
             gateway: Gateway::new(clock.clone(), network.clone()),
             network,
             home: Home { folder: settings.openclaw_folder(), is_shared: matches!(settings.mode, Mode::Unit { .. }) },
@@ -140,8 +148,10 @@ impl Agent {
             vault: parts.vault.clone(),
             network: parts.network.clone(),
             screen: parts.screen.clone(),
+            in_force: parts.in_force.clone(),
             metering: parts.metering.clone(),
-            providers: settings.providers.clone(),
+            providers: parts.providers.clone(),
+            health: parts.health.clone(),
             client: client.clone(),
             observed: Observed::recorded()?,
         };
@@ -211,12 +221,14 @@ impl Agent {
             ledger.forget_announced();
             let law = in_force.law();
             let tools = law.law().manifest().iter().map(String::as_str).collect();
+            let purposes = law.routes().purposes.keys().map(String::as_str);
+            let providers = openclaw::with_purposes(&settings.providers, purposes, &settings.model);
             let link = match &settings.mode {
                 Mode::Unit { address, .. } => Some(address.ip()),
                 _ => None,
             };
             let plugin_socket = settings.plugin_socket();
-            let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &plugin_socket, tools, link };
+            let plan = Plan { providers: &providers, model: &settings.model, egress: egress_at, plugin_socket: &plugin_socket, tools, link };
             Ok(openclaw::config(&place, &plan))
         };
         if let Mode::Unit { environment, .. } = &mode {
@@ -299,6 +311,7 @@ async fn rounds(parts: Arc<Parts>, stop: Stop) {
 
 async fn round(parts: &Parts) -> service::store::Result<()> {
     parts.approvals.sweep().await?;
+    parts.metering.sweep().await?;
     if let Err(error) = parts.vault.sweep().await {
         tracing::error!(%error, "what the vault should forget is still there; it is tried again");
     }

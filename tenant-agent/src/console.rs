@@ -9,9 +9,12 @@ mod vault;
 
 use crate::agent::Parts;
 use crate::audit::{self, Deed};
+use crate::gateway::openclaw::{Dialect, Provider};
 use crate::ledger;
 use crate::people::Role;
+use crate::providers::State;
 use anyhow::{Context, bail};
+use policy::budget::{self, Span, Whose};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service::store::StoreError;
@@ -32,6 +35,12 @@ pub enum Verb {
     /// A fresh one-time link for the first owner.
     OwnerLink {},
     Status {},
+    /// How the model providers are.
+    Providers {
+        /// Ask each for its models first.
+        #[serde(default)]
+        check: bool,
+    },
     /// Lets a frozen session go on.
     Unfreeze {
         session: String,
@@ -156,10 +165,35 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             Ok(json!({
                 "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id, "version": env!("CARGO_PKG_VERSION"),
                 "gateway": parts.gateway.state(), "network": parts.network.verdict(), "policy": parts.in_force.report(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
+                // One for each assistant and model, as long as nobody changes what it is told.
+                "prompt_prefixes": parts.metering.prefixes().await?,
+                "budgets": budgets(parts).await?,
                 // The number of the first line of the audit that was changed, if any was.
                 "vault": parts.vault.check().await?,
                 "audit_broken_at": parts.store.read(audit::first_break).await?,
             }))
+        }
+        Verb::Providers { check } => {
+            let law = parts.in_force.law();
+            if check {
+                let enabled = parts.providers.iter().filter(|provider| !law.routes().is_disabled(&provider.name));
+                futures_util::future::try_join_all(enabled.map(|provider| look_at(parts, provider))).await?;
+            }
+            let mut providers = Vec::new();
+            for provider in &parts.providers {
+                let (key, standing) = (parts.vault.provider_fingerprint(&provider.name).await?, parts.health.standing(&provider.name));
+                let is_keyless = key.is_none() && provider.dialect != Dialect::Ollama;
+                let (fingerprint, source) = key.map_or((None, None), |(fingerprint, source)| (Some(fingerprint), Some(source)));
+                providers.push(json!({
+                    "name": provider.name, "dialect": provider.dialect.name(), "models": provider.models,
+                    "disabled": law.routes().is_disabled(&provider.name),
+                    "state": if is_keyless { State::Down } else { standing.state },
+                    "last_error_class": if is_keyless { Some("missing_key") } else { standing.last_error_class },
+                    "failed_ms": standing.failed_ms, "answered_ms": standing.answered_ms,
+                    "key": { "fingerprint": fingerprint, "source": source },
+                }));
+            }
+            Ok(json!({ "ok": true, "providers": providers }))
         }
         Verb::PersonAdd { name, role, lang, password } => Ok(match parts.people.add("console", &name, SecretString::new(password), role, lang).await {
             Ok(person) => json!({ "ok": true, "person": person }),
@@ -185,6 +219,37 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
         }
         Verb::Vault { what } => Ok(vault::act(what, parts).await),
     }
+}
+
+/// How far each limit of a day or a month is used up.
+async fn budgets(parts: &Parts) -> anyhow::Result<Vec<Value>> {
+    let law = parts.in_force.law();
+    let mut found = Vec::new();
+    for (_, assistant) in &parts.identity.assistants {
+        let (own, tenant) = law.limits(&assistant.id.to_string());
+        for account in parts.metering.standing(assistant.id, budget::accounts(own, tenant)).await? {
+            let whose = if account.whose == Whose::Tenant { "tenant".to_owned() } else { assistant.id.to_string() };
+            let span = match account.span {
+                Span::Day => "day",
+                Span::Month => "month",
+                Span::Call | Span::Run => continue,
+            };
+            let (limit, spent, reserved) = (account.limit, account.spent, account.reserved);
+            found.push(json!({ "whose": whose, "span": span, "limit_nano_usd": limit, "spent_nano_usd": spent, "reserved_nano_usd": reserved }));
+        }
+    }
+    // Of a tenant with several assistants its own stand there once.
+    found.sort_by_key(Value::to_string);
+    found.dedup();
+    Ok(found)
+}
+
+async fn look_at(parts: &Parts, provider: &Provider) -> anyhow::Result<()> {
+    let key = parts.vault.provider_key(&provider.name).await?.map(|(key, _)| key);
+    if key.is_some() || provider.dialect == Dialect::Ollama {
+        parts.health.check(&parts.client, provider, key.as_ref()).await;
+    }
+    Ok(())
 }
 
 /// Notes a deed of the agent or of whoever is at its console.

@@ -222,7 +222,7 @@ const SPAN_LIFE_MS: u64 = 600_000;
 /// How long a request waits for its announcement, which OpenClaw sends at the same time and not before.
 const ANNOUNCE_WAIT_MS: u64 = 1_500;
 /// Hex digits of a minted call id.
-const CALL_ID_DIGITS: usize = 24;
+pub const CALL_ID_DIGITS: usize = 24;
 /// What is left of the longest foreign call id.
 const CALL_ID_CHARS_MAX: usize = 40;
 /// Tool results of one request that are looked up. A longer history is compacted by OpenClaw long before.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use service::store::StoreError;
 use service::text::Language;
 use service::{Clock, SecretString, Stop, log, secret};
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,6 +53,11 @@ enum Command {
     OwnerLink,
     /// Say how the running agent is.
     Status,
+    /// The model providers.
+    Providers {
+        #[command(subcommand)]
+        command: ProvidersCommand,
+    },
     /// Let a frozen session go on. Its unchecked tool results are excused by name, and the audit keeps who did it.
     Unfreeze {
         /// As `status` prints it.
@@ -117,6 +123,14 @@ enum Command {
         root: PathBuf,
     },
     /// Say for each law of the closed network whether it holds, and what mends it. As root it looks; otherwise it asks root.
+    Doctor,
+}
+
+#[derive(Subcommand)]
+enum ProvidersCommand {
+    /// How each is, as the last calls found it: OK, DEGRADED after a failure, DOWN after three in a row or without a key. Sends nothing.
+    Status,
+    /// The same, after asking each that is not switched off for the list of its models, which costs nothing.
     Doctor,
 }
 
@@ -247,6 +261,7 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         Command::Redact { .. } | Command::Hands { .. } | Command::Uninstall { .. } => anyhow::bail!("this needs no agent"),
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
+        Command::Providers { command } => Verb::Providers { check: matches!(command, ProvidersCommand::Doctor) },
         Command::RestorePlugin => Verb::RestorePlugin {},
         Command::Unfreeze { session } => Verb::Unfreeze { session: session.clone() },
         Command::Person { command: PersonCommand::Add { name, role, lang } } => Verb::PersonAdd {
@@ -260,12 +275,26 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         Command::Vault { command } => return vault_command::run(command, cli.json, &settings.console_socket()).await,
     };
     let answer = console::say(&settings.console_socket(), &verb).await?;
-    let text = match (answer["link"].as_str(), answer["message"].as_str()) {
-        (Some(link), _) => link.to_owned(),
-        (_, Some(message)) => message.to_owned(),
+    let text = match (answer["link"].as_str(), answer["message"].as_str(), answer["providers"].as_array()) {
+        (Some(link), ..) => link.to_owned(),
+        (_, Some(message), _) => message.to_owned(),
+        (_, _, Some(providers)) => providers_table(providers),
         _ => serde_json::to_string_pretty(&answer)?,
     };
     Ok(say(cli.json, &answer, &text))
+}
+
+fn providers_table(providers: &[Value]) -> String {
+    let mut text = format!("{:<16} {:<22} {:<9} {:<20} {:<24} KEY", "PROVIDER", "DIALECT", "STATE", "LAST ERROR", "");
+    for provider in providers {
+        let of = |field: &str| provider[field].as_str().unwrap_or("-").to_owned();
+        let note = if provider["disabled"] == true { "disabled by the company" } else { "" };
+        let key = &provider["key"];
+        let key = format!("{} {}", key["fingerprint"].as_str().unwrap_or("-"), key["source"].as_str().unwrap_or_default());
+        // A string takes every write.
+        let _ = write!(text, "\n{:<16} {:<22} {:<9} {:<20} {note:<24} {}", of("name"), of("dialect"), of("state"), of("last_error_class"), key.trim_end());
+    }
+    text
 }
 
 /// Calls of one answer of the console.

@@ -215,4 +215,46 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     ALTER TABLE call ADD COLUMN claimed_ms INTEGER;
     CREATE INDEX call_open ON call (digest) WHERE claimed_ms IS NULL AND ended_ms IS NULL AND seen_ms IS NULL AND verdict IN ('run', 'granted');
 ",
+    "
+    -- metering.rs
+    ALTER TABLE usage_hour ADD COLUMN catalogue INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN estimated INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN cache_write_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN cache_write_long_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN reasoning_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN tool_requests INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN cost_nano_usd INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE model_call ADD COLUMN run TEXT NOT NULL DEFAULT '';
+    ALTER TABLE model_call ADD COLUMN at_most_nano_usd INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE model_call ADD COLUMN catalogue INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE model_call ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0;
+
+    -- budget.rs
+    CREATE TABLE spending (
+        -- An assistant, or `tenant` for all of them.
+        whose             TEXT NOT NULL,
+        span              TEXT NOT NULL CHECK (span IN ('run', 'day', 'month')),
+        -- Which run, day or month.
+        part              TEXT NOT NULL,
+        spent_nano_usd    INTEGER NOT NULL,
+        -- What calls that run now may still cost.
+        reserved_nano_usd INTEGER NOT NULL,
+        -- The highest share in percent that somebody was told of.
+        alerted           INTEGER NOT NULL DEFAULT 0,
+        touched_ms        INTEGER NOT NULL,
+        PRIMARY KEY (whose, span, part)
+    ) STRICT, WITHOUT ROWID;
+
+    -- metering.rs
+    CREATE TABLE prompt_prefix (
+        assistant TEXT NOT NULL,
+        model     TEXT NOT NULL,
+        digest    TEXT NOT NULL,
+        first_ms  INTEGER NOT NULL,
+        last_ms   INTEGER NOT NULL,
+        calls     INTEGER NOT NULL,
+        PRIMARY KEY (assistant, model, digest)
+    ) STRICT, WITHOUT ROWID;
+",
 ];

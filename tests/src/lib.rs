@@ -11,6 +11,7 @@ mod gateway;
 mod http;
 mod machines;
 mod processes;
+mod provider;
 mod world;
 
 pub use booted::booted;
@@ -20,4 +21,5 @@ pub use gateway::{FakeGateway, Keys, Manners};
 pub use http::{Answer, post_json, request, request_unix, send_raw};
 pub use machines::Machines;
 pub use processes::Processes;
+pub use provider::{FakeProvider, Said};
 pub use world::{PASSWORD, Tenant, World, free_port, soon};

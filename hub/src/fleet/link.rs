@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::TenantId;
 use wire::link::{self, Ack, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, PolicyWant, Refuse, Usage, Welcome, hello_statement};
-use wire::usage::{HOUR_MS, UsageRow};
+use wire::usage::{Counters, HOUR_MS, UsageRow};
 
 /// An agent answers a challenge at once.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
@@ -24,6 +24,8 @@ const APPROVALS_MAX: usize = 256;
 const TEXT_BYTES_MAX: usize = 256;
 /// Far more than an hour can hold; a greater number is a fault that must not reach a bill.
 const COUNT_MAX: i64 = 1_000_000_000_000;
+/// A million dollars in an hour; sums of a day still fit.
+const COST_NANO_USD_MAX: i64 = 1_000_000_000_000_000;
 
 pub(crate) async fn open(State(reception): State<Arc<Reception>>, upgrade: WebSocketUpgrade) -> Response {
     let upgrade = upgrade.max_message_size(FRAME_BYTES_MAX).max_frame_size(FRAME_BYTES_MAX).read_buffer_size(4096).write_buffer_size(0);
@@ -150,9 +152,10 @@ impl Reception {
 }
 
 fn is_sound(row: &UsageRow) -> bool {
-    let counts = [row.seq, row.calls, row.partial, row.input_tokens, row.cached_tokens, row.output_tokens];
+    let counts = Counters { cost_nano_usd: 0, ..row.counters }.values();
     row.hour_ms % HOUR_MS == 0
-        && counts.iter().all(|count| (0..=COUNT_MAX).contains(count))
+        && counts.iter().chain([&row.seq, &row.catalogue]).all(|count| (0..=COUNT_MAX).contains(count))
+        && (0..=COST_NANO_USD_MAX).contains(&row.counters.cost_nano_usd)
         && [&row.provider, &row.model].iter().all(|text| text.len() <= TEXT_BYTES_MAX)
 }
 

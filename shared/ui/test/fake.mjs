@@ -31,7 +31,7 @@ export function emptyFleet() {
 class World {
   constructor(start) {
     Object.assign(this, start);
-    this.usage = { day_ms: Date.now() - (Date.now() % 86_400_000), calls: 12, partial: 1, input_tokens: 31_200, cached_tokens: 18_000, output_tokens: 4_310 };
+    this.usage = { day_ms: Date.now() - (Date.now() % 86_400_000), calls: 12, partial: 1, estimated: 0, input_tokens: 31_200, cached_tokens: 18_000, cache_write_tokens: 0, cache_write_long_tokens: 0, output_tokens: 4_310, reasoning_tokens: 0, tool_requests: 0, cost_nano_usd: 109_650_000, unpriced: 0 };
     this.person = { id: "per_0000000000000000000000000000000a", name: "Nutzerin", role: this.role, lang: "de" };
     this.assistants = [{ id: "ast_0000000000000000000000000000000b", name: "Alba" }];
     this.sockets = new Set();

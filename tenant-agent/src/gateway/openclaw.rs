@@ -5,8 +5,10 @@
 
 use super::connection::{BROWSER_USER, CONTROL_USER, TRUSTED_HEADER, USER_HEADER};
 use anyhow::{Context as _, ensure};
+use axum::http::{HeaderName, HeaderValue, header};
 use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value, json};
+use service::SecretString;
 use service::config::{private_folder, write_private};
 use service::random::base64url;
 use std::net::{IpAddr, SocketAddr};
@@ -35,6 +37,9 @@ pub const PLUGIN_FILES: [(&str, &str); 3] = [
     ("package.json", include_str!("../../../packaging/openclaw-plugin/package.json")),
 ];
 
+/// In the place of a provider's name: what stands behind is not a model but a purpose, and the law says who answers.
+pub const PURPOSE: &str = "purpose";
+
 /// A model provider as the operator configured it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
@@ -45,27 +50,60 @@ pub struct Provider {
     pub models: Vec<String>,
 }
 
+impl Provider {
+    /// The header that shows the provider its key; `None` for a key that no header can hold.
+    pub fn key_header(&self, key: &SecretString) -> Option<(HeaderName, HeaderValue)> {
+        // The provider needs the key.
+        let (name, value) = match self.dialect {
+            Dialect::OpenaiCompletions | Dialect::OpenaiResponses | Dialect::Ollama => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
+            Dialect::AnthropicMessages => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
+            Dialect::GoogleGenerativeAi => (HeaderName::from_static("x-goog-api-key"), key.expose().to_owned()),
+        };
+        let mut value = HeaderValue::from_str(&value).ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    }
+
+    /// Where the provider lists its models, which costs nothing.
+    pub fn list_url(&self) -> String {
+        let path = match self.dialect {
+            Dialect::OpenaiCompletions | Dialect::OpenaiResponses | Dialect::GoogleGenerativeAi => "models",
+            Dialect::AnthropicMessages => "v1/models",
+            Dialect::Ollama => "api/tags",
+        };
+        format!("{}/{path}", self.url)
+    }
+}
+
+/// How a provider is spoken to, by the names that OpenClaw has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
+    /// OpenAI's chat completions, and everybody who imitates them.
     OpenaiCompletions,
+    OpenaiResponses,
     AnthropicMessages,
+    /// Gemini.
+    GoogleGenerativeAi,
+    /// Ollama's own, for models on this machine.
+    Ollama,
 }
 
 impl Dialect {
-    pub const NAMES: &'static [&'static str] = &["openai-completions", "anthropic-messages"];
+    pub const NAMES: &'static [&'static str] = &["openai-completions", "openai-responses", "anthropic-messages", "google-generative-ai", "ollama"];
+    pub const ALL: [Dialect; 5] =
+        [Dialect::OpenaiCompletions, Dialect::OpenaiResponses, Dialect::AnthropicMessages, Dialect::GoogleGenerativeAi, Dialect::Ollama];
 
     pub fn parse(name: &str) -> Option<Dialect> {
-        match name {
-            "openai-completions" => Some(Dialect::OpenaiCompletions),
-            "anthropic-messages" => Some(Dialect::AnthropicMessages),
-            _ => None,
-        }
+        Dialect::ALL.into_iter().find(|dialect| dialect.name() == name)
     }
 
     pub fn name(self) -> &'static str {
         match self {
             Dialect::OpenaiCompletions => "openai-completions",
+            Dialect::OpenaiResponses => "openai-responses",
             Dialect::AnthropicMessages => "anthropic-messages",
+            Dialect::GoogleGenerativeAi => "google-generative-ai",
+            Dialect::Ollama => "ollama",
         }
     }
 }
@@ -195,6 +233,16 @@ pub struct Plan<'a> {
     pub link: Option<IpAddr>,
 }
 
+/// The providers, and the purposes as if they were the models of one more: those of the law, and the one that the assistant is set to.
+pub fn with_purposes<'a>(providers: &[Provider], purposes: impl Iterator<Item = &'a str>, model: &'a str) -> Vec<Provider> {
+    let own = model.split_once('/').filter(|(provider, _)| *provider == PURPOSE).map(|(_, purpose)| purpose);
+    let mut models: Vec<String> = purposes.chain(own).map(str::to_owned).collect();
+    models.sort_unstable();
+    models.dedup();
+    let more = (!models.is_empty()).then(|| Provider { name: PURPOSE.to_owned(), dialect: Dialect::OpenaiCompletions, url: String::new(), models });
+    providers.iter().cloned().chain(more).collect()
+}
+
 pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
     let providers: Map<String, Value> = plan
         .providers
@@ -212,6 +260,9 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
         .collect();
     let own = format!("{TOOLS_SERVER}__*");
     let allowed: Vec<&str> = plan.tools.iter().copied().filter(|tool| !REPLACED.contains(tool) && !OURS_ALONE.contains(tool)).chain([own.as_str()]).collect();
+    // Its own plugin speaks Ollama's dialect; nothing of the sort is loaded otherwise.
+    let ollama = plan.providers.iter().any(|provider| provider.dialect == Dialect::Ollama).then_some("ollama");
+    let plugins: Vec<&str> = std::iter::once(PLUGIN_ID).chain(ollama).collect();
     json!({
         "gateway": door(plan),
         // Otherwise it writes into a folder of /tmp that every user shares.
@@ -246,7 +297,7 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
             "media": { "image": { "enabled": false }, "audio": { "enabled": false }, "video": { "enabled": false } },
         },
         "plugins": {
-            "allow": [PLUGIN_ID],
+            "allow": plugins,
             "slots": { "memory": "none" },
             "load": { "paths": [home.plugin()] },
             "entries": { PLUGIN_ID: {
@@ -313,6 +364,22 @@ mod tests {
         home.prepare(&json!({})).unwrap();
         assert!(home.plugin_is_ours());
         std::fs::remove_dir_all(home.folder).unwrap();
+    }
+
+    #[test]
+    fn purposes_are_models_of_a_provider_of_their_own() {
+        let names = |purposes: &[&'static str], model: &str| {
+            with_purposes(&[], purposes.iter().copied(), model).into_iter().map(|provider| (provider.name, provider.models)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[], "scripted/scripted-1"), []);
+        assert_eq!(names(&["review", "general"], "purpose/vision"), [(PURPOSE.to_owned(), ["general", "review", "vision"].map(str::to_owned).to_vec())]);
+    }
+
+    #[test]
+    fn each_dialect_has_the_name_that_is_configured() {
+        assert_eq!(Dialect::ALL.map(Dialect::name), Dialect::NAMES);
+        assert_eq!(Dialect::ALL.map(|dialect| Dialect::parse(dialect.name())), Dialect::ALL.map(Some));
+        assert_eq!(Dialect::parse("openai"), None);
     }
 
     #[test]

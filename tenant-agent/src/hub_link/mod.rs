@@ -15,6 +15,7 @@ use crate::network::Network;
 use crate::screen::Screen;
 use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
+use policy::budget::{self, Span, Whose};
 use service::{Clock, Stop, random};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -250,6 +251,7 @@ impl HubLink {
         let now_ms = self.clock.wall_ms();
         let mut held: Vec<(String, Severity, Option<i64>, String)> =
             severity.map(|severity| (gateway_code, severity, None, String::new())).into_iter().collect();
+        held.extend(self.budgets_used_up().await?);
         held.extend((!self.screen.is_sound()).then(|| ("vault_unscreened".to_owned(), Severity::Fail, None, String::new())));
         let known = self.in_force.findings().into_iter().chain(self.network.findings());
         held.extend(known.map(|(code, severity, since_ms, detail)| (code.to_owned(), severity, since_ms, detail)));
@@ -272,6 +274,26 @@ impl HubLink {
             }
         }
         Ok(findings)
+    }
+
+    /// Budgets of which half or more is gone: whose and which, worst first.
+    async fn budgets_used_up(&self) -> anyhow::Result<Vec<(String, Severity, Option<i64>, String)>> {
+        let law = self.in_force.law();
+        let mut found = Vec::new();
+        for (_, assistant) in &self.identity.assistants {
+            let (own, tenant) = law.limits(&assistant.id.to_string());
+            for account in self.metering.standing(assistant.id, budget::accounts(own, tenant)).await? {
+                let Some(percent) = budget::alert(account.limit, account.spent).filter(|_| account.span >= Span::Day) else { continue };
+                let whose = if account.whose == Whose::Tenant { "tenant".to_owned() } else { assistant.id.to_string() };
+                let severity = if percent >= 100 { Severity::Fail } else { Severity::Warn };
+                let span = if account.span == Span::Day { "day" } else { "month" };
+                found.push((format!("budget_{percent}"), severity, None, format!("{whose} {span}")));
+            }
+        }
+        // A tenant with several assistants has its own budget in the list of each.
+        found.sort_by(|(code, .., detail), (other, .., other_detail)| (other.len(), other, detail).cmp(&(code.len(), code, other_detail)));
+        found.dedup();
+        Ok(found)
     }
 
     async fn send_usage(&self, socket: &mut Socket, sent: &mut Option<(String, Vec<UsageRow>)>) -> anyhow::Result<bool> {

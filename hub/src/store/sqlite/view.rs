@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use service::store::Result;
 use wire::TenantId;
 use wire::fleet::{Gateway, GatewayState, Presence, Step, TenantView};
-use wire::usage::{DAY_MS, UsageDay};
+use wire::usage::{Counters, DAY_MS, UsageDay};
 
 /// Tenants on one dashboard.
 const TENANTS_MAX: i64 = 10_000;
@@ -62,9 +62,11 @@ fn fill(connection: &Connection, tenant: &mut TenantView) -> rusqlite::Result<()
 }
 
 fn usage(connection: &Connection, tenant: TenantId, day_ms: i64) -> rusqlite::Result<UsageDay> {
-    let sql = "SELECT coalesce(sum(calls), 0), coalesce(sum(partial), 0), coalesce(sum(input_tokens), 0), coalesce(sum(cached_tokens), 0), coalesce(sum(output_tokens), 0)
-         FROM usage_hour WHERE tenant_id = ?1 AND hour_ms >= ?2 AND hour_ms < ?3";
-    connection.prepare_cached(sql)?.query_row(params![tenant.to_string(), day_ms, day_ms + DAY_MS], |row| {
-        Ok(UsageDay { day_ms, calls: row.get(0)?, partial: row.get(1)?, input_tokens: row.get(2)?, cached_tokens: row.get(3)?, output_tokens: row.get(4)? })
+    let sums = Counters::COLUMNS.map(|column| format!("coalesce(sum({column}), 0)")).join(", ");
+    let sql = format!("SELECT {sums} FROM usage_hour WHERE tenant_id = ?1 AND hour_ms >= ?2 AND hour_ms < ?3");
+    connection.prepare_cached(&sql)?.query_row(params![tenant.to_string(), day_ms, day_ms + DAY_MS], |row| {
+        let mut values = [0; Counters::COLUMNS.len()];
+        values.iter_mut().enumerate().try_for_each(|(n, value)| row.get(n).map(|sum| *value = sum))?;
+        Ok(UsageDay { day_ms, counters: Counters::of(values) })
     })
 }

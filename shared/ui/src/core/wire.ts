@@ -27,9 +27,16 @@ export interface Usage {
   day_ms: number;
   calls: number;
   partial: number;
+  estimated: number;
   input_tokens: number;
   cached_tokens: number;
+  cache_write_tokens: number;
+  cache_write_long_tokens: number;
   output_tokens: number;
+  reasoning_tokens: number;
+  tool_requests: number;
+  cost_nano_usd: number;
+  unpriced: number;
 }
 
 export interface Approval {

@@ -3,7 +3,7 @@
 import { GatewayChip } from "../core/badge.tsx";
 import { Mark, Switches } from "../core/frame.tsx";
 import { Icon, Menu } from "../core/room.tsx";
-import { amount, count, shortAmount, t } from "../core/text.ts";
+import { amount, count, money, share, shortAmount, t } from "../core/text.ts";
 import { cutOff } from "./banner.tsx";
 import { assistantName, gateway, logOut, pending, person, usage } from "./conversation.ts";
 import { inboxOpen, openInbox, closeInbox } from "./inbox.tsx";
@@ -50,11 +50,12 @@ function UsageToday() {
   const today = usage.value;
   if (today === null) return null;
   const tokens = today.input_tokens + today.output_tokens;
-  const detail = `${t("usage.input")}: ${amount(today.input_tokens)} (${amount(today.cached_tokens)} ${t("usage.cached")}) · ${t("usage.output")}: ${amount(today.output_tokens)}${today.partial > 0 ? ` · ${count("usage.partial", today.partial)}` : ""}`;
+  const unsure = `${today.partial > 0 ? ` · ${count("usage.partial", today.partial)}` : ""}${today.estimated > 0 ? ` · ${count("usage.estimated", today.estimated)}` : ""}`;
+  const detail = `${t("usage.input")}: ${amount(today.input_tokens)} (${share(today.cached_tokens, today.input_tokens)} ${t("usage.cached")}) · ${t("usage.output")}: ${amount(today.output_tokens)} · ${t("usage.cost")}: ${money(today.cost_nano_usd)}${unsure}`;
   return (
     <p class="usage" title={`${t("usage.title")}\n${detail}`}>
       <span class="usage-label">{t("usage.today")}</span>{" "}
-      {today.calls === 0 ? t("usage.none") : `${count("usage.calls", today.calls)} · ${count("usage.tokens", tokens, { count: shortAmount(tokens) })}`}
+      {today.calls === 0 ? t("usage.none") : `${count("usage.calls", today.calls)} · ${count("usage.tokens", tokens, { count: shortAmount(tokens) })} · ${money(today.cost_nano_usd)}`}
     </p>
   );
 }
