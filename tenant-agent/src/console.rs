@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 pub use vault::VaultVerb;
+use wire::DeviceId;
 use zeroize::Zeroizing;
 
 #[derive(Serialize, Deserialize)]
@@ -48,6 +49,15 @@ pub enum Verb {
         role: Role,
         lang: Language,
         password: String,
+    },
+    /// Persons and their devices.
+    Persons {},
+    /// A one-time code with which a person enrols a device.
+    DeviceCode {
+        name: String,
+    },
+    DeviceRemove {
+        device: DeviceId,
     },
 }
 
@@ -129,6 +139,23 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
         }
         Verb::PersonAdd { name, role, lang, password } => Ok(match parts.people.add("console", &name, SecretString::new(password), role, lang).await {
             Ok(person) => json!({ "ok": true, "person": person }),
+            Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
+        }),
+        Verb::Persons {} => {
+            let (persons, devices, resets) = (parts.people.list().await?, parts.devices.list().await?, parts.devices.resets().await?);
+            Ok(json!({ "ok": true, "persons": persons, "devices": devices, "resets": resets }))
+        }
+        Verb::DeviceCode { name } => {
+            let Some(person) = parts.people.named(&name).await? else {
+                return Ok(failed("person_unknown", "nobody here has this name; `tenant-agent person list` names them"));
+            };
+            Ok(match parts.devices.console_code(person.id).await {
+                Ok(code) => json!({ "ok": true, "person": person.id, "code": code }),
+                Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
+            })
+        }
+        Verb::DeviceRemove { device } => Ok(match parts.devices.console_remove(device).await {
+            Ok(()) => json!({ "ok": true, "device": device }),
             Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
         }),
         Verb::Unfreeze { session } => {

@@ -10,6 +10,7 @@ mod audit;
 mod auth_proxy;
 pub mod bundle;
 pub mod console;
+pub mod devices;
 mod egress_proxy;
 pub mod gateway;
 mod hub_link;

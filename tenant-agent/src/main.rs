@@ -98,6 +98,27 @@ enum PersonCommand {
         #[arg(long, value_parser = ["de", "en"], default_value = "de")]
         lang: String,
     },
+    /// Say who is here, with whose devices, and which resets are announced.
+    List,
+    /// The devices whose signature counts as a person's word.
+    Device {
+        #[command(subcommand)]
+        command: DeviceCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum DeviceCommand {
+    /// Print a one-time code, good for an hour, with which this person enrols a device on their own page.
+    Code {
+        /// The person's name.
+        name: String,
+    },
+    /// Take a device out: its signature counts for nothing any more.
+    Remove {
+        /// As `person list` prints it.
+        device: String,
+    },
 }
 
 /// sysexits: the configuration is wrong, and starting again will not help.
@@ -198,10 +219,15 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             // The console carries the password to the hash.
             password: from_stdin("the password")?.expose().trim_end_matches(['\r', '\n']).to_owned(),
         },
+        Command::Person { command: PersonCommand::List } => Verb::Persons {},
+        Command::Person { command: PersonCommand::Device { command } } => match command {
+            DeviceCommand::Code { name } => Verb::DeviceCode { name: name.clone() },
+            DeviceCommand::Remove { device } => Verb::DeviceRemove { device: device.parse().map_err(anyhow::Error::msg)? },
+        },
         Command::Vault { command } => return vault_command::run(command, cli.json, &settings.console_socket()).await,
     };
     let answer = console::say(&settings.console_socket(), &verb).await?;
-    let text = match (answer["link"].as_str(), answer["message"].as_str()) {
+    let text = match (answer["link"].as_str().or(answer["code"].as_str().filter(|_| answer["ok"] == true)), answer["message"].as_str()) {
         (Some(link), _) => link.to_owned(),
         (_, Some(message)) => message.to_owned(),
         _ => serde_json::to_string_pretty(&answer)?,

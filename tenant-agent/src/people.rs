@@ -78,6 +78,7 @@ const ENDED_BUFFER: usize = 64;
 const SPENT: Refusal = Refusal::new(axum::http::StatusCode::GONE, "first_link_spent");
 const PASSWORD_WEAK: Refusal = Refusal::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, "password_weak");
 const NAME_INVALID: Refusal = Refusal::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, "name_invalid");
+const PASSWORD_WRONG: Refusal = Refusal::new(axum::http::StatusCode::FORBIDDEN, "password_wrong");
 const NAME_TAKEN: Refusal = Refusal::new(axum::http::StatusCode::CONFLICT, "name_taken");
 
 impl People {
@@ -100,8 +101,11 @@ impl People {
         Ok(minted.await?.then_some(token))
     }
 
-    /// The owner comes in: spends the link, becomes a person, gets a session.
-    pub async fn first(&self, token: &str, name: &str, secret: SecretString, lang: Language) -> Result<(Person, String), Refusal> {
+    /// The owner comes in: spends the link, becomes a person, gets a session. `also` is done in the same transaction, or nothing is.
+    pub async fn first<F>(&self, token: &str, name: &str, secret: SecretString, lang: Language, also: F) -> Result<(Person, String), Refusal>
+    where
+        F: FnOnce(&Tx, PersonId, i64) -> Result<(), Refusal> + Send + 'static,
+    {
         let hash = random::token_hash(token);
         let spendable = self.store.read(move |c| is_spendable(c, &hash)).await?;
         // Before the costly hash, and again inside the write.
@@ -122,7 +126,7 @@ impl People {
                 insert(tx, &kept, &password_hash, now_ms)?;
                 open_session(tx, &session_hash, kept.id, now_ms)?;
                 audit::note(tx, now_ms, &Deed { actor: &kept.id.to_string(), deed: "first_owner", subject: "", detail: "" })?;
-                Ok(())
+                also(tx, kept.id, now_ms)
             })
             .await?;
         Ok((person, session))
@@ -141,6 +145,33 @@ impl People {
             })
             .await?;
         Ok(person)
+    }
+
+    /// Whether this is the person's password. Tries count with those of the login, so that a stolen session cannot guess on.
+    pub async fn confirms(&self, peer: &str, person: &Person, secret: SecretString) -> Result<(), Refusal> {
+        let key = name_key(&person.name);
+        let (by_peer, by_name) = (format!("peer {peer}"), format!("name {key}"));
+        let keys = [by_peer.as_str(), by_name.as_str()];
+        self.logins.try_all(&keys, self.clock.now().mono_ms).map_err(|wait_ms| Refusal::login_limited(wait_ms.div_ceil(1000)))?;
+        let found = self.store.read(move |c| by_name_key(c, &key)).await?;
+        let secret = if secret.expose().len() > password::BYTES_MAX { SecretString::new(String::new()) } else { secret };
+        let hash = found.filter(|(found, _)| found.id == person.id).map(|(_, hash)| hash);
+        if !password::verify(secret, hash).await? {
+            return Err(PASSWORD_WRONG);
+        }
+        self.logins.forget(&keys);
+        Ok(())
+    }
+
+    /// Everybody, by name.
+    pub async fn list(&self) -> service::store::Result<Vec<Person>> {
+        self.store.read(|c| c.prepare(&format!("SELECT {PERSON} FROM person ORDER BY name_key"))?.query_map([], person_of)?.collect()).await
+    }
+
+    /// Who has this name.
+    pub async fn named(&self, name: &str) -> service::store::Result<Option<Person>> {
+        let key = name_key(name);
+        Ok(self.store.read(move |c| by_name_key(c, &key)).await?.map(|(person, _)| person))
     }
 
     /// Name and password for a session. `peer` is counted beside the name, so that neither can be tried without end.
@@ -262,6 +293,12 @@ fn person_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Person> {
         role: Role::parse(&role).unwrap_or(Role::Member),
         lang: Language::parse(&lang).unwrap_or_default(),
     })
+}
+
+/// What somebody may do; nothing when there is no such person.
+pub fn role(connection: &Connection, person: PersonId) -> rusqlite::Result<Option<Role>> {
+    let role: Option<String> = connection.query_row("SELECT role FROM person WHERE id = ?1", [person.to_string()], |row| row.get(0)).optional()?;
+    Ok(role.map(|role| Role::parse(&role).unwrap_or(Role::Member)))
 }
 
 fn by_name_key(connection: &Connection, name_key: &str) -> rusqlite::Result<Option<(Person, String)>> {

@@ -1,6 +1,7 @@
 //! The tests that enter where the world enters, and the laws of the house.
 
 mod browser;
+mod decisions;
 mod demo;
 mod front_door;
 mod house;

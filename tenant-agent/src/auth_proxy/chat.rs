@@ -4,6 +4,7 @@
 //! tenant's chat. The browser's socket outlives OpenClaw's: when the gateway restarts, only the upstream half is made anew.
 
 use super::AuthProxy;
+use crate::approvals::Given;
 use crate::gateway::{CallError, Caller, Event};
 use crate::people::Session;
 use axum::extract::State;
@@ -81,7 +82,7 @@ enum Ask {
     History { limit: u64 },
     Abort { run: Option<String> },
     Approvals,
-    Decide { id: ApprovalId, digest: String, decision: Decision },
+    Decide { id: ApprovalId, given: Given },
     UsageToday,
 }
 
@@ -104,6 +105,7 @@ impl Chat {
         let proxy = self.proxy.clone();
         let (mut gateway, mut usage) = (proxy.gateway.watch(), proxy.metering.changes());
         let (mut approvals, mut ended) = (proxy.approvals.changes(), proxy.people.ended());
+        let mut devices = proxy.devices.changes();
         let mut upstream: Option<Upstream> = None;
         let mut answers = FuturesUnordered::new();
         let lasts_ms = (self.session.expires_ms - proxy.clock.wall_ms()).max(0) as u64;
@@ -195,6 +197,13 @@ impl Chat {
                     (Ok(()), Ok(today)) => event("usage", &json!(today)),
                     _ => break None,
                 },
+                changed = devices.changed() => {
+                    if changed.is_err() {
+                        break None;
+                    }
+                    // What about them, the page asks for itself: not everybody sees everything.
+                    event("devices", &json!({}))
+                }
                 () = &mut rest, if upstream.is_none() && !try_now => {
                     try_now = true;
                     continue;
@@ -268,9 +277,7 @@ impl Chat {
                 Ask::Approvals => proxy.approvals.list().await.map(|approvals| json!({ "approvals": approvals })).map_err(Refusal::from).map(raw),
                 Ask::UsageToday => proxy.metering.today().await.map(|usage| json!({ "usage": usage })).map_err(Refusal::from).map(raw),
                 Ask::Decide { .. } if !person.role.may_decide() => Err(Refusal::FORBIDDEN),
-                Ask::Decide { id, digest, decision } => {
-                    proxy.approvals.decide(person.id, id, &digest, decision).await.map(|approval| raw(json!({ "approval": approval })))
-                }
+                Ask::Decide { id, given } => proxy.approvals.decide(person.id, id, given).await.map(|approval| raw(json!({ "approval": approval }))),
                 // It would be dropped, and the granted call never run.
                 Ask::Send { .. } if proxy.approvals.holds(SESSION) => Err(APPROVAL_WAITING),
                 Ask::Send { message, key } => {
@@ -328,6 +335,8 @@ fn ask(method: &str, params: Value) -> Result<Ask, Refusal> {
         id: ApprovalId,
         digest: String,
         decision: Decision,
+        #[serde(default)]
+        reason: String,
     }
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -361,7 +370,9 @@ fn ask(method: &str, params: Value) -> Result<Ask, Refusal> {
             Ok(Ask::Abort { run: run_id })
         }
         "approvals.list" => of::<Nothing>(params).map(|_| Ask::Approvals),
-        "approvals.decide" => of(params).map(|Decide { id, digest, decision }| Ask::Decide { id, digest, decision }),
+        "approvals.decide" => {
+            of(params).map(|Decide { id, digest, decision, reason }| Ask::Decide { id, given: Given { digest, decision, reason, number: String::new() } })
+        }
         "usage.today" => of::<Nothing>(params).map(|_| Ask::UsageToday),
         _ => Err(METHOD_UNKNOWN),
     }
