@@ -247,8 +247,9 @@ async fn another_device_comes_in_by_one_that_is_there_or_by_a_code() {
     let rig = Rig::new().await;
     let (owner, approver, other) = (rig.owner.id, rig.person("Approver", Role::Approver).await, rig.person("Other", Role::Approver).await);
     let fresh = || Signer::new(DeviceKind::Key, ORIGIN);
+    let by_code = |code: &str| Ticket::Code { code: code.to_owned() };
     assert_eq!(rig.enrol(owner, fresh().candidate("reset"), Ticket::Reset {}).await, Err("device_needs_ticket"));
-    assert_eq!(rig.enrol(owner, fresh().candidate("x"), Ticket::Code { code: "x".into() }).await, Err("device_code_wrong"));
+    assert_eq!(rig.enrol(owner, fresh().candidate("x"), by_code("x")).await, Err("device_code_wrong"));
 
     // A vouching for another key, for another person, or for another use.
     let (second, third) = (fresh(), fresh());
@@ -262,7 +263,6 @@ async fn another_device_comes_in_by_one_that_is_there_or_by_a_code() {
 
     // An owner lets an approver's device in; nobody else's, and once.
     let code = rig.obeyed(&rig.says(Deed::MintCode { person: approver.id })).await.unwrap().remove(0);
-    let by_code = |code: &str| Ticket::Code { code: code.to_owned() };
     let (theirs, again) = (fresh(), fresh());
     assert_eq!(rig.enrol(other.id, theirs.candidate(&code), by_code(&code)).await, Err("device_code_wrong"));
     assert_eq!(
