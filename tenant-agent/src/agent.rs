@@ -149,6 +149,7 @@ impl Agent {
         tasks.spawn(rounds(parts.clone(), stop.clone()));
         let link = HubLink {
             hub: settings.hub.clone(),
+            store: parts.store.clone(),
             clock: parts.clock.clone(),
             stop: stop.clone(),
             identity: parts.identity.clone(),
@@ -157,6 +158,7 @@ impl Agent {
             gateway: parts.gateway.clone(),
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
+            devices: parts.devices.clone(),
             metering: parts.metering.clone(),
             in_force: parts.in_force.clone(),
             since: Default::default(),

@@ -41,6 +41,11 @@ pub enum Verb {
         before: i64,
         limit: u32,
     },
+    /// The audit after a number, oldest first, and how many lines there are.
+    AuditLines {
+        after: i64,
+        limit: u32,
+    },
     Vault {
         what: VaultVerb,
     },
@@ -67,6 +72,7 @@ const CALLERS_MAX: usize = 4;
 const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Of one answer.
 const DECIDED_CALLS_MAX: u32 = 100;
+const AUDIT_LINES_MAX: u32 = 500;
 const WAIT: Duration = Duration::from_secs(15);
 
 pub(crate) async fn serve(listener: UnixListener, parts: Arc<Parts>, stop: Stop) {
@@ -169,6 +175,10 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
         Verb::DecidedCalls { before, limit } => {
             let calls = parts.store.read(move |c| ledger::decided(c, before, limit.min(DECIDED_CALLS_MAX))).await?;
             Ok(json!({ "ok": true, "calls": calls }))
+        }
+        Verb::AuditLines { after, limit } => {
+            let (lines, head) = parts.store.read(move |c| Ok((audit::lines(c, after, limit.min(AUDIT_LINES_MAX))?, audit::head(c)?))).await?;
+            Ok(json!({ "ok": true, "lines": lines, "count": head.count }))
         }
         Verb::RestorePlugin {} => {
             parts.home.write_plugin()?;

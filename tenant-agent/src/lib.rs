@@ -6,7 +6,7 @@
 
 pub mod agent;
 mod approvals;
-mod audit;
+pub mod audit;
 mod auth_proxy;
 pub mod bundle;
 pub mod console;

@@ -1,8 +1,10 @@
 //! `tenant-agent`: parse, read the configuration, build, run.
 
+mod audit_command;
 mod vault_command;
 
 use anyhow::Context;
+use audit_command::AuditCommand;
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 use service::store::StoreError;
@@ -58,6 +60,11 @@ enum Command {
     Person {
         #[command(subcommand)]
         command: PersonCommand,
+    },
+    /// What happened here, as a chain of hashes.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
     },
     /// The secrets of this tenant.
     Vault {
@@ -178,6 +185,7 @@ fn alone(cli: &Cli) -> Option<ExitCode> {
             redaction::redact(secrets.as_deref(), *jsonl, shape, *stats, std::io::stdin().lock(), std::io::stdout().lock())
         }
         Command::Vault { command } => command.alone()?,
+        Command::Audit { command } => return Some(command.alone(cli.json)?.unwrap_or_else(|error| fail(cli, EXIT_REFUSED, &error))),
         _ => return None,
     };
     Some(outcome.map_or_else(|error| fail(cli, EXIT_REFUSED, &error), |()| ExitCode::SUCCESS))
@@ -224,6 +232,7 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             DeviceCommand::Code { name } => Verb::DeviceCode { name: name.clone() },
             DeviceCommand::Remove { device } => Verb::DeviceRemove { device: device.parse().map_err(anyhow::Error::msg)? },
         },
+        Command::Audit { command } => return audit_command::run(command, cli.json, &settings.console_socket()).await,
         Command::Vault { command } => return vault_command::run(command, cli.json, &settings.console_socket()).await,
     };
     let answer = console::say(&settings.console_socket(), &verb).await?;

@@ -1,5 +1,6 @@
 //! The tests that enter where the world enters, and the laws of the house.
 
+mod audit;
 mod browser;
 mod decisions;
 mod demo;

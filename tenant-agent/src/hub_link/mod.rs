@@ -6,14 +6,16 @@
 pub mod enrol;
 
 use crate::approvals::Approvals;
+use crate::audit;
 use crate::bundle::InForce;
+use crate::devices::{Devices, Reset};
 use crate::gateway::{self, Gateway};
 use crate::identity::{HostKey, Identity};
 use crate::ledger::Ledger;
 use crate::metering::Metering;
 use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
-use service::{Clock, Stop, random};
+use service::{Clock, Stop, Store, random};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -22,11 +24,14 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use wire::fleet::{GatewayState, HealthFinding, Severity};
-use wire::link::{self, Ack, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, OfferedBundle, PolicyOffer, PolicyPart, PolicyWant, Refuse, Usage, Welcome};
+use wire::link::{
+    self, Ack, AuditHead, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, OfferedBundle, PolicyOffer, PolicyPart, PolicyWant, Refuse, Usage, Welcome,
+};
 use wire::usage::UsageRow;
 
 pub struct HubLink {
     pub hub: String,
+    pub store: Store,
     pub clock: Clock,
     pub stop: Stop,
     pub identity: Identity,
@@ -36,6 +41,7 @@ pub struct HubLink {
     pub gateway: Gateway,
     pub approvals: Approvals,
     pub ledger: Ledger,
+    pub devices: Devices,
     pub metering: Metering,
     pub in_force: InForce,
     pub since: Mutex<HashMap<String, i64>>,
@@ -93,7 +99,7 @@ impl HubLink {
         tracing::info!(host.id = %self.identity.host_id, "the link to the hub is up");
         let heartbeat_ms = welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
         let (mut gateway, mut usage, mut frozen) = (self.gateway.watch(), self.metering.changes(), self.ledger.watch_frozen());
-        let (mut approvals, mut law) = (self.approvals.changes(), self.in_force.changes());
+        let (mut approvals, mut law, mut devices) = (self.approvals.changes(), self.in_force.changes(), self.devices.changes());
         let (mut offer, mut fetch) = (PolicyOffer::default(), None);
         let mut seq = 0_u64;
         let mut sent: Option<(String, Vec<UsageRow>)> = None;
@@ -153,11 +159,12 @@ impl HubLink {
                 changed = gateway.changed() => changed?,
                 changed = frozen.changed() => changed?,
                 changed = law.changed() => changed?,
+                changed = devices.changed() => changed?,
                 // Lagging behind is as good a reason for a heartbeat as a change.
                 _ = approvals.recv() => {}
             }
             seq += 1;
-            let heartbeat = self.heartbeat(seq).await?;
+            let heartbeat = self.heartbeat(seq, welcome.audit.as_ref()).await?;
             send(&mut socket, link::frame("heartbeat", &format!("h{seq}"), &heartbeat)).await?;
             beat.set(self.clock.sleep(heartbeat_ms));
             // One that was refused may be good by now.
@@ -222,11 +229,22 @@ impl HubLink {
         Ok((socket, welcome))
     }
 
-    async fn heartbeat(&self, seq: u64) -> anyhow::Result<Heartbeat> {
+    async fn heartbeat(&self, seq: u64, kept: Option<&AuditHead>) -> anyhow::Result<Heartbeat> {
         let mut approvals = self.approvals.open().await?;
         approvals.truncate(NAMED_MAX);
         let findings = self.findings().await?;
-        Ok(Heartbeat { seq, uptime_ms: self.clock.now().mono_ms, gateway: self.gateway.state(), findings, approvals, policy: Some(self.in_force.report()) })
+        let then = kept.map(|head| head.count);
+        let (audit, audit_then) = self.store.read(move |c| Ok((audit::head(c)?, then.map(|n| audit::head_at(c, n)).transpose()?))).await?;
+        Ok(Heartbeat {
+            seq,
+            uptime_ms: self.clock.now().mono_ms,
+            gateway: self.gateway.state(),
+            findings,
+            approvals,
+            policy: Some(self.in_force.report()),
+            audit: Some(audit),
+            audit_then,
+        })
     }
 
     /// What an operator should know, with the time since when it holds.
@@ -253,6 +271,9 @@ impl HubLink {
         }
         for (session, since_ms) in self.ledger.frozen().await? {
             findings.push(HealthFinding { code: "session_frozen".to_owned(), severity: Severity::Fail, since_ms, detail: session });
+        }
+        for Reset { person, asked_ms, .. } in self.devices.resets().await? {
+            findings.push(HealthFinding { code: "device_reset".to_owned(), severity: Severity::Warn, since_ms: asked_ms, detail: person.to_string() });
         }
         findings.truncate(NAMED_MAX);
         Ok(findings)
