@@ -55,6 +55,10 @@ pub enum Verb {
         lang: Language,
         password: String,
     },
+    PersonPassword {
+        name: String,
+        password: String,
+    },
     /// Persons and their devices.
     Persons {},
     /// A one-time code with which a person enrols a device.
@@ -151,10 +155,15 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             let (persons, devices, resets) = (parts.people.list().await?, parts.devices.list().await?, parts.devices.resets().await?);
             Ok(json!({ "ok": true, "persons": persons, "devices": devices, "resets": resets }))
         }
+        Verb::PersonPassword { name, password } => {
+            let Some(person) = parts.people.named(&name).await? else { return Ok(nobody()) };
+            Ok(match parts.people.set_password(person.id, SecretString::new(password)).await {
+                Ok(()) => json!({ "ok": true, "person": person.id }),
+                Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
+            })
+        }
         Verb::DeviceCode { name } => {
-            let Some(person) = parts.people.named(&name).await? else {
-                return Ok(failed("person_unknown", "nobody here has this name; `tenant-agent person list` names them"));
-            };
+            let Some(person) = parts.people.named(&name).await? else { return Ok(nobody()) };
             Ok(match parts.devices.console_code(person.id).await {
                 Ok(code) => json!({ "ok": true, "person": person.id, "code": code }),
                 Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
@@ -194,6 +203,10 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
 pub(crate) async fn note(parts: &Parts, deed: &'static str) -> Result<(), StoreError> {
     let now_ms = parts.clock.wall_ms();
     parts.store.write(move |tx| Ok(audit::note(tx, now_ms, &Deed { actor: "console", deed, subject: "", detail: env!("CARGO_PKG_VERSION") })?)).await
+}
+
+fn nobody() -> Value {
+    failed("person_unknown", "nobody here has this name; `tenant-agent person list` names them")
 }
 
 fn failed(code: &str, message: &str) -> Value {

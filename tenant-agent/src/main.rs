@@ -107,6 +107,11 @@ enum PersonCommand {
     },
     /// Say who is here, with whose devices, and which resets are announced.
     List,
+    /// Set a person's password anew and end their sessions. It is read from standard input; a newline at its end is not part of it.
+    Password {
+        /// The person's name.
+        name: String,
+    },
     /// The devices whose signature counts as a person's word.
     Device {
         #[command(subcommand)]
@@ -228,6 +233,10 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             password: from_stdin("the password")?.expose().trim_end_matches(['\r', '\n']).to_owned(),
         },
         Command::Person { command: PersonCommand::List } => Verb::Persons {},
+        Command::Person { command: PersonCommand::Password { name } } => {
+            // The console carries the password to the hash.
+            Verb::PersonPassword { name: name.clone(), password: from_stdin("the password")?.expose().trim_end_matches(['\r', '\n']).to_owned() }
+        }
         Command::Person { command: PersonCommand::Device { command } } => match command {
             DeviceCommand::Code { name } => Verb::DeviceCode { name: name.clone() },
             DeviceCommand::Remove { device } => Verb::DeviceRemove { device: device.parse().map_err(anyhow::Error::msg)? },

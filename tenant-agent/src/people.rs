@@ -147,6 +147,29 @@ impl People {
         Ok(person)
     }
 
+    /// Sets a password anew, at the console. Whoever came in with the old one is out.
+    pub async fn set_password(&self, person: PersonId, secret: SecretString) -> Result<(), Refusal> {
+        is_password(&secret)?;
+        let (hash, now_ms) = (password::hash(secret).await?, self.clock.wall_ms());
+        let gone = self
+            .store
+            .write(move |tx| {
+                let id = person.to_string();
+                tx.execute("UPDATE person SET password_hash = ?2 WHERE id = ?1", params![id, hash])?;
+                audit::note(tx, now_ms, &Deed { actor: "console", deed: "password_set", subject: &id, detail: "" })?;
+                let gone = tx
+                    .prepare("DELETE FROM session WHERE person_id = ?1 RETURNING token_hash")?
+                    .query_map([&id], |row| row.get(0))?
+                    .collect::<rusqlite::Result<Vec<String>>>()?;
+                Ok::<_, Refusal>(gone)
+            })
+            .await?;
+        for hash in gone {
+            let _ = self.ended.send(hash);
+        }
+        Ok(())
+    }
+
     /// Whether this is the person's password. Tries count with those of the login, so that a stolen session cannot guess on.
     pub async fn confirms(&self, peer: &str, person: &Person, secret: SecretString) -> Result<(), Refusal> {
         let key = name_key(&person.name);
@@ -236,13 +259,15 @@ impl People {
         if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(|c| c.is_control()) {
             return Err(NAME_INVALID);
         }
-        // The length is all that is looked at.
-        let length = secret.expose().chars().count();
-        if length < password::CHARS_MIN || secret.expose().len() > password::BYTES_MAX {
-            return Err(PASSWORD_WEAK);
-        }
+        is_password(secret)?;
         Ok(Person { id: random::id(), name: name.to_owned(), role, lang })
     }
+}
+
+fn is_password(secret: &SecretString) -> Result<(), Refusal> {
+    // The length is all that is looked at.
+    let length = secret.expose().chars().count();
+    if length < password::CHARS_MIN || secret.expose().len() > password::BYTES_MAX { Err(PASSWORD_WEAK) } else { Ok(()) }
 }
 
 /// Two names that differ only in case or surrounding space are one person's.
