@@ -390,6 +390,8 @@ fn settle(
     let (state, scope) = answer(&found, given, backing)?;
     let denial = Some(denial(&given.reason)).filter(|reason| state == ApprovalState::Denied && !reason.is_empty());
     let (device, evidence) = signed.unzip();
+    // What a person wrote into a no may hold a secret; the proof of it is not worth keeping.
+    let evidence = evidence.filter(|_| state == ApprovalState::Approved);
     let expires_ms = if scope == Scope::Day { now_ms + LIFE_MS } else { found.expires_ms };
     let sql = format!(
         "UPDATE approval SET state = ?2, scope = ?3, expires_ms = ?4, decided_ms = ?5, decided_by = ?6, signed_by = ?7, evidence = ?8, denial = ?9

@@ -21,6 +21,7 @@ mod metering;
 pub mod people;
 pub mod redaction;
 mod safety_wrapper;
+mod screen;
 pub mod settings;
 mod store;
 pub mod vault;

@@ -11,5 +11,6 @@ mod link;
 mod model_call;
 mod openclaw;
 mod policy;
+mod secrets;
 mod tool_call;
 mod vault;

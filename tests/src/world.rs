@@ -26,6 +26,8 @@ pub struct World {
     /// Whose law the agents believe.
     pub company: Company,
     model_key: String,
+    /// Where model calls go: the scripted model, or what a test puts in its place.
+    pub provider: SocketAddr,
     folder: PathBuf,
     /// Ends the hub and the model.
     stop: Stop,
@@ -75,7 +77,7 @@ impl World {
         let model =
             ScriptedModel::start(SocketAddr::from(([127, 0, 0, 1], 0)), SecretString::new(model_key.clone()), 0, stop.clone()).expect("the model starts");
         let company = Company::at(clock.wall_ms());
-        World { clock, hub, model, company, model_key, folder, stop }
+        World { provider: model.addr(), clock, hub, model, company, model_key, folder, stop }
     }
 
     fn policy(&self) -> PolicySettings {
@@ -173,7 +175,7 @@ impl World {
             providers: vec![Provider {
                 name: "scripted".to_owned(),
                 dialect: Dialect::OpenaiCompletions,
-                url: format!("http://{}/v1", self.model.addr()),
+                url: format!("http://{}/v1", self.provider),
                 models: vec!["scripted-1".to_owned()],
             }],
             policy: self.policy(),

@@ -11,6 +11,7 @@ mod process;
 pub use connection::{BROWSER_USER, CONTROL_USER, CallError, Caller, Event, TRUSTED_HEADER, USER_HEADER};
 pub use process::{Keys, Program};
 
+use crate::screen::Screen;
 use anyhow::{Context, bail};
 use axum::body::Body;
 use connection::{Access, Proof, Reach};
@@ -147,13 +148,13 @@ impl Gateway {
     }
 
     /// Keeps OpenClaw running until the stop. `started` is told before each start, with fresh keys in force.
-    pub async fn run(&self, mode: Mode, home: Home, client: HttpClient, stop: Stop, started: impl Fn() -> anyhow::Result<serde_json::Value>) {
+    pub async fn run(&self, mode: Mode, home: Home, client: HttpClient, screen: Screen, stop: Stop, started: impl Fn() -> anyhow::Result<serde_json::Value>) {
         let mut back_off_ms = RESTART_MS;
         while !stop.is_stopped() {
             let begun = self.0.clock.now().mono_ms;
             let outcome = match &mode {
                 Mode::None => return,
-                Mode::Child { program } => self.child(program, &home, &client, &stop, &started).await,
+                Mode::Child { program } => self.child(program, &home, &client, &screen, &stop, &started).await,
                 Mode::Attach { address, environment, trust } => {
                     let keys = read_keys(environment);
                     let access = keys.map(|keys| (Access { address: *address, proof: trust.proof(&keys) }, keys));
@@ -181,6 +182,7 @@ impl Gateway {
         program: &Program,
         home: &Home,
         client: &HttpClient,
+        screen: &Screen,
         stop: &Stop,
         started: &impl Fn() -> anyhow::Result<serde_json::Value>,
     ) -> anyhow::Result<()> {
@@ -188,7 +190,7 @@ impl Gateway {
         *lock(&self.0.keys) = Some(keys.clone());
         home.prepare(&started()?)?;
         self.become_(GatewayState::Starting, Some(STARTING));
-        let mut child = process::start(program, home, &keys)?;
+        let mut child = process::start(program, home, &keys, screen)?;
         *lock(&self.0.pid) = Some(child.id().and_then(|pid| pid.try_into().ok()));
         let access = Access { address: SocketAddr::from(([127, 0, 0, 1], program.port)), proof: Proof::Token(keys.gateway_token) };
         let outcome = tokio::select! {
