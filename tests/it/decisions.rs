@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tenant_agent::console::Verb;
 use tenant_agent::people::Role;
-use tests::{Browser, Device, PASSWORD, Tenant, World, yes_to};
+use tests::{Browser, Device, PASSWORD, Tenant, World, post_json, soon, yes_to};
 
 /// Classified Critical Red by the shipped rules.
 const CRITICAL: &str = r#"[[tool:exec {"command":"id","elevated":true}]]"#;
@@ -209,6 +209,52 @@ async fn a_yes_for_a_day_is_for_the_same_call_only() {
     assert_eq!(browser.call("approvals.decide", for_a_day(&question)).await["error"]["code"], "approval_once_only");
     browser.decide(&question, "deny").await;
     browser.reply(&red).await;
+    tenant.end().await;
+    world.end().await;
+}
+
+/// What a device sends by way of the hub.
+async fn through_the_hub(world: &World, tenant: &Tenant, signed: &Value) -> (u16, String) {
+    let answer = post_json(world.hub.public_addr(), "/decisions", &[], &json!({ "tenant": tenant.id, "signed": signed })).await;
+    (answer.status, if answer.status == 202 { String::new() } else { answer.code() })
+}
+
+#[tokio::test]
+async fn a_decision_may_come_through_the_hub_which_can_only_hold_it_back() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    let first = browser.say(RED).await;
+    let question = browser.question().await;
+    soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].approvals.len() == 1)).await.unwrap();
+    let genuine = browser.yes(&question).await;
+
+    // What a hub that was broken into can do: make one up, change one, use one of another tenant.
+    let text = genuine["statement"].as_str().unwrap();
+    let mut changed = genuine.clone();
+    changed["statement"] = json!(text.replace("\"approve\"", "\"deny\""));
+    let mut foreign = Device::key(&tenant.settings.origin);
+    foreign.id = browser.device.as_ref().unwrap().id.clone();
+    let forged = browser.signed_by(&foreign, yes_to(&question)).await;
+    for bad in [changed, forged, json!({}), json!({ "statement": text, "proof": { "kind": "key", "signature": "" } })] {
+        assert_eq!(through_the_hub(&world, &tenant, &bad).await, (202, String::new()), "the hub does not read it");
+    }
+    let stranger = json!({ "tenant": "ten_00000000000000000000000000000000", "signed": genuine });
+    assert_eq!(post_json(world.hub.public_addr(), "/decisions", &[], &stranger).await.code(), "tenant_away");
+    assert_eq!(through_the_hub(&world, &tenant, &json!("x".repeat(30_000))).await.1, "body_too_large");
+
+    assert_eq!(through_the_hub(&world, &tenant, &genuine).await.0, 202);
+    assert!(browser.reply(&first).await.contains("ran exec"), "none of the others counted, and this one does");
+    assert_eq!(through_the_hub(&world, &tenant, &genuine).await.0, 202);
+
+    // The password never goes this way, so the key alone is not enough for the most dangerous calls.
+    let run = browser.say(CRITICAL).await;
+    let critical = browser.event("approval", |approval| approval["state"] == "pending" && approval["class"] == "critical_red").await;
+    assert_eq!(through_the_hub(&world, &tenant, &browser.yes(&critical).await).await.0, 202);
+    let no = json!({ "kind": "decide", "approval": critical["id"], "digest": critical["digest"], "decision": "deny" });
+    assert_eq!(through_the_hub(&world, &tenant, &browser.signed(no).await).await.0, 202);
+    browser.reply(&run).await;
+    assert_eq!(tenant.gateway.executed().len(), 1);
     tenant.end().await;
     world.end().await;
 }

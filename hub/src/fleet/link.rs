@@ -1,7 +1,7 @@
 //! `GET /link`: the WebSocket that an agent keeps open. It proves its key on a challenge, then reports its state and usage.
 
 use super::Reception;
-use super::presence::Place;
+use super::presence::{Call, Place};
 use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
@@ -85,7 +85,13 @@ impl Reception {
                     }
                     continue;
                 }
-                () = place.superseded() => return Some("superseded"),
+                call = place.called() => match call {
+                    Call::Superseded => return Some("superseded"),
+                    Call::Decision(decision) => {
+                        send(socket, link::frame("decision", "decision", &decision)).await.ok()?;
+                        continue;
+                    }
+                },
                 () = self.stop.stopped() => return None,
                 () = silent => return None,
             };

@@ -146,6 +146,15 @@ pub struct PolicyPart {
 /// Escaped as a string of JSON a part may double, and must still fit into a frame.
 pub const PART_BYTES_MAX: usize = 96 * 1024;
 
+/// A decision that a person's device signed, as it came: the text of a [`crate::device::Signed`]. Who passes it on can neither make nor change one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    pub signed: String,
+}
+
+/// The longest statement with the longest assertion, and room.
+pub const BLOB_BYTES_MAX: usize = 24 * 1024;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub rows: Vec<UsageRow>,
@@ -177,6 +186,7 @@ mod tests {
                 "ack" => frame.body::<Ack>(&[]).is_some(),
                 "policy" => frame.body::<PolicyOffer>(&[]).is_some(),
                 "policy_want" => frame.body::<PolicyWant>(&[]).is_some(),
+                "decision" => frame.body::<Decision>(&[]).is_some(),
                 "policy_part" => frame.body::<PolicyPart>(&[]).is_some(),
                 _ => false,
             };

@@ -27,7 +27,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use wire::fleet::{GatewayState, HealthFinding, Severity};
 use wire::link::{
-    self, Ack, AuditHead, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, OfferedBundle, PolicyOffer, PolicyPart, PolicyWant, Refuse, Usage, Welcome,
+    self, Ack, AuditHead, BLOB_BYTES_MAX, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, OfferedBundle, PolicyOffer, PolicyPart, PolicyWant, Refuse,
+    Usage, Welcome,
 };
 use wire::usage::UsageRow;
 
@@ -139,6 +140,10 @@ impl HubLink {
                             self.take_part(&mut socket, part, &mut fetch).await?;
                             continue;
                         }
+                        "decision" => {
+                            self.decide(frame.body(&[])).await;
+                            continue;
+                        }
                         "refuse" => bail!("the hub refused the link: {}", frame.body::<Refuse>(&[]).map_or_else(|| "no code".to_owned(), |refuse| refuse.code)),
                         // A later hub may say more than we know.
                         _ => continue,
@@ -204,6 +209,21 @@ impl HubLink {
         }
         self.in_force.take(under_way.text.into_bytes()).await?.ok();
         Ok(())
+    }
+
+    /// A decision that came through the hub: proved, spent and weighed as one that came straight from the device. No password
+    /// comes this way, so for the most dangerous calls only a passkey counts.
+    async fn decide(&self, decision: Option<link::Decision>) {
+        let signed = decision.filter(|decision| decision.signed.len() <= BLOB_BYTES_MAX).and_then(|decision| serde_json::from_str(&decision.signed).ok());
+        let Some(signed) = signed else { return tracing::warn!("the hub passed on something that is no decision") };
+        let outcome = match self.devices.heard(signed).await {
+            Ok(heard) => self.approvals.decide_signed(heard, false).await,
+            Err(refusal) => Err(refusal),
+        };
+        match outcome {
+            Ok(approval) => tracing::info!(approval.id = %approval.id, state = approval.state.name(), "a decision came through the hub"),
+            Err(refusal) => tracing::warn!(code = refusal.code, "a decision that came through the hub was refused"),
+        }
     }
 
     async fn connect(&self) -> anyhow::Result<(Socket, Welcome)> {
