@@ -387,6 +387,9 @@ fn settle(
 ) -> Result<Approval, Refusal> {
     expire(tx, now_ms)?;
     let found = tx.query_row(&format!("SELECT {COLUMNS} FROM approval WHERE id = ?1"), [id.to_string()], approval_of).optional()?.ok_or(UNKNOWN)?;
+    if !people::reach(tx, by)?.decides(found.assistant) {
+        return Err(Refusal::FORBIDDEN);
+    }
     let (state, scope) = answer(&found, given, backing)?;
     let denial = Some(denial(&given.reason)).filter(|reason| state == ApprovalState::Denied && !reason.is_empty());
     let (device, evidence) = signed.unzip();

@@ -7,7 +7,7 @@ mod vault;
 use crate::agent::Parts;
 use crate::audit::{self, Deed};
 use crate::ledger;
-use crate::people::Role;
+use crate::people::{May, Role};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -54,6 +54,11 @@ pub enum Verb {
         role: Role,
         lang: Language,
         password: String,
+    },
+    /// Holds a person to some assistants, by name; to all of them with none.
+    PersonReach {
+        name: String,
+        only: Vec<(String, May)>,
     },
     PersonPassword {
         name: String,
@@ -140,7 +145,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             let frozen: Vec<String> = parts.ledger.frozen().await?.into_iter().map(|(session, _)| session).collect();
             let identity = &parts.identity;
             Ok(json!({
-                "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id, "version": env!("CARGO_PKG_VERSION"),
+                "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id, "assistants": identity.assistants.iter().map(|(_, assistant)| assistant).collect::<Vec<_>>(), "version": env!("CARGO_PKG_VERSION"),
                 "gateway": parts.gateway.state(), "policy": parts.in_force.report(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
                 // The number of the first line of the audit that was changed, if any was.
                 "vault": parts.vault.check().await?,
@@ -154,6 +159,17 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
         Verb::Persons {} => {
             let (persons, devices, resets) = (parts.people.list().await?, parts.devices.list().await?, parts.devices.resets().await?);
             Ok(json!({ "ok": true, "persons": persons, "devices": devices, "resets": resets }))
+        }
+        Verb::PersonReach { name, only } => {
+            let Some(person) = parts.people.named(&name).await? else { return Ok(nobody()) };
+            let named = |(name, may): (String, May)| parts.identity.assistants.iter().find(|(_, found)| found.name == name).map(|(_, found)| (found.id, may));
+            let Some(only) = only.into_iter().map(named).collect::<Option<Vec<_>>>() else {
+                return Ok(failed("assistant_unknown", "this tenant has no assistant of this name; `tenant-agent status` names them"));
+            };
+            Ok(match parts.people.set_reach(person.id, only).await {
+                Ok(()) => json!({ "ok": true, "person": person.id }),
+                Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
+            })
         }
         Verb::PersonPassword { name, password } => {
             let Some(person) = parts.people.named(&name).await? else { return Ok(nobody()) };

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tenant_agent::console::{self, Verb};
 use tenant_agent::law::{Decided, PolicyCommand, Said, Trial};
-use tenant_agent::people::Role;
+use tenant_agent::people::{May, Role};
 use tenant_agent::redaction::{self, Shape};
 use tenant_agent::vault::VaultError;
 use tenant_agent::{Agent, Settings, agent};
@@ -107,6 +107,17 @@ enum PersonCommand {
     },
     /// Say who is here, with whose devices, and which resets are announced.
     List,
+    /// Hold a person to some assistants: they see, and decide about, these only. Without any they have all of them again.
+    Reach {
+        /// The person's name.
+        name: String,
+        /// An assistant about which they may decide, as far as their role does.
+        #[arg(long = "decide")]
+        decides: Vec<String>,
+        /// An assistant that they may see and chat with, and no more.
+        #[arg(long = "see")]
+        sees: Vec<String>,
+    },
     /// Set a person's password anew and end their sessions. It is read from standard input; a newline at its end is not part of it.
     Password {
         /// The person's name.
@@ -233,6 +244,10 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             password: from_stdin("the password")?.expose().trim_end_matches(['\r', '\n']).to_owned(),
         },
         Command::Person { command: PersonCommand::List } => Verb::Persons {},
+        Command::Person { command: PersonCommand::Reach { name, decides, sees } } => {
+            let all = |names: &[String], may| names.iter().map(move |name| (name.clone(), may)).collect::<Vec<_>>();
+            Verb::PersonReach { name: name.clone(), only: [all(sees, May::See), all(decides, May::Decide)].concat() }
+        }
         Command::Person { command: PersonCommand::Password { name } } => {
             // The console carries the password to the hash.
             Verb::PersonPassword { name: name.clone(), password: from_stdin("the password")?.expose().trim_end_matches(['\r', '\n']).to_owned() }

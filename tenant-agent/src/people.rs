@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use service::limiter::Limiter;
 use service::text::Language;
 use service::{Clock, Refusal, SecretString, Store, Tx, password, random};
+use std::collections::HashMap;
 use tokio::sync::broadcast;
-use wire::PersonId;
+use wire::{AssistantId, PersonId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +40,39 @@ impl Role {
 
     pub fn parse(name: &str) -> Option<Role> {
         [Role::Owner, Role::Approver, Role::Member].into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// What somebody may do about one assistant, within their role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum May {
+    /// Chat, and see what it asks.
+    See,
+    /// Also decide, if the role does.
+    Decide,
+}
+
+/// Which assistants somebody has to do with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    All,
+    Only(HashMap<AssistantId, May>),
+}
+
+impl Reach {
+    pub fn sees(&self, assistant: AssistantId) -> bool {
+        match self {
+            Reach::All => true,
+            Reach::Only(held_to) => held_to.contains_key(&assistant),
+        }
+    }
+
+    pub fn decides(&self, assistant: AssistantId) -> bool {
+        match self {
+            Reach::All => true,
+            Reach::Only(held_to) => held_to.get(&assistant) == Some(&May::Decide),
+        }
     }
 }
 
@@ -79,6 +113,7 @@ const SPENT: Refusal = Refusal::new(axum::http::StatusCode::GONE, "first_link_sp
 const PASSWORD_WEAK: Refusal = Refusal::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, "password_weak");
 const NAME_INVALID: Refusal = Refusal::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, "name_invalid");
 const PASSWORD_WRONG: Refusal = Refusal::new(axum::http::StatusCode::FORBIDDEN, "password_wrong");
+const REACH_OF_OWNER: Refusal = Refusal::new(axum::http::StatusCode::CONFLICT, "reach_of_owner");
 const NAME_TAKEN: Refusal = Refusal::new(axum::http::StatusCode::CONFLICT, "name_taken");
 
 impl People {
@@ -145,6 +180,30 @@ impl People {
             })
             .await?;
         Ok(person)
+    }
+
+    /// Holds somebody to some assistants, or, with none, to all of them again. An owner has all.
+    pub async fn set_reach(&self, person: PersonId, only: Vec<(AssistantId, May)>) -> Result<(), Refusal> {
+        let now_ms = self.clock.wall_ms();
+        self.store
+            .write(move |tx| {
+                if role(tx, person)? == Some(Role::Owner) {
+                    return Err(REACH_OF_OWNER);
+                }
+                let id = person.to_string();
+                tx.execute("DELETE FROM person_assistant WHERE person_id = ?1", [&id])?;
+                for (assistant, may) in &only {
+                    let sql = "INSERT OR REPLACE INTO person_assistant (person_id, assistant, may) VALUES (?1, ?2, ?3)";
+                    tx.execute(sql, params![id, assistant.to_string(), if *may == May::Decide { "decide" } else { "see" }])?;
+                }
+                let detail = format!("{} assistants", only.len());
+                Ok(audit::note(tx, now_ms, &Deed { actor: "console", deed: "reach_set", subject: &id, detail: &detail })?)
+            })
+            .await
+    }
+
+    pub async fn reach(&self, person: PersonId) -> service::store::Result<Reach> {
+        self.store.read(move |c| reach(c, person)).await
     }
 
     /// Sets a password anew, at the console. Whoever came in with the old one is out.
@@ -324,6 +383,21 @@ fn person_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Person> {
 pub fn role(connection: &Connection, person: PersonId) -> rusqlite::Result<Option<Role>> {
     let role: Option<String> = connection.query_row("SELECT role FROM person WHERE id = ?1", [person.to_string()], |row| row.get(0)).optional()?;
     Ok(role.map(|role| Role::parse(&role).unwrap_or(Role::Member)))
+}
+
+/// What somebody has to do with, at this moment.
+pub fn reach(connection: &Connection, person: PersonId) -> rusqlite::Result<Reach> {
+    if role(connection, person)? == Some(Role::Owner) {
+        return Ok(Reach::All);
+    }
+    let mut rows = connection.prepare_cached("SELECT assistant, may FROM person_assistant WHERE person_id = ?1")?;
+    let held_to = rows
+        .query_map([person.to_string()], |row| {
+            let may: String = row.get(1)?;
+            Ok((parsed(row, 0)?, if may == "decide" { May::Decide } else { May::See }))
+        })?
+        .collect::<rusqlite::Result<HashMap<_, _>>>()?;
+    Ok(if held_to.is_empty() { Reach::All } else { Reach::Only(held_to) })
 }
 
 fn by_name_key(connection: &Connection, name_key: &str) -> rusqlite::Result<Option<(Person, String)>> {

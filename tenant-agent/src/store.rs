@@ -289,4 +289,14 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         ripe_ms   INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- people.rs
+    -- Whoever stands here is held to these assistants; everybody else has all of them.
+    CREATE TABLE person_assistant (
+        person_id TEXT NOT NULL REFERENCES person (id),
+        assistant TEXT NOT NULL,
+        may       TEXT NOT NULL CHECK (may IN ('see', 'decide')),
+        PRIMARY KEY (person_id, assistant)
+    ) STRICT, WITHOUT ROWID;
+",
 ];

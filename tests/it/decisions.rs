@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tenant_agent::console::Verb;
-use tenant_agent::people::Role;
+use tenant_agent::people::{May, Role};
 use tests::{Browser, Device, PASSWORD, Tenant, World, post_json, soon, yes_to};
 
 /// Classified Critical Red by the shipped rules.
@@ -254,6 +254,33 @@ async fn a_decision_may_come_through_the_hub_which_can_only_hold_it_back() {
     let no = json!({ "kind": "decide", "approval": critical["id"], "digest": critical["digest"], "decision": "deny" });
     assert_eq!(through_the_hub(&world, &tenant, &browser.signed(no).await).await.0, 202);
     browser.reply(&run).await;
+    assert_eq!(tenant.gateway.executed().len(), 1);
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_person_has_to_do_with_the_assistants_that_they_are_held_to() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut owner = tenant.chat().await;
+    let mut approver = person(&tenant, "Approver", Role::Approver).await;
+    let assistant = owner.get("/api/me").await.json()["assistants"][0]["name"].as_str().unwrap().to_owned();
+    let reach = |name: &str, only: Vec<(String, May)>| Verb::PersonReach { name: name.to_owned(), only };
+    assert_eq!(tenant.console(&reach("approver", vec![("Nobody".into(), May::See)])).await["code"], "assistant_unknown");
+    assert_eq!(tenant.console(&reach("owner", vec![(assistant.clone(), May::See)])).await["code"], "reach_of_owner");
+    assert_eq!(tenant.console(&reach("approver", vec![(assistant.clone(), May::See)])).await["ok"], true);
+
+    let run = owner.say(YELLOW).await;
+    let question = owner.question().await;
+    let hello = approver.open().await.unwrap();
+    assert_eq!(hello["approvals"][0]["id"], question["id"], "seen");
+    for decision in ["approve", "approve_day", "deny"] {
+        assert_eq!(approver.decide(&question, decision).await["error"]["code"], "forbidden", "and not decided");
+    }
+    assert_eq!(tenant.console(&reach("approver", vec![(assistant, May::Decide)])).await["ok"], true);
+    assert_eq!(approver.decide(&question, "approve").await["ok"], true, "from now on");
+    owner.reply(&run).await;
     assert_eq!(tenant.gateway.executed().len(), 1);
     tenant.end().await;
     world.end().await;

@@ -7,7 +7,8 @@
 use super::AuthProxy;
 use crate::approvals::Given;
 use crate::gateway::{CallError, Caller, Event};
-use crate::people::Session;
+use crate::identity::MAIN_AGENT;
+use crate::people::{Person, Session};
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::StatusCode;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use wire::ApprovalId;
-use wire::approval::Decision;
+use wire::approval::{Approval, Decision};
 use wire::fleet::GatewayState;
 
 /// A message of a person with a pasted document.
@@ -54,14 +55,19 @@ const FRAME_WRONG: Refusal = Refusal::new(StatusCode::BAD_REQUEST, "frame_malfor
 const APPROVAL_WAITING: Refusal = Refusal::new(StatusCode::CONFLICT, "approval_waiting");
 const BUSY: Refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
 
-pub(super) async fn open(State(proxy): State<Arc<AuthProxy>>, session: Session, upgrade: WebSocketUpgrade) -> Response {
-    upgrade
+pub(super) async fn open(State(proxy): State<Arc<AuthProxy>>, session: Session, upgrade: WebSocketUpgrade) -> Result<Response, Refusal> {
+    // The chat is the main assistant's.
+    let reach = proxy.people.reach(session.person.id).await?;
+    if !proxy.identity.assistant(MAIN_AGENT).is_some_and(|main| reach.sees(main)) {
+        return Err(Refusal::FORBIDDEN);
+    }
+    let upgrade = upgrade
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
         .read_buffer_size(4096)
         .write_buffer_size(0)
-        .max_write_buffer_size(WRITE_BYTES_MAX)
-        .on_upgrade(async move |socket| Chat { proxy, session, lang: Language::De }.run(socket).await)
+        .max_write_buffer_size(WRITE_BYTES_MAX);
+    Ok(upgrade.on_upgrade(async move |socket| Chat { proxy, session, lang: Language::De }.run(socket).await))
 }
 
 #[derive(Deserialize)]
@@ -187,7 +193,11 @@ impl Chat {
                     event("gateway", &json!(now))
                 }
                 changed = approvals.recv() => match changed {
-                    Ok(approval) => event("approval", &json!(approval)),
+                    Ok(approval) => match proxy.people.reach(self.session.person.id).await {
+                        Ok(reach) if reach.sees(approval.assistant) => event("approval", &json!(approval)),
+                        Ok(_) => continue,
+                        Err(_) => break None,
+                    },
                     Err(broadcast::error::RecvError::Closed) => break None,
                     // Too much at once: the browser gets the whole picture again.
                     Err(broadcast::error::RecvError::Lagged(_)) => match self.hello().await {
@@ -228,7 +238,7 @@ impl Chat {
 
     async fn hello(&self) -> Result<Value, Refusal> {
         let proxy = &self.proxy;
-        let (approvals, usage) = (proxy.approvals.list().await?, proxy.metering.today().await?);
+        let (approvals, usage) = (seen_approvals(proxy, &self.session.person).await?, proxy.metering.today().await?);
         Ok(json!({
             "person": self.session.person,
             "assistants": proxy.assistants(),
@@ -278,7 +288,7 @@ impl Chat {
             // What is ours was screened when it was written down; its ids look like tokens, and must stay what they are.
             let is_ours = matches!(ask, Ask::Approvals | Ask::UsageToday | Ask::Decide { .. });
             let outcome = match ask {
-                Ask::Approvals => proxy.approvals.list().await.map(|approvals| json!({ "approvals": approvals })).map_err(Refusal::from).map(raw),
+                Ask::Approvals => seen_approvals(&proxy, &person).await.map(|approvals| raw(json!({ "approvals": approvals }))),
                 Ask::UsageToday => proxy.metering.today().await.map(|usage| json!({ "usage": usage })).map_err(Refusal::from).map(raw),
                 Ask::Decide { .. } if !person.role.may_decide() => Err(Refusal::FORBIDDEN),
                 Ask::Decide { id, given } => proxy.approvals.decide(person.id, id, given).await.map(|approval| raw(json!({ "approval": approval }))),
@@ -309,6 +319,13 @@ impl Chat {
             }
         }
     }
+}
+
+/// The approvals of the assistants that somebody has to do with.
+async fn seen_approvals(proxy: &AuthProxy, person: &Person) -> Result<Vec<Approval>, Refusal> {
+    let (mut approvals, reach) = (proxy.approvals.list().await?, proxy.people.reach(person.id).await?);
+    approvals.retain(|approval| reach.sees(approval.assistant));
+    Ok(approvals)
 }
 
 /// How long a broken upstream rests before it is tried again.

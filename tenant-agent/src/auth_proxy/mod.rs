@@ -65,8 +65,10 @@ async fn home(State(proxy): State<Arc<AuthProxy>>, headers: HeaderMap) -> Respon
     }
 }
 
-async fn me(State(proxy): State<Arc<AuthProxy>>, session: Session) -> Json<Value> {
-    Json(json!({ "tenant": proxy.identity.tenant_id, "now_ms": proxy.clock.wall_ms(), "person": session.person, "assistants": proxy.assistants() }))
+async fn me(State(proxy): State<Arc<AuthProxy>>, session: Session) -> Result<Json<Value>, Refusal> {
+    let reach = proxy.people.reach(session.person.id).await?;
+    let assistants: Vec<NamedAssistant> = proxy.assistants().into_iter().filter(|assistant| reach.sees(assistant.id)).collect();
+    Ok(Json(json!({ "tenant": proxy.identity.tenant_id, "now_ms": proxy.clock.wall_ms(), "person": session.person, "assistants": assistants })))
 }
 
 impl AuthProxy {

@@ -3,7 +3,7 @@
 use super::signer::Signer;
 use super::*;
 use crate::approvals::{self, Approvals, Asked, Drawn, Given, Question};
-use crate::people::{People, Person};
+use crate::people::{May, People, Person};
 use crate::store::MIGRATIONS;
 use policy::{Class, Finding};
 use proptest::prelude::*;
@@ -295,6 +295,26 @@ async fn another_device_comes_in_by_one_that_is_there_or_by_a_code() {
 }
 
 #[tokio::test]
+async fn a_signature_does_not_reach_beyond_its_persons_assistants() {
+    let rig = Rig::new().await;
+    let approver = rig.person("Approver", Role::Approver).await;
+    let code = rig.devices.console_code(approver.id).await.unwrap();
+    let key = Signer::new(DeviceKind::Key, ORIGIN);
+    let device = rig.enrol(approver.id, key.candidate(&code), Ticket::Code { code: code.clone() }).await.unwrap();
+    let asked = rig.asked(Class::Red, "red").await;
+    let says = |approval: &Approval| key.signed(&Statement { person: approver.id, device, ..rig.yes(approval) });
+    let (theirs, other) = (asked.assistant, wire::AssistantId::new(9));
+    for only in [vec![(other, May::Decide)], vec![(theirs, May::See), (other, May::Decide)]] {
+        rig.people.set_reach(approver.id, only).await.unwrap();
+        assert_eq!(rig.decide(says(&asked), false).await, Err("forbidden"));
+    }
+    let reach = rig.people.reach(approver.id).await.unwrap();
+    assert_eq!((reach.sees(theirs), reach.decides(theirs), reach.sees(wire::AssistantId::new(10))), (true, false, false));
+    rig.people.set_reach(approver.id, vec![]).await.unwrap();
+    assert_eq!(rig.decide(says(&asked), false).await, Ok(ApprovalState::Approved));
+}
+
+#[tokio::test]
 async fn recovery_codes_work_once_and_guessing_ends_soon() {
     let rig = Rig::new().await;
     let owner = rig.owner.id;
@@ -437,4 +457,43 @@ fn of_a_hundred_thousand_altered_decisions_none_counts() {
         assert_eq!(used, 0, "what is forged is not even written down");
         assert_eq!(rig.decide(genuine.clone(), true).await, Ok(ApprovalState::Approved), "the genuine one counts after all of them");
     });
+}
+
+/// Twice as many as the passkey probe that the plan was made with.
+const MUTATIONS: u32 = 40_000;
+
+#[test]
+fn no_bit_of_an_assertion_may_change() {
+    let passkey = Signer::new(DeviceKind::Passkey, ORIGIN);
+    let (key, place) = (PublicKey::parse(&passkey.public_key()).unwrap(), Place { origin: ORIGIN.into() });
+    let genuine = passkey.prove("text");
+    assert!(proof::strength("text", DeviceKind::Passkey, &key, &genuine, &place).is_some());
+    assert_eq!(proof::strength("another text", DeviceKind::Passkey, &key, &genuine, &place), None);
+    let Proof::Passkey { authenticator_data, client_data, signature } = genuine else { unreachable!() };
+    let parts = [&authenticator_data, &client_data, &signature].map(|part| random::from_base64url(part).unwrap());
+    let mut runner = TestRunner::new(Config { cases: MUTATIONS, failure_persistence: None, ..Config::default() });
+    let outcome = runner.run(&(0..3usize, any::<prop::sample::Index>(), 0..8u8), |(which, at, bit)| {
+        let mut parts = parts.clone();
+        let at = at.index(parts[which].len());
+        parts[which][at] ^= 1 << bit;
+        let [authenticator_data, client_data, signature] = parts.map(|part| random::base64url(&part));
+        let proof = Proof::Passkey { authenticator_data, client_data, signature };
+        prop_assert_eq!(proof::strength("text", DeviceKind::Passkey, &key, &proof, &place), None);
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_statement_or_none_and_any_proof_holds_or_does_not(text in ".{0,400}", bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert_eq!(proof::statement(&text), None);
+        prop_assert_eq!(PublicKey::parse(&text), None);
+        let key = PublicKey::of_point(&[4; 65]).unwrap();
+        let place = Place { origin: text.clone() };
+        let part = random::base64url(&bytes);
+        let passkey = Proof::Passkey { authenticator_data: part.clone(), client_data: part.clone(), signature: part.clone() };
+        prop_assert_eq!(proof::strength(&text, DeviceKind::Passkey, &key, &passkey, &place), None);
+        prop_assert_eq!(proof::strength(&text, DeviceKind::Key, &key, &Proof::Key { signature: part }, &place), None);
+    }
 }
