@@ -268,7 +268,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         CHECK ((kind = 'passkey') = (credential IS NOT NULL))
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX device_by_person ON device (person_id) WHERE removed_ms IS NULL;
-    -- Until they would be late anyway.
+    -- Until they would be late by any clock.
     CREATE TABLE used_nonce (
         device_id  TEXT NOT NULL,
         nonce      TEXT NOT NULL,

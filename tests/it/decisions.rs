@@ -107,8 +107,10 @@ async fn a_signature_is_good_in_its_own_house_and_its_own_session() {
     assert_eq!(decide(&nobody, signed.clone(), None).await, Err("session_missing".into()));
 
     assert_eq!(decide(&browser, signed.clone(), None).await.as_deref(), Ok("approved"));
-    assert_eq!(decide(&browser, signed, None).await, Err("statement_replayed".into()));
+    assert_eq!(decide(&browser, signed.clone(), None).await, Err("statement_replayed".into()));
     browser.reply(&run).await;
+    let tenant = tenant.restart().await;
+    assert_eq!(decide(&browser, signed, None).await, Err("statement_replayed".into()), "also by an agent that was started anew");
     assert_eq!((tenant.gateway.executed().len(), neighbour.gateway.executed().len()), (1, 0));
     tenant.end().await;
     neighbour.end().await;

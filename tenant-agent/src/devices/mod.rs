@@ -40,6 +40,8 @@ struct Inner {
 
 /// A statement may be spent within this time of being made: as long as a question stands.
 pub const STATEMENT_LIFE_MS: i64 = 24 * 3_600_000;
+/// Longer than statements live: a clock that was set back must not make an old one new again.
+const NONCE_KEPT_MS: i64 = 30 * 24 * 3_600_000;
 /// Devices of one person.
 const DEVICES_MAX: i64 = 20;
 const NAME_CHARS_MAX: usize = 64;
@@ -375,7 +377,7 @@ pub fn insert_first(tx: &Tx, person: PersonId, id: DeviceId, proved: &Proved, no
 pub fn spend(tx: &Tx, heard: &Heard, now_ms: i64) -> Result<(), Refusal> {
     let Statement { device, person, nonce, expires_ms, .. } = &heard.statement;
     in_time(&heard.statement, now_ms)?;
-    tx.prepare_cached("DELETE FROM used_nonce WHERE expires_ms <= ?1")?.execute([now_ms])?;
+    tx.prepare_cached("DELETE FROM used_nonce WHERE expires_ms <= ?1")?.execute([now_ms - NONCE_KEPT_MS])?;
     let sql = "INSERT INTO used_nonce (device_id, nonce, expires_ms) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
     if tx.prepare_cached(sql)?.execute(params![device.to_string(), nonce, expires_ms])? == 0 {
         return Err(REPLAYED);
