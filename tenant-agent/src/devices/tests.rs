@@ -221,6 +221,33 @@ async fn the_class_says_how_much_must_stand_behind_a_yes() {
     assert_eq!(rig.decide(by_passkey(&touched, &another), false).await, Ok(ApprovalState::Approved));
 }
 
+/// Rounds of as many answers at once.
+const RACES: usize = 50;
+const RACERS: usize = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_answers_at_once_one_stands_and_runs_once() {
+    let rig = Rig::new().await;
+    for n in 0..RACES {
+        let asked = rig.asked(Class::Red, &format!("race {n}")).await;
+        let same = rig.key.signed(&rig.yes(&asked));
+        // Half of them are the same statement again, half are others of the same device.
+        let answers = (0..RACERS).map(|racer| {
+            let signed = if racer % 2 == 0 { same.clone() } else { rig.key.signed(&rig.yes(&asked)) };
+            rig.decide(signed, false)
+        });
+        let answers = futures_util::future::join_all(answers).await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
+        assert!(answers.iter().flat_map(|answer| answer.err()).all(|code| code == "statement_replayed" || code == "approval_decided"), "{answers:?}");
+        let uses = (0..RACERS).map(|_| {
+            let id = asked.id;
+            rig.store.write(move |tx| Ok::<_, StoreError>(approvals::use_up(tx, id, "call_1")?.is_some()))
+        });
+        let used = futures_util::future::join_all(uses).await;
+        assert_eq!(used.into_iter().filter(|used| *used.as_ref().unwrap()).count(), 1);
+    }
+}
+
 #[tokio::test]
 async fn only_what_the_browser_says_about_this_text_on_this_page_is_an_assertion() {
     let passkey = Signer::new(DeviceKind::Passkey, ORIGIN);
