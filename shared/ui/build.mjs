@@ -29,8 +29,8 @@ const pages = {
   "operator-login": { bundle: "door", title: "operator_login.page_title", limit: 12_000 },
 };
 
-// What only commands and the plugin are told: no page asks for the vault, and no browser enrols a host.
-const consoleOnly = /^error\.(?:(?:vault|backup|recovery_key|secret|token)_|proof_invalid|version_unsupported|enrol_limited|verb_unknown|plugin_unknown)/;
+// What only commands, the plugin and agents are told: no page asks for the vault, and no browser enrols a host.
+const consoleOnly = /^error\.(?:(?:vault|backup|recovery_key|secret|token)_|proof_invalid|version_unsupported|enrol_limited|(?:verb|plugin|person|assistant)_unknown|reach_of_owner|tenant_away|decisions_limited|session_not_frozen)/;
 
 const started = performance.now();
 checkParity();

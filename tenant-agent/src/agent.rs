@@ -7,12 +7,13 @@ use crate::console;
 use crate::devices::Devices;
 use crate::egress_proxy::{self, EgressProxy, Observed};
 use crate::gateway::openclaw::{self, Home, Plan};
-use crate::gateway::{CallError, Gateway};
+use crate::gateway::{CallError, Gateway, Mode};
 use crate::hub_link::HubLink;
 use crate::hub_link::enrol;
 use crate::identity::{self, HostKey, Identity};
 use crate::ledger::Ledger;
 use crate::metering::Metering;
+use crate::network::Network;
 use crate::people::People;
 use crate::safety_wrapper::{self, SafetyWrapper};
 use crate::screen::Screen;
@@ -46,6 +47,7 @@ pub(crate) struct Parts {
     pub vault: Vault,
     pub screen: Screen,
     pub gateway: Gateway,
+    pub network: Network,
     pub home: Home,
     pub in_force: InForce,
 }
@@ -60,6 +62,9 @@ pub struct Agent {
 
 /// How often questions that nobody answered are closed, and sessions are told of late grants.
 const ROUND_MS: u64 = 5_000;
+/// How long after the start the memory that it took is given back, and how often later.
+const SETTLED_MS: u64 = 30_000;
+const REST_MS: u64 = 3_600_000;
 
 /// Brings a fresh host to the hub. Done once; doing it again changes nothing.
 pub async fn enrol(settings: &Settings, token: &SecretString) -> anyhow::Result<Identity> {
@@ -93,9 +98,10 @@ impl Agent {
             identity::load(&store).await?.context("this host is not enrolled yet: run `tenant-agent enrol` with the token of the hub on standard input")?;
         let key = HostKey::open(&settings.state_folder)?;
         let vault = open_vault(&settings, store.clone(), clock.clone(), &identity).await?;
-        let screen = Screen::open(vault.clone()).await?;
+        let screen = Screen::open(vault.clone()).await;
         let client = outward::client();
         let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy).await?;
+        let network = Network::new(settings.doctor.clone());
         let parts = Arc::new(Parts {
             in_force,
             people: Arc::new(People::new(store.clone(), clock.clone())),
@@ -103,8 +109,9 @@ impl Agent {
             approvals: Approvals::new(store.clone(), clock.clone()),
             ledger: Ledger::new(store.clone(), clock.clone()),
             metering: Metering::start(store.clone(), clock.clone()).await?,
-            gateway: Gateway::new(clock.clone()),
-            home: Home { folder: settings.openclaw_folder() },
+            gateway: Gateway::new(clock.clone(), network.clone()),
+            network,
+            home: Home { folder: settings.openclaw_folder(), is_shared: matches!(settings.mode, Mode::Unit { .. }) },
             origin: settings.origin.clone(),
             store,
             clock,
@@ -117,11 +124,11 @@ impl Agent {
         // Every door is opened before anything is started, so that a port in use leaves nothing half-started.
         let tenant = listen(settings.tenant, "listen.tenant").await?;
         let egress = listen(settings.egress, "listen.egress").await?;
-        let plugin = listen_unix(&settings.plugin_socket())?;
-        let console_listener = listen_unix(&settings.console_socket())?;
+        let plugin = listen_unix(&settings.plugin_socket(), if parts.home.is_shared { 0o660 } else { 0o600 })?;
+        let console_listener = listen_unix(&settings.console_socket(), 0o600)?;
         let (tenant_at, egress_at) = (tenant.local_addr()?, egress.local_addr()?);
         let home = parts.home.clone();
-        private_folder(&home.workspace())?;
+        home.make_workspace()?;
 
         let mut tasks = JoinSet::new();
         let pages = door::guarded(auth_proxy::routes(auth_room(&parts, &stop)), Door::browser(&settings.origin));
@@ -130,6 +137,7 @@ impl Agent {
             gateway: parts.gateway.clone(),
             ledger: parts.ledger.clone(),
             vault: parts.vault.clone(),
+            network: parts.network.clone(),
             screen: parts.screen.clone(),
             metering: parts.metering.clone(),
             providers: settings.providers.clone(),
@@ -167,22 +175,35 @@ impl Agent {
             ledger: parts.ledger.clone(),
             devices: parts.devices.clone(),
             metering: parts.metering.clone(),
+            network: parts.network.clone(),
             screen: parts.screen.clone(),
             in_force: parts.in_force.clone(),
             since: Default::default(),
         };
         tasks.spawn(async move { link.run().await });
+        parts.network.look().await;
+        let (network, watcher, until) = (parts.network.clone(), parts.clock.clone(), stop.clone());
+        tasks.spawn(async move { network.watch(watcher, until).await });
         let (gateway, ledger, in_force, screen) = (parts.gateway.clone(), parts.ledger.clone(), parts.in_force.clone(), parts.screen.clone());
-        tasks.spawn(async move {
-            let started = || {
-                ledger.forget_announced();
-                let law = in_force.law();
-                let tools = law.law().manifest().iter().map(String::as_str).collect();
-                let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &settings.plugin_socket(), tools };
-                Ok(openclaw::config(&home, &plan))
+        let (mode, place) = (settings.mode.clone(), home.clone());
+        let started = move || {
+            ledger.forget_announced();
+            let law = in_force.law();
+            let tools = law.law().manifest().iter().map(String::as_str).collect();
+            let link = match &settings.mode {
+                Mode::Unit { address, .. } => Some(address.ip()),
+                _ => None,
             };
-            gateway.run(settings.mode.clone(), home.clone(), client, screen, stop, started).await;
-        });
+            let plugin_socket = settings.plugin_socket();
+            let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &plugin_socket, tools, link };
+            Ok(openclaw::config(&place, &plan))
+        };
+        if let Mode::Unit { environment, .. } = &mode {
+            // systemd starts it as soon as we say that we are ready.
+            gateway.hand_over(environment)?;
+            home.prepare(&started()?)?;
+        }
+        tasks.spawn(async move { gateway.run(mode, home, client, screen, stop, started).await });
         tracing::info!(host.id = %parts.identity.host_id, tenant.id = %parts.identity.tenant_id, origin = parts.origin, "the agent is ready");
         Ok(Agent { parts, tasks, tenant: tenant_at, egress: egress_at })
     }
@@ -235,14 +256,15 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
 /// had stopped waiting is told that it may try again.
 async fn rounds(parts: Arc<Parts>, stop: Stop) {
     let mut changes = parts.approvals.changes();
-    let mut has_settled = false;
+    let mut rest_ms = None;
     while !stop.is_stopped() {
         if let Err(error) = round(&parts).await {
             tracing::error!(%error, "a round failed; it is tried again");
         }
-        if !has_settled && parts.gateway.is_gated() {
-            // Everything has been started once.
-            has_settled = true;
+        let now_ms = parts.clock.now().mono_ms;
+        // Once everything has been started, once when that has settled, and then as what a busy hour needed.
+        if parts.gateway.is_gated() && rest_ms.is_none_or(|rest_ms| now_ms >= rest_ms) {
+            rest_ms = Some(now_ms + if rest_ms.is_none() { SETTLED_MS } else { REST_MS });
             let _ = tokio::task::spawn_blocking(memory::give_back).await;
         }
         let due = parts.clock.sleep(ROUND_MS);
@@ -285,14 +307,14 @@ async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("`{key}`: {address} cannot be listened on: is another process using the port? `ss -ltnp` names it"))
 }
 
-/// A socket that only our own user may open. One that is left over from a killed agent is replaced.
-fn listen_unix(path: &Path) -> anyhow::Result<UnixListener> {
+/// A socket that only our own user may open, or one group beside it. One that is left over from a killed agent is replaced.
+fn listen_unix(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         anyhow::bail!("another agent already answers on `{}`", path.display());
     }
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).with_context(|| format!("`{}` cannot be listened on (a socket's path may have 107 bytes)", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }

@@ -4,6 +4,7 @@
 //! OpenClaw with its plugin and its model calls, the scripted model of the hub's demo plays the provider. Time stands still
 //! until a test moves it.
 
+mod booted;
 mod browser;
 pub mod company;
 mod device;
@@ -13,6 +14,7 @@ mod machines;
 mod processes;
 mod world;
 
+pub use booted::booted;
 pub use browser::{Browser, yes_to};
 pub use company::Company;
 pub use device::Device;

@@ -1,6 +1,7 @@
 //! Devices and what they sign: enrolling, removing, codes, resets, and decisions that carry a signature.
 
 use super::AuthProxy;
+use super::chat::shown;
 use crate::devices::{Candidate, Proved, Reset, Ticket};
 use crate::people::{Role, Session};
 use axum::Json;
@@ -79,7 +80,7 @@ pub(super) async fn decide(
         proxy.people.confirms(&peer.0.0.ip().to_string(), &session.person, SecretString::new(password)).await?;
     }
     let approval = proxy.approvals.decide_signed(heard, has_password).await?;
-    Ok(Json(json!({ "approval": approval })))
+    Ok(Json(json!({ "approval": shown(&proxy, approval) })))
 }
 
 pub(super) async fn announce_reset(State(proxy): State<Arc<AuthProxy>>, session: Session) -> Result<Json<Value>, Refusal> {

@@ -42,6 +42,20 @@ impl Keys {
         Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw() }
     }
 
+    /// As what they are looked for in everything that leaves.
+    pub fn named(&self) -> Vec<(&'static str, SecretString)> {
+        vec![
+            ("openclaw.gateway-token", self.gateway_token.clone()),
+            ("openclaw.plugin-key", self.plugin_key.clone()),
+            ("openclaw.proxy-token", self.proxy_token.clone()),
+        ]
+    }
+
+    /// An EnvironmentFile. One that knows us by our address has no token.
+    pub fn of_a_unit(&self) -> String {
+        self.variables().iter().skip(1).map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
     /// The environment, as OpenClaw's configuration and our plugin name it. A child's environment is where they must go.
     fn variables(&self) -> [(&'static str, &str); 3] {
         [

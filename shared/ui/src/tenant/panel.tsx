@@ -26,21 +26,18 @@ function close(): void {
   if (name !== null) document.getElementById(`${name}-button`)?.focus();
 }
 
-const narrow = matchMedia("(max-width: 63.99rem)");
-
-function fence(): void {
-  const main = document.getElementById("main");
-  if (main !== null) main.inert = panel.peek() !== null && narrow.matches;
-}
+const query = matchMedia("(max-width: 63.99rem)");
+const narrow = signal(query.matches);
+query.addEventListener("change", () => { narrow.value = query.matches; });
 
 effect(() => {
-  panel.value;
-  fence();
+  const fenced = panel.value !== null && narrow.value;
+  const main = document.getElementById("main");
+  if (main !== null) main.inert = fenced;
 });
-narrow.addEventListener("change", fence);
 
 export function Panel({ name, title, closing, children }: { name: PanelName; title: string; closing: string; children: () => ComponentChildren }) {
-  const box = useRef<HTMLElement>(null);
+  const box = useRef<HTMLDivElement>(null);
   const isOpen = panel.value === name;
   useEffect(() => {
     if (!isOpen) return;
@@ -52,7 +49,7 @@ export function Panel({ name, title, closing, children }: { name: PanelName; tit
     return () => document.removeEventListener("keydown", escape);
   }, [isOpen]);
   return (
-    <aside id={name} class={`inbox ${name}`} hidden={!isOpen} ref={box} tabIndex={-1} aria-label={title}>
+    <div id={name} class={`inbox ${name}`} {...(narrow.value ? { role: "dialog", "aria-modal": true } : { role: "complementary" })} hidden={!isOpen} ref={box} tabIndex={-1} aria-label={title}>
       {isOpen && (
         <>
           <div class="inbox-head">
@@ -62,6 +59,6 @@ export function Panel({ name, title, closing, children }: { name: PanelName; tit
           {children()}
         </>
       )}
-    </aside>
+    </div>
   );
 }
