@@ -4,6 +4,7 @@ use crate::approvals::Approvals;
 use crate::auth_proxy::{self, AuthProxy};
 use crate::bundle::InForce;
 use crate::console;
+use crate::devices::Devices;
 use crate::egress_proxy::{self, EgressProxy, Observed};
 use crate::gateway::openclaw::{self, Home, Plan, Provider};
 use crate::gateway::{CallError, Gateway, Mode};
@@ -43,6 +44,7 @@ pub(crate) struct Parts {
     pub origin: String,
     pub identity: Identity,
     pub people: Arc<People>,
+    pub devices: Devices,
     pub approvals: Approvals,
     pub ledger: Ledger,
     pub metering: Metering,
@@ -110,6 +112,7 @@ impl Agent {
         let parts = Arc::new(Parts {
             in_force,
             people: Arc::new(People::new(store.clone(), clock.clone())),
+            devices: Devices::new(store.clone(), clock.clone(), identity.tenant_id, &settings.origin),
             approvals: Approvals::new(store.clone(), clock.clone()),
             ledger: Ledger::new(store.clone(), clock.clone()),
             metering: Metering::start(store.clone(), clock.clone()).await?,
@@ -197,6 +200,7 @@ impl Agent {
         tasks.spawn(rounds(parts.clone(), stop.clone()));
         let link = HubLink {
             hub: settings.hub.clone(),
+            store: parts.store.clone(),
             clock: parts.clock.clone(),
             stop: stop.clone(),
             identity: parts.identity.clone(),
@@ -205,6 +209,7 @@ impl Agent {
             gateway: parts.gateway.clone(),
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
+            devices: parts.devices.clone(),
             metering: parts.metering.clone(),
             network: parts.network.clone(),
             screen: parts.screen.clone(),
@@ -276,6 +281,7 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
         cookie: Cookie::for_origin(&parts.origin),
         identity: parts.identity.clone(),
         people: parts.people.clone(),
+        devices: parts.devices.clone(),
         approvals: parts.approvals.clone(),
         gateway: parts.gateway.clone(),
         metering: parts.metering.clone(),
@@ -319,7 +325,12 @@ async fn round(parts: &Parts) -> service::store::Result<()> {
         return Ok(());
     }
     for approval in parts.approvals.to_nudge().await? {
-        let message = format!("A person approved the call that was waiting ({}). Propose exactly the same call again now.", approval.id);
+        let message = match &approval.denial {
+            None => format!("A person approved the call that was waiting ({}). Propose exactly the same call again now.", approval.id),
+            Some(reason) => {
+                format!("A person refused the call that was waiting ({}): “{reason}”. Do not propose it again, nor another way to the same end.", approval.id)
+            }
+        };
         match parts.gateway.tell(&approval.session, &message, &format!("nudge-{}-{}", approval.id, parts.clock.wall_ms())).await {
             // Told once more later if nothing comes of it.
             Ok(()) | Err(CallError::Refused { .. }) => parts.approvals.nudged(approval.id).await?,

@@ -11,7 +11,7 @@ use crate::agent::Parts;
 use crate::audit::{self, Deed};
 use crate::gateway::openclaw::{Dialect, Provider};
 use crate::ledger;
-use crate::people::Role;
+use crate::people::{May, Role};
 use crate::providers::State;
 use anyhow::{Context, bail};
 use policy::budget::{self, Span, Whose};
@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 pub use vault::VaultVerb;
+use wire::DeviceId;
 use zeroize::Zeroizing;
 
 #[derive(Serialize, Deserialize)]
@@ -52,6 +53,11 @@ pub enum Verb {
         before: i64,
         limit: u32,
     },
+    /// The audit after a number, oldest first, and how many lines there are.
+    AuditLines {
+        after: i64,
+        limit: u32,
+    },
     Vault {
         what: VaultVerb,
     },
@@ -61,6 +67,24 @@ pub enum Verb {
         lang: Language,
         password: String,
     },
+    /// Holds a person to some assistants, by name; to all of them with none.
+    PersonReach {
+        name: String,
+        only: Vec<(String, May)>,
+    },
+    PersonPassword {
+        name: String,
+        password: String,
+    },
+    /// Persons and their devices.
+    Persons {},
+    /// A one-time code with which a person enrols a device.
+    DeviceCode {
+        name: String,
+    },
+    DeviceRemove {
+        device: DeviceId,
+    },
 }
 
 /// A person and a provisioning step or two.
@@ -69,6 +93,7 @@ const CALLERS_MAX: usize = 4;
 const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Of one answer.
 const DECIDED_CALLS_MAX: u32 = 100;
+const AUDIT_LINES_MAX: u32 = 500;
 const WAIT: Duration = Duration::from_secs(15);
 
 /// The key, written down for those who may read it. It stays the same over restarts: whoever has just read it may be
@@ -163,7 +188,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             let frozen: Vec<String> = parts.ledger.frozen().await?.into_iter().map(|(session, _)| session).collect();
             let identity = &parts.identity;
             Ok(json!({
-                "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id, "version": env!("CARGO_PKG_VERSION"),
+                "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id, "assistants": identity.assistants.iter().map(|(_, assistant)| assistant).collect::<Vec<_>>(), "version": env!("CARGO_PKG_VERSION"),
                 "gateway": parts.gateway.state(), "network": parts.network.verdict(), "policy": parts.in_force.report(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
                 // One for each assistant and model, as long as nobody changes what it is told.
                 "prompt_prefixes": parts.metering.prefixes().await?,
@@ -199,6 +224,39 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             Ok(person) => json!({ "ok": true, "person": person }),
             Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
         }),
+        Verb::Persons {} => {
+            let (persons, devices, resets) = (parts.people.list().await?, parts.devices.list().await?, parts.devices.resets().await?);
+            Ok(json!({ "ok": true, "persons": persons, "devices": devices, "resets": resets }))
+        }
+        Verb::PersonReach { name, only } => {
+            let Some(person) = parts.people.named(&name).await? else { return Ok(nobody()) };
+            let named = |(name, may): (String, May)| parts.identity.assistants.iter().find(|(_, found)| found.name == name).map(|(_, found)| (found.id, may));
+            let Some(only) = only.into_iter().map(named).collect::<Option<Vec<_>>>() else {
+                return Ok(failed("assistant_unknown", "this tenant has no assistant of this name; `tenant-agent status` names them"));
+            };
+            Ok(match parts.people.set_reach(person.id, only).await {
+                Ok(()) => json!({ "ok": true, "person": person.id }),
+                Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
+            })
+        }
+        Verb::PersonPassword { name, password } => {
+            let Some(person) = parts.people.named(&name).await? else { return Ok(nobody()) };
+            Ok(match parts.people.set_password(person.id, SecretString::new(password)).await {
+                Ok(()) => json!({ "ok": true, "person": person.id }),
+                Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
+            })
+        }
+        Verb::DeviceCode { name } => {
+            let Some(person) = parts.people.named(&name).await? else { return Ok(nobody()) };
+            Ok(match parts.devices.console_code(person.id).await {
+                Ok(code) => json!({ "ok": true, "person": person.id, "code": code }),
+                Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
+            })
+        }
+        Verb::DeviceRemove { device } => Ok(match parts.devices.console_remove(device).await {
+            Ok(()) => json!({ "ok": true, "device": device }),
+            Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
+        }),
         Verb::Unfreeze { session } => {
             let thawed = parts.ledger.unfreeze("console", &session).await?;
             Ok(if thawed {
@@ -210,6 +268,10 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
         Verb::DecidedCalls { before, limit } => {
             let calls = parts.store.read(move |c| ledger::decided(c, before, limit.min(DECIDED_CALLS_MAX))).await?;
             Ok(json!({ "ok": true, "calls": calls }))
+        }
+        Verb::AuditLines { after, limit } => {
+            let (lines, head) = parts.store.read(move |c| Ok((audit::lines(c, after, limit.min(AUDIT_LINES_MAX))?, audit::head(c)?))).await?;
+            Ok(json!({ "ok": true, "lines": lines, "count": head.count }))
         }
         Verb::RestorePlugin {} => {
             parts.home.write_plugin()?;
@@ -256,6 +318,10 @@ async fn look_at(parts: &Parts, provider: &Provider) -> anyhow::Result<()> {
 pub(crate) async fn note(parts: &Parts, deed: &'static str) -> Result<(), StoreError> {
     let now_ms = parts.clock.wall_ms();
     parts.store.write(move |tx| Ok(audit::note(tx, now_ms, &Deed { actor: "console", deed, subject: "", detail: env!("CARGO_PKG_VERSION") })?)).await
+}
+
+fn nobody() -> Value {
+    failed("person_unknown", "nobody here has this name; `tenant-agent person list` names them")
 }
 
 fn failed(code: &str, message: &str) -> Value {

@@ -7,11 +7,12 @@
 
 pub mod agent;
 mod approvals;
-mod audit;
+pub mod audit;
 mod auth_proxy;
 mod budget;
 pub mod bundle;
 pub mod console;
+pub mod devices;
 mod egress_proxy;
 pub mod gateway;
 mod hub_link;

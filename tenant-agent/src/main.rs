@@ -1,8 +1,10 @@
 //! `tenant-agent`: parse, read the configuration, build, run.
 
+mod audit_command;
 mod vault_command;
 
 use anyhow::Context;
+use audit_command::AuditCommand;
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 use service::store::StoreError;
@@ -17,7 +19,7 @@ use tenant_agent::law::{Decided, PolicyCommand, Said, Trial};
 use tenant_agent::network::doctor::Verdict;
 use tenant_agent::network::plan::Plan;
 use tenant_agent::network::{self, install};
-use tenant_agent::people::Role;
+use tenant_agent::people::{May, Role};
 use tenant_agent::redaction::{self, Shape};
 use tenant_agent::settings::own_uid;
 use tenant_agent::tools::hands;
@@ -69,6 +71,11 @@ enum Command {
     Person {
         #[command(subcommand)]
         command: PersonCommand,
+    },
+    /// What happened here, as a chain of hashes.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
     },
     /// The secrets of this tenant.
     Vault {
@@ -144,6 +151,43 @@ enum PersonCommand {
         #[arg(long, value_parser = ["de", "en"], default_value = "de")]
         lang: String,
     },
+    /// Say who is here, with whose devices, and which resets are announced.
+    List,
+    /// Hold a person to some assistants: they see, and decide about, these only. Without any they have all of them again.
+    Reach {
+        /// The person's name.
+        name: String,
+        /// An assistant about which they may decide, as far as their role does.
+        #[arg(long = "decide")]
+        decides: Vec<String>,
+        /// An assistant that they may see and chat with, and no more.
+        #[arg(long = "see")]
+        sees: Vec<String>,
+    },
+    /// Set a person's password anew and end their sessions. It is read from standard input; a newline at its end is not part of it.
+    Password {
+        /// The person's name.
+        name: String,
+    },
+    /// The devices whose signature counts as a person's word.
+    Device {
+        #[command(subcommand)]
+        command: DeviceCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum DeviceCommand {
+    /// Print a one-time code, good for an hour, with which this person enrols a device on their own page.
+    Code {
+        /// The person's name.
+        name: String,
+    },
+    /// Take a device out: its signature counts for nothing any more.
+    Remove {
+        /// As `person list` prints it.
+        device: String,
+    },
 }
 
 /// sysexits: the configuration is wrong, and starting again will not help.
@@ -204,6 +248,7 @@ fn alone(cli: &Cli) -> Option<ExitCode> {
             redaction::redact(secrets.as_deref(), *jsonl, shape, *stats, std::io::stdin().lock(), std::io::stdout().lock())
         }
         Command::Vault { command } => command.alone()?,
+        Command::Audit { command } => return Some(command.alone(cli.json)?.unwrap_or_else(|error| fail(cli, EXIT_REFUSED, &error))),
         Command::Uninstall { dry_run, root } => {
             return Some(match install::uninstall(root, *dry_run) {
                 Ok(report) => say(cli.json, &report.facts, &report.text),
@@ -272,10 +317,28 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             // The console carries the password to the hash.
             password: from_stdin("the password")?.expose().trim_end_matches(['\r', '\n']).to_owned(),
         },
+        Command::Person { command: PersonCommand::List } => Verb::Persons {},
+        Command::Person { command: PersonCommand::Reach { name, decides, sees } } => {
+            let all = |names: &[String], may| names.iter().map(move |name| (name.clone(), may)).collect::<Vec<_>>();
+            Verb::PersonReach { name: name.clone(), only: [all(sees, May::See), all(decides, May::Decide)].concat() }
+        }
+        Command::Person { command: PersonCommand::Password { name } } => {
+            // The console carries the password to the hash.
+            Verb::PersonPassword { name: name.clone(), password: from_stdin("the password")?.expose().trim_end_matches(['\r', '\n']).to_owned() }
+        }
+        Command::Person { command: PersonCommand::Device { command } } => match command {
+            DeviceCommand::Code { name } => Verb::DeviceCode { name: name.clone() },
+            DeviceCommand::Remove { device } => Verb::DeviceRemove { device: device.parse().map_err(anyhow::Error::msg)? },
+        },
+        Command::Audit { command } => return audit_command::run(command, cli.json, &settings.console_socket()).await,
         Command::Vault { command } => return vault_command::run(command, cli.json, &settings.console_socket()).await,
     };
     let answer = console::say(&settings.console_socket(), &verb).await?;
-    let text = match (answer["link"].as_str(), answer["message"].as_str(), answer["providers"].as_array()) {
+    let text = match (
+        answer["link"].as_str().or(answer["code"].as_str().filter(|_| answer["ok"] == true)),
+        answer["message"].as_str(),
+        answer["providers"].as_array(),
+    ) {
         (Some(link), ..) => link.to_owned(),
         (_, Some(message), _) => message.to_owned(),
         (_, _, Some(providers)) => providers_table(providers),

@@ -1,6 +1,8 @@
 //! The tests that enter where the world enters, and the laws of the house.
 
+mod audit;
 mod browser;
+mod decisions;
 mod demo;
 mod front_door;
 mod house;

@@ -117,15 +117,14 @@ async fn a_question_outlives_the_agent() {
 }
 
 #[tokio::test]
-async fn what_is_not_in_the_manifest_or_needs_a_signature_is_refused_unasked() {
+async fn what_is_not_in_the_manifest_is_refused_unasked() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
     browser.ask(r#"[[tool:gateway {"action":"config.get"}]]"#).await;
-    browser.ask(r#"[[tool:exec {"command":"id","elevated":true}]]"#).await;
     assert_eq!(tenant.gateway.executed(), [""; 0]);
     let refused = tenant.gateway.refused();
-    assert!(refused[0].contains("not available") && refused[1].contains("signed approval"), "{refused:?}");
+    assert!(refused[0].contains("not available"), "{refused:?}");
     assert_eq!(browser.call("approvals.list", json!({})).await["payload"]["approvals"], json!([]), "nobody was asked");
     tenant.end().await;
     world.end().await;

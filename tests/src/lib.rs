@@ -7,6 +7,7 @@
 mod booted;
 mod browser;
 pub mod company;
+mod device;
 mod gateway;
 mod http;
 mod machines;
@@ -15,8 +16,9 @@ mod provider;
 mod world;
 
 pub use booted::booted;
-pub use browser::Browser;
+pub use browser::{Browser, yes_to};
 pub use company::Company;
+pub use device::Device;
 pub use gateway::{FakeGateway, Keys, Manners};
 pub use http::{Answer, post_json, request, request_unix, send_raw};
 pub use machines::Machines;

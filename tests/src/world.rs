@@ -6,7 +6,6 @@ use crate::gateway::{FakeGateway, Keys};
 use crate::provider::FakeProvider;
 use hub::Hub;
 use hub::demo::model::ScriptedModel;
-use serde_json::json;
 use service::{Clock, SecretString, Stop};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -290,7 +289,7 @@ impl Tenant {
         let link = self.console(&Verb::OwnerLink {}).await;
         let token = link["link"].as_str().and_then(|link| link.split_once('#')).expect("a link with a fragment").1.to_owned();
         let mut browser = self.browser();
-        let answer = browser.enter("/auth/first", json!({ "token": token, "name": "Owner", "password": PASSWORD, "lang": "en" })).await;
+        let answer = browser.first(&token, "Owner", PASSWORD).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         browser
     }

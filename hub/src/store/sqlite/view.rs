@@ -2,10 +2,10 @@
 
 use super::{json, parsed, word};
 use crate::store::Store;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use service::store::Result;
 use wire::TenantId;
-use wire::fleet::{Gateway, GatewayState, Presence, Step, TenantView};
+use wire::fleet::{Gateway, GatewayState, HealthFinding, Presence, Severity, Step, TenantView};
 use wire::usage::{Counters, DAY_MS, UsageDay};
 
 /// Tenants on one dashboard.
@@ -57,6 +57,12 @@ fn fill(connection: &Connection, tenant: &mut TenantView) -> rusqlite::Result<()
         (tenant.gateway, tenant.findings, tenant.approvals) = (json(row, 2)?, json(row, 3)?, json(row, 4)?);
         tenant.policy = row.get::<_, Option<String>>(5)?.and_then(|text| serde_json::from_str(&text).ok());
     }
+    let mut broken = connection.prepare_cached("SELECT code, since_ms, count FROM audit_break WHERE tenant_id = ?1")?;
+    let finding = |row: &rusqlite::Row<'_>| {
+        let count: i64 = row.get(2)?;
+        Ok(HealthFinding { code: row.get(0)?, severity: Severity::Fail, since_ms: row.get(1)?, detail: format!("line {count}") })
+    };
+    tenant.findings.extend(broken.query_row([&id], finding).optional()?);
     tenant.usage_today = usage(connection, tenant.id, tenant.usage_today.day_ms)?;
     Ok(())
 }

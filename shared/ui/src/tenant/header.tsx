@@ -6,7 +6,7 @@ import { Icon, Menu } from "../core/room.tsx";
 import { amount, count, money, share, shortAmount, t } from "../core/text.ts";
 import { cutOff } from "./banner.tsx";
 import { assistantName, gateway, logOut, pending, person, usage } from "./conversation.ts";
-import { inboxOpen, openInbox, closeInbox } from "./inbox.tsx";
+import { panel, toggle } from "./panel.tsx";
 
 export function Header() {
   return (
@@ -23,6 +23,10 @@ export function Header() {
       <Menu>
         <UsageToday />
         <Switches />
+        <button type="button" id="devices-button" class="quiet with-icon" aria-expanded={panel.value === "devices"} aria-controls="devices" onClick={() => toggle("devices")}>
+          <Icon name="key" />
+          <span>{t("devices.title")}</span>
+        </button>
         <button type="button" class="quiet with-icon" onClick={() => void logOut()}>
           <Icon name="out" />
           <span>{t("app.log_out")}</span>
@@ -35,9 +39,8 @@ export function Header() {
 
 function InboxButton() {
   const waiting = pending.value.length;
-  const open = inboxOpen.value;
   return (
-    <button type="button" id="inbox-button" class={waiting > 0 ? "inbox-button some" : "inbox-button"} aria-expanded={open} aria-controls="inbox" onClick={open ? closeInbox : openInbox}>
+    <button type="button" id="inbox-button" class={waiting > 0 ? "inbox-button some" : "inbox-button"} aria-expanded={panel.value === "inbox"} aria-controls="inbox" onClick={() => toggle("inbox")}>
       <Icon name="bell" />
       <span class="inbox-word">{t("inbox.title")}</span>
       {waiting > 0 && <span class="count">{waiting}</span>}

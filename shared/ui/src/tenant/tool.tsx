@@ -17,7 +17,7 @@ type State = ToolTurn["state"] | "waiting";
 // What a person decided stands above how the call came back: a refused one is no failure and was not stopped.
 function stateOf(turn: ToolTurn, verdict: Approval["state"] | null): State {
   if (verdict === "pending") return "waiting";
-  if (verdict === "denied" || verdict === "expired") return "refused";
+  if (verdict === "denied" || verdict === "expired" || verdict === "cancelled") return "refused";
   if (verdict === "approved" && turn.ended_ms !== null) return "queued"; // it came back before the yes and is tried again
   return turn.state;
 }
