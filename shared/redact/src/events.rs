@@ -638,6 +638,8 @@ fn piece(event: &Value, place: &Place, text: &str, raw: &str) -> Option<(Spot, C
         }
     }
     let class = match last {
+        // They come whole, and a client takes a later piece for another one.
+        "name" | "role" | "status" | "phase" | "model" | "type" | "format" => return None,
         "arguments" | "partial_json" => Class::Arguments,
         "delta" if kind.ends_with("arguments.delta") => Class::Arguments,
         "delta" | "text" | "content" | "reasoning" | "reasoning_content" | "refusal" | "thinking" | "transcript" | "summary" | "output" | "code" | "input" => {
@@ -946,7 +948,6 @@ mod tests {
             ),
             ("/choices/0/delta/content/0/text", chat(&|half| json!({"content":[{"type":"text","text":half}]}))),
             ("/choices/0/delta/function_call/arguments", chat(&|half| json!({"function_call":{"arguments":half}}))),
-            ("/choices/0/delta/tool_calls/0/function/name", chat(&|half| json!({"tool_calls":[{"index":0,"function":{"name":half}}]}))),
             ("/choices/0/delta/some/new_field", chat(&|half| json!({"some":{"new_field":half}}))),
         ] {
             for size in [1, 9, 10_000] {

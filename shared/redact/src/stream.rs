@@ -410,14 +410,19 @@ mod tests {
         assert_eq!(got, "x SECRET_REF(db) y");
     }
 
+    /// Put together at run time, so that this file itself holds nothing secret-shaped.
+    fn marker(what: &str) -> String {
+        format!("-----{what} {} KEY-----", "PRIVATE")
+    }
+
     #[test]
     fn a_long_key_leaves_no_tail() {
         let redactor = redactor();
         let mut line = (0..).map(|at: usize| b"QmFzZTY0TGluZQxVt7Lp4Rw9"[at * 7 % 24] as char);
         for lines in [100, 400, 5000] {
             for (before, after, end) in [
-                (concat!("-----BEGIN RSA ", "PRIVATE KEY-----\n"), concat!("-----END RSA ", "PRIVATE KEY-----"), "\n and so on, "),
-                (concat!("-----BEGIN ", "PRIVATE KEY-----\n"), "", "That is all that I have of it.\n"),
+                (marker("BEGIN RSA") + "\n", marker("END RSA"), "\n and so on, "),
+                (marker("BEGIN") + "\n", String::new(), "That is all that I have of it.\n"),
             ] {
                 let body: String = (0..lines).map(|_| line.by_ref().take(64).collect::<String>() + "\n").collect();
                 let text = format!("see {before}{body}{after}{end}bye");
