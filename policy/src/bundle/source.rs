@@ -5,6 +5,7 @@ use super::content::{AssistantLevel, Content, Exception, Gates, Levels, Named, P
 use super::file::{Draft, is_known, parts};
 use super::trust::{BundleKey, KeyDocument, Roots};
 use super::{BUNDLE_KEY_DAYS_MAX, DAY_MS, FORMAT, PublicKey};
+use crate::host::Allowed;
 use crate::{Class, Level};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -62,6 +63,7 @@ const SCHEMA: &[(&str, &[&str])] = &[
     ("levels.toml", &["default", "ask_red", "assistant.*.level", "assistant.*.ask_red"]),
     ("gates.toml", &["unlocked", "assistant.*.unlocked"]),
     ("exceptions.toml", &["exception.rule", "exception.class", "exception.until", "exception.reason", "exception.tenants"]),
+    ("hosts.toml", &["host.name", "host.reach", "host.manner"]),
     ("prices.toml", &["catalogue", "price.provider", "price.model", "price.input_nano_usd", "price.cached_nano_usd", "price.output_nano_usd"]),
     ("patterns.toml", &["pattern.kind", "pattern.regex"]),
     ("keys.toml", &["fleet", "version", "days", "roots", "threshold", "bundle_threshold", "revoked", "versions_from", "bundle_key.key", "bundle_key.days"]),
@@ -132,6 +134,12 @@ struct PricesToml {
     catalogue: i64,
     #[serde(default)]
     price: Vec<Price>,
+}
+
+#[derive(Default, Deserialize)]
+struct HostsToml {
+    #[serde(default)]
+    host: Vec<Allowed>,
 }
 
 #[derive(Default, Deserialize)]
@@ -211,6 +219,7 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
     };
     let levels: LevelsToml = text("levels.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let gates: GatesToml = text("gates.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
+    let hosts: HostsToml = text("hosts.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let prices: PricesToml = text("prices.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let patterns: PatternsToml = text("patterns.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let exceptions = text("exceptions.toml").map(|named| exceptions(named, now_ms, &mut faults)).unwrap_or_default();
@@ -220,6 +229,7 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
         levels: Levels { default: levels.default, ask_red: levels.ask_red, assistants: levels.assistant },
         gates: Gates { unlocked: gates.unlocked, assistants: gates.assistant.into_iter().map(|(name, gate)| (name, gate.unlocked)).collect() },
         exceptions,
+        hosts: hosts.host,
         prices: Prices { catalogue: prices.catalogue, models: prices.price },
         patterns: patterns.pattern,
         workflows: within("workflows/"),
