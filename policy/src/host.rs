@@ -5,6 +5,8 @@
 
 use crate::http::Http;
 use crate::http::address;
+/// Ranges of version 4 that no public server has: network and length.
+pub use crate::http::address::INTERNAL as INTERNAL_V4;
 use crate::http::url::is_invisible;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -279,12 +281,16 @@ impl Allowed {
         format!("{stars}{}{port}", self.host)
     }
 
-    fn covers(&self, target: &Target) -> bool {
-        let host = match (&self.host, &target.host) {
+    /// Whatever the port.
+    pub fn is_for(&self, host: &Host) -> bool {
+        match (&self.host, host) {
             (Host::Name(own), Host::Name(name)) if self.below => name.strip_suffix(own.as_str()).is_some_and(|before| before.ends_with('.')),
             (own, other) => !self.below && own == other,
-        };
-        host && self.port.map_or_else(|| WEB_PORTS.contains(&target.port), |port| port == target.port)
+        }
+    }
+
+    fn covers(&self, target: &Target) -> bool {
+        self.is_for(&target.host) && self.port.map_or_else(|| WEB_PORTS.contains(&target.port), |port| port == target.port)
     }
 
     /// How close it is to a host that it covers: an exact line before a pattern, a longer pattern before a shorter.
@@ -316,14 +322,22 @@ impl From<Allowed> for AllowedText {
     }
 }
 
+/// Whether nobody may allow this host.
+pub fn is_closed(http: &Http, host: &Host) -> bool {
+    closed(http, host).is_some()
+}
+
+fn closed(http: &Http, host: &Host) -> Option<&'static str> {
+    match host {
+        Host::Name(name) => http.closed_name(name),
+        Host::Address(address) => http.closed_address(*address),
+    }
+}
+
 /// What may happen with a connection (`method` is `None`) or a request to `target`. The closest line speaks; of equally close
 /// ones the first, so the list that goes first wins.
 pub fn decide<'a>(http: &Http, target: &Target, method: Option<&str>, lists: impl IntoIterator<Item = &'a Allowed>) -> Verdict {
-    let closed = match &target.host {
-        Host::Name(name) => http.closed_name(name),
-        Host::Address(address) => http.closed_address(*address),
-    };
-    if let Some(rule) = closed {
+    if let Some(rule) = closed(http, &target.host) {
         return Verdict::Never(rule);
     }
     let reach = method.map_or(Reach::Read, Reach::of);

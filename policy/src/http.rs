@@ -440,6 +440,11 @@ impl Http {
         inside.then_some("http.internal")
     }
 
+    /// Endings of names that lead into a private network.
+    pub fn internal_names(&self) -> impl Iterator<Item = &str> {
+        self.internal.iter().map(String::as_str)
+    }
+
     /// The rule under which nobody connects to this address. One that carries another is closed whatever that is: who
     /// serves the web has no need of it.
     pub fn closed_address(&self, address: IpAddr) -> Option<&'static str> {

@@ -5,8 +5,10 @@ use crate::auth_proxy::{self, AuthProxy};
 use crate::bundle::InForce;
 use crate::console;
 use crate::egress_proxy::{self, EgressProxy, Observed};
+use crate::forward_proxy::{self, Authority, Bounds, ForwardProxy, Secrets};
 use crate::gateway::openclaw::{self, Home, Plan};
-use crate::gateway::{CallError, Gateway};
+use crate::gateway::{CallError, Gateway, WayOut};
+use crate::hosts::Hosts;
 use crate::hub_link::HubLink;
 use crate::hub_link::enrol;
 use crate::identity::{self, HostKey, Identity};
@@ -18,6 +20,7 @@ use crate::settings::Settings;
 use crate::store::MIGRATIONS;
 use crate::vault::{RecoveryKey, Vault};
 use anyhow::Context;
+use policy::host::Target;
 use service::config::private_folder;
 use service::door::{self, Door};
 use service::memory;
@@ -38,6 +41,7 @@ pub(crate) struct Parts {
     pub identity: Identity,
     pub people: Arc<People>,
     pub approvals: Approvals,
+    pub hosts: Hosts,
     pub ledger: Ledger,
     pub metering: Metering,
     pub vault: Vault,
@@ -52,6 +56,7 @@ pub struct Agent {
     tasks: JoinSet<()>,
     tenant: SocketAddr,
     egress: SocketAddr,
+    proxy: SocketAddr,
 }
 
 /// How often questions that nobody answered are closed, and sessions are told of late grants.
@@ -91,10 +96,13 @@ impl Agent {
         let vault = open_vault(&settings, store.clone(), clock.clone(), &identity).await?;
         let client = outward::client();
         let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy).await?;
+        let approvals = Approvals::new(store.clone(), clock.clone());
+        let assistant = identity.assistants.first().context("this tenant has no assistant")?.1.id;
         let parts = Arc::new(Parts {
             in_force,
+            hosts: Hosts::new(store.clone(), clock.clone(), approvals.clone(), assistant),
             people: Arc::new(People::new(store.clone(), clock.clone())),
-            approvals: Approvals::new(store.clone(), clock.clone()),
+            approvals,
             ledger: Ledger::new(store.clone(), clock.clone()),
             metering: Metering::start(store.clone(), clock.clone()).await?,
             gateway: Gateway::new(clock.clone()),
@@ -110,9 +118,10 @@ impl Agent {
         // Every door is opened before anything is started, so that a port in use leaves nothing half-started.
         let tenant = listen(settings.tenant, "listen.tenant").await?;
         let egress = listen(settings.egress, "listen.egress").await?;
+        let forward = listen(settings.proxy, "listen.proxy").await?;
         let plugin = listen_unix(&settings.plugin_socket())?;
         let console_listener = listen_unix(&settings.console_socket())?;
-        let (tenant_at, egress_at) = (tenant.local_addr()?, egress.local_addr()?);
+        let (tenant_at, egress_at, forward_at) = (tenant.local_addr()?, egress.local_addr()?, forward.local_addr()?);
         let home = parts.home.clone();
         private_folder(&home.workspace())?;
 
@@ -129,6 +138,10 @@ impl Agent {
             observed: Observed::recorded()?,
         };
         tasks.spawn(door::serve(egress, door::guarded(egress_proxy::routes(Arc::new(proxy)), Door::Program), stop.clone()));
+        let forward_room = forward_room(&parts, &settings, &stop).await?;
+        let trusted = forward_room.authority.write(&home.folder.join("certificates"))?;
+        let way_out = WayOut { proxy: forward_at, own_certificate: trusted.own, certificates: trusted.all };
+        tasks.spawn(door::serve(forward, forward_proxy::routes(Arc::new(forward_room)), stop.clone()));
         let wrapper = SafetyWrapper {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
@@ -168,10 +181,10 @@ impl Agent {
                 let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &settings.plugin_socket(), tools };
                 Ok(openclaw::config(&home, &plan))
             };
-            gateway.run(settings.mode.clone(), home.clone(), client, stop, started).await;
+            gateway.run(settings.mode.clone(), home.clone(), way_out, client, stop, started).await;
         });
         tracing::info!(host.id = %parts.identity.host_id, tenant.id = %parts.identity.tenant_id, origin = parts.origin, "the agent is ready");
-        Ok(Agent { parts, tasks, tenant: tenant_at, egress: egress_at })
+        Ok(Agent { parts, tasks, tenant: tenant_at, egress: egress_at, proxy: forward_at })
     }
 
     pub fn tenant_addr(&self) -> SocketAddr {
@@ -180,6 +193,10 @@ impl Agent {
 
     pub fn egress_addr(&self) -> SocketAddr {
         self.egress
+    }
+
+    pub fn proxy_addr(&self) -> SocketAddr {
+        self.proxy
     }
 
     /// How OpenClaw is, as it changes.
@@ -213,6 +230,27 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
         gateway: parts.gateway.clone(),
         metering: parts.metering.clone(),
         ledger: parts.ledger.clone(),
+    })
+}
+
+async fn forward_room(parts: &Parts, settings: &Settings, stop: &Stop) -> anyhow::Result<ForwardProxy> {
+    // Nobody believes this host's authority about the hub or the tenant's own pages.
+    let own = [settings.hub.as_str(), settings.origin.as_str()].into_iter().filter_map(|url| {
+        let authority = url.split_once("://")?.1.split('/').next()?;
+        Target::parse(authority, Some(443)).ok().map(|target| target.host)
+    });
+    let (own, law) = (own.collect::<Vec<_>>(), parts.in_force.law());
+    let authority = Authority::open(&parts.vault, parts.clock.clone(), &own, law.law().http().internal_names()).await?;
+    Ok(ForwardProxy {
+        gateway: parts.gateway.clone(),
+        hosts: parts.hosts.clone(),
+        in_force: parts.in_force.clone(),
+        network: settings.network.clone(),
+        authority,
+        secrets: Secrets::new(parts.vault.clone(), random::bytes()),
+        clock: parts.clock.clone(),
+        stop: stop.clone(),
+        bounds: Bounds::default(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! it in the same transaction in which the caller journals the verdict. What nobody answers within [`LIFE_MS`] expires.
 
 use crate::audit::{self, Deed};
+use crate::hosts;
 use crate::identity::parsed;
 use axum::http::StatusCode;
 use policy::{Class, Digest, Finding, Sentence};
@@ -100,6 +101,18 @@ pub fn use_up(tx: &Tx, id: ApprovalId, call_id: &str) -> rusqlite::Result<Option
 pub fn note_outcome(tx: &Tx, session: &str, call_id: &str, outcome: Outcome) -> rusqlite::Result<Option<Approval>> {
     let sql = format!("UPDATE approval SET outcome = ?3 WHERE session = ?1 AND call_id = ?2 AND state = 'used' AND outcome IS NULL RETURNING {COLUMNS}");
     tx.prepare_cached(&sql)?.query_row(params![session, call_id, named(outcome)], approval_of).optional()
+}
+
+/// Whether somebody said no to this since then.
+pub fn was_denied(tx: &Tx, tool: &str, digest: &str, since_ms: i64) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM approval WHERE state = 'denied' AND tool = ?1 AND digest = ?2 AND decided_ms > ?3)";
+    tx.query_row(sql, params![tool, digest, since_ms], |row| row.get(0))
+}
+
+/// Other open questions under this tool.
+pub fn open_of(tx: &Tx, tool: &str, digest: &str, now_ms: i64) -> rusqlite::Result<i64> {
+    let sql = "SELECT count(*) FROM approval WHERE state = 'pending' AND tool = ?1 AND digest <> ?2 AND expires_ms > ?3";
+    tx.query_row(sql, params![tool, digest, now_ms], |row| row.get(0))
 }
 
 /// A call that waits for an answer; gone when dropped.
@@ -222,8 +235,13 @@ impl Approvals {
                 let found = tx.query_row(&sql, [id.to_string()], approval_of).optional()?.ok_or(UNKNOWN)?;
                 let state = answer(&found, &digest, decision)?;
                 let sql = format!("UPDATE approval SET state = ?2, decided_ms = ?3, decided_by = ?4 WHERE id = ?1 AND state = 'pending' RETURNING {COLUMNS}");
-                let decided = tx.query_row(&sql, params![id.to_string(), state.name(), now_ms, by.to_string()], approval_of)?;
+                let mut decided = tx.query_row(&sql, params![id.to_string(), state.name(), now_ms, by.to_string()], approval_of)?;
                 audit::note(tx, now_ms, &Deed { actor: &by.to_string(), deed: state.name(), subject: &id.to_string(), detail: &digest })?;
+                if hosts::is_about_one(&decided) && state == ApprovalState::Approved {
+                    hosts::granted(tx, &decided, &by.to_string(), now_ms)?;
+                    let sql = format!("UPDATE approval SET state = 'used', outcome = 'ok' WHERE id = ?1 RETURNING {COLUMNS}");
+                    decided = tx.query_row(&sql, [id.to_string()], approval_of)?;
+                }
                 Ok::<_, Refusal>(decided)
             })
             .await?;

@@ -2,6 +2,7 @@
 
 use crate::gateway::openclaw::{Dialect, Provider};
 use crate::gateway::{Mode, Program, Trust};
+use crate::network::Network;
 use crate::vault::{Given, provider_key_name};
 use anyhow::{Context, bail};
 use policy::bundle::{self, PublicKey, Roots};
@@ -15,6 +16,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "origin", kind: Kind::Origin, default: None, about: "the tenant's address as browsers see it" },
     Key { name: "listen.tenant", kind: Kind::Address, default: None, about: "where browsers come in" },
     Key { name: "listen.egress", kind: Kind::Address, default: Some("127.0.0.1:8411"), about: "where OpenClaw's model calls come in" },
+    Key { name: "listen.proxy", kind: Kind::Address, default: Some("127.0.0.1:8412"), about: "where everything else that wants out comes in" },
     Key { name: "hub.url", kind: Kind::Url, default: None, about: "the hub's public listener" },
     Key { name: "gateway.mode", kind: Kind::OneOf(&["child", "attach", "none"]), default: Some("attach"), about: "who runs OpenClaw" },
     Key { name: "gateway.port", kind: Kind::Number { min: 1, max: 65_535 }, default: Some("8520"), about: "the port of OpenClaw as our child" },
@@ -54,6 +56,9 @@ pub struct Settings {
     pub origin: String,
     pub tenant: SocketAddr,
     pub egress: SocketAddr,
+    pub proxy: SocketAddr,
+    /// The world outside.
+    pub network: Network,
     pub hub: String,
     pub mode: Mode,
     pub gateway_uid: u32,
@@ -115,6 +120,8 @@ impl Settings {
             origin: values.text("origin").to_owned(),
             tenant: address("listen.tenant")?,
             egress: address("listen.egress")?,
+            proxy: address("listen.proxy")?,
+            network: Network::system(),
             hub: values.text("hub.url").trim_end_matches('/').to_owned(),
             mode: mode(values)?,
             gateway_uid: values.parsed("gateway.uid").unwrap_or_else(own_uid),

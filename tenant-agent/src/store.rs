@@ -209,4 +209,15 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         verdict   TEXT NOT NULL CHECK (verdict IN ('run', 'run_and_notify', 'ask', 'ask_signed', 'not_available'))
     ) STRICT;
 ",
+    "
+    -- hosts.rs
+    CREATE TABLE allowed_host (
+        pattern  TEXT PRIMARY KEY,
+        reach    TEXT NOT NULL,
+        manner   TEXT NOT NULL,
+        added_ms INTEGER NOT NULL,
+        added_by TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX approval_denied ON approval (tool, digest, decided_ms) WHERE state = 'denied';
+",
 ];

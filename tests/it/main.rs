@@ -2,6 +2,7 @@
 
 mod browser;
 mod demo;
+mod forward_proxy;
 mod front_door;
 mod house;
 mod kill;

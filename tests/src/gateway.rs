@@ -59,16 +59,20 @@ pub struct Keys {
     pub gateway_token: String,
     pub plugin_key: String,
     pub proxy_token: String,
+    pub forward_token: String,
 }
 
 impl Keys {
     pub fn draw() -> Keys {
         let draw = service::random::token;
-        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw() }
+        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw(), forward_token: draw() }
     }
 
     pub fn environment(&self) -> String {
-        format!("OPENCLAW_GATEWAY_TOKEN={}\nGATEHOUSE_PLUGIN_KEY={}\nGATEHOUSE_PROXY_TOKEN={}\n", self.gateway_token, self.plugin_key, self.proxy_token)
+        let Keys { gateway_token, plugin_key, proxy_token, forward_token } = self;
+        format!(
+            "OPENCLAW_GATEWAY_TOKEN={gateway_token}\nGATEHOUSE_PLUGIN_KEY={plugin_key}\nGATEHOUSE_PROXY_TOKEN={proxy_token}\nGATEHOUSE_FORWARD_TOKEN={forward_token}\n"
+        )
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tenant_agent::console::{self, VaultVerb, Verb};
 use tenant_agent::gateway::openclaw::{Dialect, Provider};
 use tenant_agent::gateway::{Mode, Program, Trust};
+use tenant_agent::network::Network;
 use tenant_agent::settings::PolicySettings;
 use tenant_agent::vault::Given;
 use tenant_agent::{Agent, Settings, agent};
@@ -27,6 +28,7 @@ pub struct World {
     /// Whose law the agents believe.
     pub company: Company,
     model_key: String,
+    network: Network,
     folder: PathBuf,
     /// Ends the hub and the model.
     stop: Stop,
@@ -76,7 +78,7 @@ impl World {
         let model =
             ScriptedModel::start(SocketAddr::from(([127, 0, 0, 1], 0)), SecretString::new(model_key.clone()), 0, stop.clone()).expect("the model starts");
         let company = Company::at(clock.wall_ms());
-        World { clock, hub, model, company, model_key, folder, stop }
+        World { clock, hub, model, company, model_key, network: Network::system(), folder, stop }
     }
 
     fn policy(&self) -> PolicySettings {
@@ -107,6 +109,11 @@ impl World {
         }
         let published = self.hub.published_policies().await.expect("the hub reads its store");
         assert_eq!(published[0].file, file, "the hub has seen it");
+    }
+
+    /// What assistants may reach from now on, for tenants that come later.
+    pub fn outside(&mut self, network: Network) {
+        self.network = network;
     }
 
     pub fn folder(&self) -> &Path {
@@ -167,6 +174,8 @@ impl World {
             origin,
             tenant: SocketAddr::from(([127, 0, 0, 1], port)),
             egress,
+            proxy: LOOPBACK,
+            network: self.network.clone(),
             hub: format!("http://{}", self.hub.public_addr()),
             mode: mode.unwrap_or(Mode::Attach { address: gateway.address(), environment, trust: Trust::Token }),
             gateway_uid: tenant_agent::settings::own_uid(),

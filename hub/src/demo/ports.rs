@@ -68,8 +68,8 @@ impl Block {
     fn ports(self) -> Vec<(u16, &'static str)> {
         let mut ports = vec![(self.base, "the hub, for agents"), (self.base + 1, "the dashboard")];
         ports.extend(self.has_model.then_some((self.base + 2, "the scripted model")));
-        if let Some(TenantPorts { tenant, egress, gateway }) = TenantPorts::of(self.base, 0) {
-            ports.extend([(tenant, "the assistant's page"), (egress, "the agent's egress proxy")]);
+        if let Some(TenantPorts { tenant, egress, proxy, gateway }) = TenantPorts::of(self.base, 0) {
+            ports.extend([(tenant, "the assistant's page"), (egress, "the agent's egress proxy"), (proxy, "the agent's forward proxy")]);
             ports.extend(self.has_gateway.then_some((gateway, "OpenClaw")));
         }
         ports
@@ -77,7 +77,7 @@ impl Block {
 }
 
 fn held(state_folder: &Path) -> Vec<u16> {
-    local::held_ports(state_folder).into_iter().flat_map(|TenantPorts { tenant, egress, gateway }| [tenant, egress, gateway]).collect()
+    local::held_ports(state_folder).into_iter().flat_map(|TenantPorts { tenant, egress, proxy, gateway }| [tenant, egress, proxy, gateway]).collect()
 }
 
 fn loopback(port: u16) -> SocketAddr {

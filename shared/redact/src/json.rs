@@ -7,7 +7,7 @@
 
 use crate::body::{Body, BodyError};
 use crate::net::Found;
-use crate::search::{Search, What};
+use crate::search::Search;
 use crate::seen::SEEN_BYTES_MIN;
 use crate::{Confidence, Edit, Finding, Look, Redactor, placeholder, splice};
 
@@ -486,7 +486,8 @@ impl Redactor {
             let (from, to) = (key + pair.start, key + pair.end);
             let apart = found.iter().all(|edit| to <= edit.finding.start || edit.finding.end <= from);
             let value = &text[start..end];
-            if from >= start && to <= end && apart && placeholder::spans(value).next().is_none() {
+            let stays = || Search::known(&self.known, value.as_bytes()).iter().any(|hit| self.is_spared(hit));
+            if from >= start && to <= end && apart && placeholder::spans(value).next().is_none() && (self.spared.is_empty() || !stays()) {
                 let placeholder = placeholder::redacted(pair.rule.kind(), &self.key, &text.as_bytes()[from..to]);
                 let finding = Finding { rule: pair.rule.id().into(), start: from, end: to, confidence: pair.confidence };
                 found.push(Edit { finding, placeholder });
@@ -497,10 +498,9 @@ impl Redactor {
 
     /// Refuses `value` if it holds a known secret.
     fn block(&self, value: &str, path: impl Fn() -> String) -> Result<(), BodyError> {
-        let hits = Search::known(&self.known, value.as_bytes());
-        match hits.first().map(|hit| &hit.what) {
-            Some(What::Known(secret)) => Err(BodyError::Blocked { path: path(), name: self.known.name(*secret).to_owned() }),
-            _ => Ok(()),
+        match self.forbidden(value.as_bytes()) {
+            Some(name) => Err(BodyError::Blocked { path: path(), name: name.to_owned() }),
+            None => Ok(()),
         }
     }
 }

@@ -3,6 +3,8 @@
 use super::openclaw::Home;
 use anyhow::Context;
 use service::SecretString;
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -24,6 +26,17 @@ pub struct Keys {
     pub plugin_key: SecretString,
     /// For its model calls, to pass our egress proxy.
     pub proxy_token: SecretString,
+    /// For everything else that wants out, to pass our forward proxy. Whoever runs OpenClaw may have given it none.
+    pub forward_token: Option<SecretString>,
+}
+
+/// The way out, as OpenClaw and what it starts are told of it.
+#[derive(Clone, Debug)]
+pub struct WayOut {
+    pub proxy: SocketAddr,
+    /// The certificate that they believe beside others, and all that they believe.
+    pub own_certificate: PathBuf,
+    pub certificates: PathBuf,
 }
 
 impl Keys {
@@ -33,7 +46,7 @@ impl Keys {
             service::log::know(&secret);
             secret
         };
-        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw() }
+        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw(), forward_token: Some(draw()) }
     }
 
     /// The environment, as OpenClaw's configuration and our plugin name it. A child's environment is where they must go.
@@ -51,7 +64,23 @@ const LOG_BYTES_MAX: u64 = 512_000;
 /// OpenClaw writes its sessions down before it ends; then it is killed.
 const TERM_WAIT: Duration = Duration::from_secs(15);
 
-pub fn start(program: &Program, home: &Home, keys: &Keys) -> anyhow::Result<Child> {
+impl WayOut {
+    /// Every program finds its way out under another name.
+    fn variables(&self, token: &SecretString) -> Vec<(&'static str, OsString)> {
+        // A child's environment is where it must go.
+        let proxy = format!("http://openclaw:{}@{}", token.expose(), self.proxy);
+        let proxied = ["OPENCLAW_PROXY_URL", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"];
+        let direct = ["NO_PROXY", "no_proxy"];
+        let certificates = ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO"];
+        let mut variables: Vec<(&'static str, OsString)> = proxied.map(|name| (name, proxy.clone().into())).into();
+        variables.extend(direct.map(|name| (name, "127.0.0.1,localhost,::1".into())));
+        variables.extend(certificates.map(|name| (name, self.certificates.clone().into())));
+        variables.extend([("NODE_USE_ENV_PROXY", "1".into()), ("NODE_EXTRA_CA_CERTS", self.own_certificate.clone().into())]);
+        variables
+    }
+}
+
+pub fn start(program: &Program, home: &Home, keys: &Keys, way_out: &WayOut) -> anyhow::Result<Child> {
     let log = log_file(&home.log())?;
     let mut command = Command::new(&program.node);
     command
@@ -59,6 +88,7 @@ pub fn start(program: &Program, home: &Home, keys: &Keys) -> anyhow::Result<Chil
         .args(["gateway", "run", "--port", &program.port.to_string()])
         .env_clear()
         .envs(keys.variables())
+        .envs(keys.forward_token.iter().flat_map(|token| way_out.variables(token)))
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()))
         .env("LANG", "C.UTF-8")
         .env("HOME", home.folder.join("home"))
