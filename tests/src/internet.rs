@@ -8,13 +8,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use service::Clock;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tenant_agent::network::{Network, Outside};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -110,7 +113,7 @@ impl Internet {
 
     /// A client that believes what everybody believes.
     pub fn believing(&self) -> TlsConnector {
-        connector(self.roots())
+        connector(self.roots(), &Clock::system())
     }
 }
 
@@ -119,8 +122,24 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rou
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(hyper_util::rt::TokioIo::new(stream), service).await;
 }
 
-fn connector(roots: RootCertStore) -> TlsConnector {
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider())).with_safe_default_protocol_versions();
+/// The time of the world, for whoever looks at certificates that were made in it.
+struct Time(Clock);
+
+impl std::fmt::Debug for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Time")
+    }
+}
+
+impl TimeProvider for Time {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(self.0.wall_ms().try_into().ok()?)))
+    }
+}
+
+fn connector(roots: RootCertStore, clock: &Clock) -> TlsConnector {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(Time(clock.clone()))).with_safe_default_protocol_versions();
     TlsConnector::from(Arc::new(builder.expect("the default versions").with_root_certificates(roots).with_no_client_auth()))
 }
 
@@ -161,7 +180,7 @@ impl Passage {
         Passage {
             proxy: tenant.agent.proxy_addr(),
             credentials: format!("Basic {}", STANDARD.encode(format!("openclaw:{token}"))),
-            believing: connector(roots),
+            believing: connector(roots, tenant.clock()),
         }
     }
 

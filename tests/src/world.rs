@@ -238,6 +238,10 @@ impl Tenant {
         soon(console::say(&self.settings.console_socket(), verb)).await.expect("the console answers")
     }
 
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     pub fn browser(&self) -> Browser {
         Browser::new(self.settings.tenant, &self.settings.origin)
     }
