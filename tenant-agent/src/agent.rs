@@ -119,6 +119,10 @@ impl Agent {
         let tenant = listen(settings.tenant, "listen.tenant").await?;
         let egress = listen(settings.egress, "listen.egress").await?;
         let forward = listen(settings.proxy, "listen.proxy").await?;
+        let mut tunnels = Vec::new();
+        for (address, target) in &settings.tunnels {
+            tunnels.push((listen(*address, "tunnel.*.listen").await?, target.clone()));
+        }
         let plugin = listen_unix(&settings.plugin_socket())?;
         let console_listener = listen_unix(&settings.console_socket())?;
         let (tenant_at, egress_at, forward_at) = (tenant.local_addr()?, egress.local_addr()?, forward.local_addr()?);
@@ -141,7 +145,11 @@ impl Agent {
         let forward_room = forward_room(&parts, &settings, &stop).await?;
         let trusted = forward_room.authority.write(&home.folder.join("certificates"))?;
         let way_out = WayOut { proxy: forward_at, own_certificate: trusted.own, certificates: trusted.all };
-        tasks.spawn(door::serve(forward, forward_proxy::routes(Arc::new(forward_room)), stop.clone()));
+        let forward_room = Arc::new(forward_room);
+        tasks.spawn(door::serve(forward, forward_proxy::routes(forward_room.clone()), stop.clone()));
+        for (listener, target) in tunnels {
+            tasks.spawn(forward_proxy::serve_tunnel(forward_room.clone(), listener, target));
+        }
         let wrapper = SafetyWrapper {
             store: parts.store.clone(),
             clock: parts.clock.clone(),

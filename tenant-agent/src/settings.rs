@@ -6,6 +6,7 @@ use crate::network::Network;
 use crate::vault::{Given, provider_key_name};
 use anyhow::{Context, bail};
 use policy::bundle::{self, PublicKey, Roots};
+use policy::host::Target;
 use service::config::{Key, Kind, Values};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub const KEYS: &[Key] = &[
     Key { name: "policy.threshold", kind: Kind::Number { min: 2, max: 32 }, default: Some("2"), about: "how many of the root keys must sign" },
     Key { name: "policy.tenant_rules", kind: Kind::Path, default: Some(""), about: "rules of the tenant's own, which may only make calls more dangerous" },
     Key { name: "model", kind: Kind::Text, default: None, about: "the assistant's model, as provider/model" },
+    Key { name: "tunnel.*.listen", kind: Kind::Address, default: None, about: "where programs inside find a TCP service that needs no proxy" },
+    Key { name: "tunnel.*.target", kind: Kind::Text, default: None, about: "the service, as host:port; it works as long as the tenant's list allows it" },
     Key { name: "provider.*.dialect", kind: Kind::OneOf(Dialect::NAMES), default: None, about: "how the provider is spoken to" },
     Key { name: "provider.*.url", kind: Kind::Url, default: None, about: "the provider's base URL" },
     Key { name: "provider.*.models", kind: Kind::List, default: None, about: "the models that assistants may use" },
@@ -57,6 +60,8 @@ pub struct Settings {
     pub tenant: SocketAddr,
     pub egress: SocketAddr,
     pub proxy: SocketAddr,
+    /// Doors of TCP services, and where they lead.
+    pub tunnels: Vec<(SocketAddr, Target)>,
     /// The world outside.
     pub network: Network,
     pub hub: String,
@@ -121,6 +126,7 @@ impl Settings {
             tenant: address("listen.tenant")?,
             egress: address("listen.egress")?,
             proxy: address("listen.proxy")?,
+            tunnels: tunnels(values)?,
             network: Network::system(),
             hub: values.text("hub.url").trim_end_matches('/').to_owned(),
             mode: mode(values)?,
@@ -192,6 +198,18 @@ fn policy(values: &Values) -> anyhow::Result<PolicySettings> {
     };
     let tenant_rules = Some(values.path("policy.tenant_rules")).filter(|path| !path.as_os_str().is_empty());
     Ok(PolicySettings { pinned, channel: values.text("policy.channel").to_owned(), tenant_rules })
+}
+
+fn tunnels(values: &Values) -> anyhow::Result<Vec<(SocketAddr, Target)>> {
+    let names = values.named("tunnel").into_iter();
+    names
+        .map(|name| {
+            let of = |field: &str| format!("tunnel.{name}.{field}");
+            let listen = values.parsed(&of("listen")).with_context(|| format!("`{}` is no address", of("listen")))?;
+            let target = Target::parse(values.text(&of("target")), None).with_context(|| format!("`{}` is no host with a port", of("target")))?;
+            Ok((listen, target))
+        })
+        .collect()
 }
 
 fn providers(values: &Values) -> anyhow::Result<Vec<Provider>> {

@@ -454,6 +454,66 @@ async fn what_is_pinned_is_passed_through_and_services_are_named() {
 }
 
 #[tokio::test]
+async fn a_service_has_a_door_of_its_own_as_long_as_it_is_allowed() {
+    let internet = Internet::default();
+    internet.name("mail.example.org", &["93.184.216.41"]);
+    internet
+        .server("93.184.216.41:25", async |mut stream| {
+            let _ = stream.write_all(b"220 ready\r\n").await;
+        })
+        .await;
+    let mut world = World::start().await;
+    world.outside(internet.network());
+    let door = world.tunnel("mail.example.org:25");
+    let tenant = world.tenant("alice").await;
+    let said = async || {
+        let mut said = String::new();
+        let mut stream = TcpStream::connect(door).await.unwrap();
+        let _ = soon(stream.read_to_string(&mut said)).await;
+        said
+    };
+    assert_eq!(said().await, "");
+    assert!(internet.asked().is_empty(), "a door alone leads nowhere");
+    allow(&tenant, "mail.example.org:25", Reach::Write, Manner::Tcp).await;
+    assert_eq!(said().await, "220 ready\r\n");
+    internet.name("mail.example.org", &["10.0.0.5"]);
+    assert_eq!(said().await, "", "nor inside");
+    internet.name("mail.example.org", &["93.184.216.41"]);
+    let removed = tenant.console(&Verb::Hosts { what: HostsVerb::Remove { host: "mail.example.org:25".to_owned() } }).await;
+    assert_eq!((&removed["ok"], said().await.as_str()), (&json!(true), ""));
+    end(world, tenant).await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_let_go() {
+    let internet = Internet::default();
+    internet.name(HOST, &[ADDRESS]);
+    let ended = Arc::new(tokio::sync::Notify::new());
+    let tell = ended.clone();
+    internet
+        .server(&format!("{ADDRESS}:80"), move |mut stream| {
+            let tell = tell.clone();
+            async move {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+                // More than every buffer on the way takes.
+                while stream.write_all(&vec![b'x'; 65_536]).await.is_ok() {}
+                tell.notify_one();
+            }
+        })
+        .await;
+    let (world, tenant, passage) = world(&internet).await;
+    allow(&tenant, HOST, Reach::Write, Manner::Inspect).await;
+    let mut stream = passage.connect(&format!("{HOST}:80")).await.unwrap();
+    stream.write_all(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut first = [0; 15];
+    soon(stream.read_exact(&mut first)).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    world.as_time_passes(30_000, ended.notified()).await;
+    drop(stream);
+    end(world, tenant).await;
+}
+
+#[tokio::test]
 async fn a_bundle_allows_hosts_until_it_expires() {
     let internet = Internet::default();
     let (router, _) = site();

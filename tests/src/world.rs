@@ -5,6 +5,7 @@ use crate::company::Company;
 use crate::gateway::{FakeGateway, Keys};
 use hub::Hub;
 use hub::demo::model::ScriptedModel;
+use policy::host::Target;
 use serde_json::json;
 use service::{Clock, SecretString, Stop};
 use std::future::Future;
@@ -29,6 +30,7 @@ pub struct World {
     pub company: Company,
     model_key: String,
     network: Network,
+    tunnels: Vec<(SocketAddr, Target)>,
     folder: PathBuf,
     /// Ends the hub and the model.
     stop: Stop,
@@ -78,7 +80,7 @@ impl World {
         let model =
             ScriptedModel::start(SocketAddr::from(([127, 0, 0, 1], 0)), SecretString::new(model_key.clone()), 0, stop.clone()).expect("the model starts");
         let company = Company::at(clock.wall_ms());
-        World { clock, hub, model, company, model_key, network: Network::system(), folder, stop }
+        World { clock, hub, model, company, model_key, network: Network::system(), tunnels: Vec::new(), folder, stop }
     }
 
     fn policy(&self) -> PolicySettings {
@@ -114,6 +116,13 @@ impl World {
     /// What assistants may reach from now on, for tenants that come later.
     pub fn outside(&mut self, network: Network) {
         self.network = network;
+    }
+
+    /// A door of a TCP service, for tenants that come later.
+    pub fn tunnel(&mut self, target: &str) -> SocketAddr {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        self.tunnels.push((address, Target::parse(target, None).expect("a host and a port")));
+        address
     }
 
     pub fn folder(&self) -> &Path {
@@ -175,6 +184,7 @@ impl World {
             tenant: SocketAddr::from(([127, 0, 0, 1], port)),
             egress,
             proxy: LOOPBACK,
+            tunnels: self.tunnels.clone(),
             network: self.network.clone(),
             hub: format!("http://{}", self.hub.public_addr()),
             mode: mode.unwrap_or(Mode::Attach { address: gateway.address(), environment, trust: Trust::Token }),

@@ -100,6 +100,15 @@ impl Authority {
     }
 
     fn make(&self, host: &Host, now_ms: i64, ends_ms: i64) -> anyhow::Result<ServerConfig> {
+        let chain = vec![self.leaf(host, now_ms, ends_ms)?, self.certificate.clone()];
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.leaf_key.serialized_der().to_vec()));
+        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider())).with_safe_default_protocol_versions()?;
+        let mut config = builder.with_no_client_auth().with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    fn leaf(&self, host: &Host, now_ms: i64, ends_ms: i64) -> anyhow::Result<CertificateDer<'static>> {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.subject_alt_names = vec![match host {
@@ -111,12 +120,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        let leaf = params.signed_by(&self.leaf_key, &self.issuer)?.der().clone();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.leaf_key.serialized_der().to_vec()));
-        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider())).with_safe_default_protocol_versions()?;
-        let mut config = builder.with_no_client_auth().with_single_cert(vec![leaf, self.certificate.clone()], key)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
+        Ok(params.signed_by(&self.leaf_key, &self.issuer)?.der().clone())
     }
 
     /// Writes down whom to believe.
@@ -173,4 +177,109 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
     let text = STANDARD.encode(certificate);
     let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MIGRATIONS;
+    use crate::vault::Given;
+    use rustls::RootCertStore;
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls::pki_types::{ServerName, UnixTime};
+    use service::Store;
+    use std::time::Duration;
+
+    struct Rig {
+        folder: PathBuf,
+        clock: Clock,
+        vault: Vault,
+    }
+
+    impl Rig {
+        async fn new() -> Rig {
+            let folder = std::env::temp_dir().join(random::token());
+            private_folder(&folder).unwrap();
+            let clock = Clock::manual(1_795_140_000_000);
+            let store = Store::open(&folder.join("a.db"), MIGRATIONS).unwrap();
+            let vault = Vault::open(store, clock.clone(), &folder, None, "ten_a", Given::default()).await.unwrap();
+            Rig { folder, clock, vault }
+        }
+
+        async fn authority(&self) -> Authority {
+            let closed = ["hub.example.com", "alice.example.com", "93.184.216.7"].map(|host| Host::parse(host).unwrap());
+            Authority::open(&self.vault, self.clock.clone(), &closed, ["local", "internal"].into_iter()).await.unwrap()
+        }
+    }
+
+    /// Whether somebody who believes `root` believes a certificate of `authority` for the host.
+    fn is_believed(root: &CertificateDer<'static>, authority: &Authority, host: &str, now_ms: i64) -> bool {
+        let mut roots = RootCertStore::empty();
+        roots.add(root.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let host = Host::parse(host).unwrap();
+        let leaf = authority.leaf(&host, now_ms, now_ms + LEAF_DAYS * DAY_MS).unwrap();
+        let name = match &host {
+            Host::Name(name) => ServerName::try_from(name.clone()).unwrap(),
+            Host::Address(address) => ServerName::IpAddress((*address).into()),
+        };
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(now_ms as u64));
+        verifier.verify_server_cert(&leaf, std::slice::from_ref(&authority.certificate), &name, &[], now).is_ok()
+    }
+
+    #[tokio::test]
+    async fn it_is_believed_about_the_internet_and_nothing_else() {
+        let rig = Rig::new().await;
+        let authority = rig.authority().await;
+        let believed = |host: &str| is_believed(&authority.certificate, &authority, host, rig.clock.wall_ms());
+        for host in ["api.example.org", "example.com", "xn--bcher-kva.example", "8.8.8.8", "[2606:4700::1111]"] {
+            assert!(believed(host), "{host}");
+        }
+        for host in [
+            "hub.example.com",
+            "a.hub.example.com",
+            "alice.example.com",
+            "printer.local",
+            "metadata.google.internal",
+            "127.0.0.1",
+            "10.0.0.1",
+            "169.254.169.254",
+            "93.184.216.7",
+            "[::1]",
+            "[fd00::1]",
+            "[fe80::1]",
+        ] {
+            assert!(!believed(host), "{host}");
+        }
+        std::fs::remove_dir_all(&rig.folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_is_the_same_after_a_start_and_another_one_on_another_host() {
+        let (rig, other) = (Rig::new().await, Rig::new().await);
+        let (before, now_ms) = (rig.authority().await, rig.clock.wall_ms());
+        let after = rig.authority().await;
+        assert!(is_believed(&before.certificate, &after, "api.example.org", now_ms), "who believed it goes on");
+        assert!(!is_believed(&before.certificate, &other.authority().await, "api.example.org", now_ms));
+        let host = Host::parse("api.example.org").unwrap();
+        let config = before.config(&host).unwrap();
+        assert!(Arc::ptr_eq(&config, &before.config(&host).unwrap()));
+        rig.clock.advance((LEAF_DAYS * DAY_MS - LEAF_LEFT_MS) as u64);
+        assert!(!Arc::ptr_eq(&config, &before.config(&host).unwrap()), "made anew before it runs out");
+        for n in 0..=LEAVES_MAX {
+            before.config(&Host::parse(&format!("a{n}.example.org")).unwrap()).unwrap();
+        }
+        assert!(before.leaves.lock().unwrap().len() <= LEAVES_MAX);
+        let trusted = before.write(&rig.folder.join("certificates")).unwrap();
+        let own = std::fs::read_to_string(&trusted.own).unwrap();
+        assert!(std::fs::read_to_string(&trusted.all).unwrap().ends_with(&own) && own.lines().all(|line| line.len() <= 64));
+        // What lies on the disk is the certificate, never the key.
+        let key = rig.vault.value(KEY_NAME).await.unwrap().unwrap();
+        assert!(!own.contains(&key.expose()[..24]));
+        for rig in [rig, other] {
+            std::fs::remove_dir_all(&rig.folder).unwrap();
+        }
+    }
 }

@@ -4,16 +4,21 @@
 //! Nobody outside is connected before a request is allowed, so a host that is not allowed costs nothing and learns nothing.
 
 use super::exchange::{self, Line};
-use super::{ForwardProxy, HEAD_BYTES_MAX, HEAD_WAIT_MS, HEADERS_MAX, LIFE_MS, refused, tunnel, within};
+use super::{ForwardProxy, HEAD_BYTES_MAX, HEAD_WAIT_MS, HEADERS_MAX, refused, tunnel, within};
 use axum::body::Body;
 use axum::http::Request;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use policy::host::Target;
+use service::Clock;
 use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -23,14 +28,23 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub(super) fn open(proxy: Arc<ForwardProxy>, request: Request<Body>, target: Target, place: OwnedSemaphorePermit) {
     tokio::spawn(async move {
         let stop = proxy.stop.clone();
-        stop.or(within(&proxy.clock, LIFE_MS, Box::pin(attend(&proxy, request, target)))).await;
+        let heard_ms = Arc::new(AtomicU64::new(proxy.clock.now().mono_ms));
+        stop.or(async {
+            tokio::select! {
+                () = Box::pin(attend(&proxy, request, target, heard_ms.clone())) => {}
+                // Also a client that takes nothing of its answer.
+                () = tunnel::silence(&proxy.clock, &heard_ms) => {}
+            }
+        })
+        .await;
         drop(place);
     });
 }
 
-async fn attend(proxy: &Arc<ForwardProxy>, request: Request<Body>, target: Target) {
+async fn attend(proxy: &Arc<ForwardProxy>, request: Request<Body>, target: Target, heard_ms: Arc<AtomicU64>) {
     let first = async {
-        let mut stream = TokioIo::new(hyper::upgrade::on(request).await.ok()?);
+        let io = TokioIo::new(hyper::upgrade::on(request).await.ok()?);
+        let mut stream = Watched { io, heard_ms, clock: proxy.clock.clone() };
         let mut first = [0; 1];
         stream.read_exact(&mut first).await.ok()?;
         Some((stream, first))
@@ -73,4 +87,45 @@ async fn speak(proxy: &Arc<ForwardProxy>, stream: impl AsyncRead + AsyncWrite + 
         .serve_connection(TokioIo::new(stream), service);
     // A client that breaks off is no news.
     let _ = connection.await;
+}
+
+/// Notes when bytes move, either way.
+struct Watched<IO> {
+    io: IO,
+    heard_ms: Arc<AtomicU64>,
+    clock: Clock,
+}
+
+impl<IO> Watched<IO> {
+    fn heard(&self) {
+        self.heard_ms.store(self.clock.now().mono_ms, Ordering::Relaxed);
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(context, bytes);
+        if read.is_ready() {
+            self.heard();
+        }
+        read
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        if written.is_ready() {
+            self.heard();
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
 }

@@ -26,6 +26,7 @@ use axum::http::{HeaderMap, Method, Request, header, uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt;
 use policy::Regime;
 use policy::host::{Manner, Reach, Target, Verdict, decide};
 use refused::{Refused, Why};
@@ -35,6 +36,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use authority::Authority;
 pub use secrets::Secrets;
+pub use tunnel::serve as serve_tunnel;
 
 pub struct ForwardProxy {
     pub gateway: Gateway,
@@ -141,9 +143,16 @@ async fn absolute(proxy: &Arc<ForwardProxy>, request: Request<Body>) -> Result<R
         return Err(Why::MALFORMED.into());
     }
     let target = uri.authority().and_then(|authority| Target::parse(authority.as_str(), Some(80)).ok()).ok_or(Why::MALFORMED)?;
-    let _place = proxy.place().ok_or(Why::BUSY)?;
+    let place = proxy.place().ok_or(Why::BUSY)?;
     let line = exchange::Line::new(target, false);
-    exchange::pass(proxy, &line, request).await
+    let answer = exchange::pass(proxy, &line, request).await?;
+    // Held as long as the answer goes on.
+    Ok(answer.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _ = &place;
+            frame
+        }))
+    }))
 }
 
 fn authenticate(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Refused> {

@@ -53,7 +53,7 @@ impl Why {
 
 impl From<Why> for Refused {
     fn from(why: Why) -> Refused {
-        Refused { why, host: String::new(), approval: None }
+        Refused { why, host: "…".to_owned(), approval: None }
     }
 }
 

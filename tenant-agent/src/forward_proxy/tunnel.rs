@@ -1,23 +1,26 @@
 //! Connections that are passed through: bytes of a TCP service, or TLS that nobody here opens.
 //!
-//! Of TLS the first message is read, so that the name in it is the name that was allowed.
+//! Of TLS the first message is read, so that the name in it is the name that was allowed. A service may have a door of its
+//! own on this machine, for programs that know nothing of proxies; it leads to one place, as long as the lists allow that.
 
 use super::{ForwardProxy, HEAD_WAIT_MS, LIFE_MS, TUNNEL_IDLE_MS, within};
 use axum::body::Body;
 use axum::http::Request;
 use hyper_util::rt::TokioIo;
-use policy::host::{Host, Target};
+use policy::host::{Host, Manner, Target, Verdict};
 use rustls::server::Acceptor;
 use service::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// A first message of TLS with every extension there is.
 const HELLO_BYTES_MAX: usize = 32 * 1024;
 const PIECE_BYTES: usize = 16 * 1024;
+const ACCEPT_REST: Duration = Duration::from_millis(20);
 
 /// Passes on whatever comes.
 pub(super) fn open(proxy: Arc<ForwardProxy>, request: Request<Body>, outer: TcpStream, place: OwnedSemaphorePermit) {
@@ -57,6 +60,33 @@ pub(super) fn open_named(proxy: Arc<ForwardProxy>, request: Request<Body>, targe
     });
 }
 
+/// The door of one service. Whoever reaches it shows nothing: it leads to one place, and only as long as that is allowed.
+pub async fn serve(proxy: Arc<ForwardProxy>, listener: TcpListener, target: Target) {
+    while let Some(accepted) = proxy.stop.or(listener.accept()).await {
+        let Ok((inner, _)) = accepted else {
+            // Out of file descriptors, or the client was gone before we came: neither may spin.
+            tokio::time::sleep(ACCEPT_REST).await;
+            continue;
+        };
+        let Some(place) = proxy.place() else { continue };
+        let (proxy, target) = (proxy.clone(), target.clone());
+        tokio::spawn(async move {
+            let stop = proxy.stop.clone();
+            stop.or(async {
+                match proxy.verdict(&target, None).await {
+                    Ok(Verdict::Pass(Manner::Tcp)) => {}
+                    _ => return tracing::warn!("a tunnel was used whose target is not on the list; it was closed"),
+                }
+                if let Ok(outer) = proxy.reach(&target).await {
+                    splice(&proxy.clock, inner, outer).await;
+                }
+            })
+            .await;
+            drop(place);
+        });
+    }
+}
+
 /// Whether TLS that asks for `name` is TLS with `target`.
 pub(super) fn names(target: &Target, name: Option<&str>) -> bool {
     match (&target.host, name) {
@@ -89,20 +119,22 @@ async fn splice(clock: &Clock, inner: impl AsyncRead + AsyncWrite, outer: impl A
     let (inner_read, inner_write) = tokio::io::split(inner);
     let (outer_read, outer_write) = tokio::io::split(outer);
     let heard_ms = AtomicU64::new(clock.now().mono_ms);
-    let silence = async {
-        let begun = clock.now().mono_ms;
-        loop {
-            let now = clock.now().mono_ms;
-            let quiet = now.saturating_sub(heard_ms.load(Ordering::Relaxed));
-            if quiet >= TUNNEL_IDLE_MS || now.saturating_sub(begun) >= LIFE_MS {
-                return;
-            }
-            clock.sleep(TUNNEL_IDLE_MS - quiet).await;
-        }
-    };
     tokio::select! {
         _ = async { tokio::join!(pass(clock, &heard_ms, inner_read, outer_write), pass(clock, &heard_ms, outer_read, inner_write)) } => {}
-        () = silence => {}
+        () = silence(clock, &heard_ms) => {}
+    }
+}
+
+/// Until nothing was heard for too long, or everything has taken too long.
+pub(super) async fn silence(clock: &Clock, heard_ms: &AtomicU64) {
+    let begun = clock.now().mono_ms;
+    loop {
+        let now = clock.now().mono_ms;
+        let quiet = now.saturating_sub(heard_ms.load(Ordering::Relaxed));
+        if quiet >= TUNNEL_IDLE_MS || now.saturating_sub(begun) >= LIFE_MS {
+            return;
+        }
+        clock.sleep(TUNNEL_IDLE_MS - quiet).await;
     }
 }
 
