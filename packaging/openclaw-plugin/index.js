@@ -10,6 +10,8 @@ import http from "node:http";
 const KEY = Symbol.for("gatehouse.plugin-key");
 
 const ANSWER_BYTES_MAX = 64 * 1024;
+// What a tool puts out may hold pictures.
+const OUTPUT_BYTES_MAX = 32 * 1024 * 1024;
 // The agent holds a call for up to 60 s while a person decides.
 const DECIDE_WAIT_MS = 75_000;
 const NOTE_WAIT_MS = 10_000;
@@ -26,7 +28,7 @@ export default {
       delete process.env.GATEHOUSE_PLUGIN_KEY;
     }
     const socket = api.pluginConfig?.socket;
-    const post = (path, body, waitMs) => ask(socket, globalThis[KEY], path, body, waitMs);
+    const post = (path, body, waitMs, bytesMax = ANSWER_BYTES_MAX) => ask(socket, globalThis[KEY], path, body, waitMs, bytesMax);
 
     const decide = async (event, ctx) => {
       try {
@@ -54,6 +56,16 @@ export default {
       const refusal = await decide(event, ctx);
       return refusal === undefined ? undefined : { block: true, blockReason: refusal };
     });
+
+    // What a tool put out, before the model and the transcript get it. When this throws they get nothing.
+    api.registerAgentToolResultMiddleware(
+      async (event) => {
+        const answer = await post("/screen", { result: event.result }, NOTE_WAIT_MS, OUTPUT_BYTES_MAX);
+        if (answer.ok !== true) throw new Error("the agent did not look at it");
+        return answer.result === undefined ? undefined : { result: answer.result };
+      },
+      { runtimes: ["openclaw"] },
+    );
 
     // Awaited by OpenClaw before the first model call of a run.
     api.on("before_agent_run", async (_event, ctx) => {
@@ -117,7 +129,7 @@ function text(value) {
   return typeof value === "string" ? value : "";
 }
 
-function ask(socketPath, key, path, body, waitMs) {
+function ask(socketPath, key, path, body, waitMs, bytesMax) {
   return new Promise((resolve, reject) => {
     const bytes = Buffer.from(JSON.stringify(body));
     const headers = { "content-type": "application/json", "content-length": bytes.length, "x-gatehouse-key": key ?? "" };
@@ -126,7 +138,7 @@ function ask(socketPath, key, path, body, waitMs) {
       let length = 0;
       response.on("data", (part) => {
         length += part.length;
-        if (length > ANSWER_BYTES_MAX) request.destroy(new Error("the answer is too long"));
+        if (length > bytesMax) request.destroy(new Error("the answer is too long"));
         else parts.push(part);
       });
       response.on("error", reject);

@@ -16,6 +16,7 @@ use crate::ledger::Ledger;
 use crate::metering::Metering;
 use crate::people::People;
 use crate::safety_wrapper::{self, SafetyWrapper};
+use crate::screen::Screen;
 use crate::settings::Settings;
 use crate::store::MIGRATIONS;
 use crate::vault::{RecoveryKey, Vault};
@@ -45,6 +46,7 @@ pub(crate) struct Parts {
     pub ledger: Ledger,
     pub metering: Metering,
     pub vault: Vault,
+    pub screen: Screen,
     pub gateway: Gateway,
     pub home: Home,
     pub in_force: InForce,
@@ -94,6 +96,7 @@ impl Agent {
             identity::load(&store).await?.context("this host is not enrolled yet: run `tenant-agent enrol` with the token of the hub on standard input")?;
         let key = HostKey::open(&settings.state_folder)?;
         let vault = open_vault(&settings, store.clone(), clock.clone(), &identity).await?;
+        let screen = Screen::open(vault.clone()).await?;
         let client = outward::client();
         let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy).await?;
         let approvals = Approvals::new(store.clone(), clock.clone());
@@ -112,6 +115,7 @@ impl Agent {
             clock,
             identity,
             vault,
+            screen,
         });
         console::note(&parts, "start").await?;
 
@@ -136,6 +140,7 @@ impl Agent {
             gateway: parts.gateway.clone(),
             ledger: parts.ledger.clone(),
             vault: parts.vault.clone(),
+            screen: parts.screen.clone(),
             metering: parts.metering.clone(),
             providers: settings.providers.clone(),
             client: client.clone(),
@@ -157,6 +162,7 @@ impl Agent {
             identity: parts.identity.clone(),
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
+            screen: parts.screen.clone(),
             gateway: parts.gateway.clone(),
             // As the kernel sees it, so that resolved paths can be compared with it.
             workspace: home.workspace().canonicalize().context("the workspace was just made")?,
@@ -164,6 +170,7 @@ impl Agent {
         };
         tasks.spawn(door::serve_unix(plugin, door::guarded(safety_wrapper::routes(Arc::new(wrapper)), Door::Program), stop.clone()));
         tasks.spawn(console::serve(console_listener, parts.clone(), stop.clone()));
+        tasks.spawn(parts.screen.clone().keep(stop.clone()));
         tasks.spawn(rounds(parts.clone(), stop.clone()));
         let link = HubLink {
             hub: settings.hub.clone(),
@@ -176,11 +183,12 @@ impl Agent {
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
             metering: parts.metering.clone(),
+            screen: parts.screen.clone(),
             in_force: parts.in_force.clone(),
             since: Default::default(),
         };
         tasks.spawn(async move { link.run().await });
-        let (gateway, ledger, in_force) = (parts.gateway.clone(), parts.ledger.clone(), parts.in_force.clone());
+        let (gateway, ledger, in_force, screen) = (parts.gateway.clone(), parts.ledger.clone(), parts.in_force.clone(), parts.screen.clone());
         tasks.spawn(async move {
             let started = || {
                 ledger.forget_announced();
@@ -189,7 +197,7 @@ impl Agent {
                 let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &settings.plugin_socket(), tools };
                 Ok(openclaw::config(&home, &plan))
             };
-            gateway.run(settings.mode.clone(), home.clone(), way_out, client, stop, started).await;
+            gateway.run(settings.mode.clone(), home.clone(), way_out, client, screen, stop, started).await;
         });
         tracing::info!(host.id = %parts.identity.host_id, tenant.id = %parts.identity.tenant_id, origin = parts.origin, "the agent is ready");
         Ok(Agent { parts, tasks, tenant: tenant_at, egress: egress_at, proxy: forward_at })
@@ -238,6 +246,7 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
         gateway: parts.gateway.clone(),
         metering: parts.metering.clone(),
         ledger: parts.ledger.clone(),
+        screen: parts.screen.clone(),
     })
 }
 
@@ -255,7 +264,7 @@ async fn forward_room(parts: &Parts, settings: &Settings, stop: &Stop) -> anyhow
         in_force: parts.in_force.clone(),
         network: settings.network.clone(),
         authority,
-        secrets: Secrets::new(parts.vault.clone(), random::bytes()),
+        secrets: Secrets::new(parts.vault.clone(), parts.screen.clone()),
         clock: parts.clock.clone(),
         stop: stop.clone(),
         bounds: Bounds::default(),

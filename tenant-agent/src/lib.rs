@@ -23,6 +23,7 @@ pub mod network;
 pub mod people;
 pub mod redaction;
 mod safety_wrapper;
+mod screen;
 pub mod settings;
 mod store;
 pub mod vault;

@@ -10,5 +10,6 @@ mod link;
 mod model_call;
 mod openclaw;
 mod policy;
+mod secrets;
 mod tool_call;
 mod vault;

@@ -3,11 +3,12 @@
 //! The test starts itself again inside the namespace: `unshare -n` with only a loopback. GATEHOUSE_NODE and
 //! GATEHOUSE_OPENCLAW say where the parts are; `tests/all` sets them.
 
+use crate::secrets::{Canary, files};
 use serde_json::{Value, json};
 use service::Clock;
 use std::path::PathBuf;
 use std::process::Command;
-use tenant_agent::console::Verb;
+use tenant_agent::console::{VaultVerb, Verb};
 use tenant_agent::gateway::openclaw::{self, Home, Plan};
 use tenant_agent::gateway::{BROWSER_USER, CONTROL_USER, Program, TRUSTED_HEADER, USER_HEADER};
 use tests::{Tenant, World, free_port, soon};
@@ -127,6 +128,46 @@ async fn chat_tools_approval_and_metering() {
     let config = std::fs::read_to_string(tenant.settings.openclaw_folder().join("openclaw.json")).unwrap();
     assert!(!config.contains(world.model_key()) && redact::find(&config).is_empty(), "OpenClaw's configuration holds no key");
     tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs OpenClaw and root"]
+async fn no_secret_reaches_its_memory_its_log_or_its_model() {
+    if !inside("openclaw::no_secret_reaches_its_memory_its_log_or_its_model") {
+        return;
+    }
+    let (world, tenant) = world_with_openclaw().await;
+    let token = || service::random::token()[..24].to_owned();
+    let canaries = [Canary::new("shop.db", format!("Rt7!{}", token())), Canary::new("keyfile", format!("{}\n{}", token(), token()))];
+    for canary in &canaries {
+        let what = VaultVerb::set(canary.name, &canary.value);
+        assert_eq!(tenant.console(&Verb::Vault { what }).await["ok"], true);
+    }
+    let notes: String = canaries.iter().map(Canary::planted).collect();
+    std::fs::write(tenant.workspace().join("notes.md"), &notes).unwrap();
+    let mut browser = tenant.chat().await;
+    browser.ask(&format!("The password of the shop is {}, keep it in mind.", canaries[0].value)).await;
+    assert!(browser.ask("Read the file notes.md in the workspace.").await.contains("SECRET_REF(shop.db)"));
+    let run = browser.say("Run the command: LD_PRELOAD= cat notes.md").await;
+    let question = browser.question().await;
+    browser.decide(&question, "approve").await;
+    assert!(browser.reply(&run).await.contains("SECRET_REF(keyfile)"));
+    // Nothing that a command says on the way, or that fails, either.
+    let _ = browser.ask("Run the command: while read line; do echo $line; done < notes.md; cat notes.md >&2; exit 3").await;
+    browser.call("chat.history", json!({ "sessionKey": "main", "limit": 100 })).await;
+
+    let here = |bytes: &[u8]| canaries.iter().find_map(|canary| Some((canary.name, canary.tell(bytes)?)));
+    assert_eq!(here(browser.heard.as_bytes()), None, "what the browser heard");
+    for request in world.model.requests() {
+        assert_eq!(here(request.body.to_string().as_bytes()), None, "a model request");
+    }
+    let (workspace, folder) = (tenant.workspace(), tenant.settings.state_folder.clone());
+    tenant.end().await;
+    let kept = files(&folder).into_iter().filter(|file| !file.starts_with(&workspace));
+    for file in kept {
+        assert_eq!(here(&std::fs::read(&file).unwrap()), None, "`{}`", file.display());
+    }
     world.end().await;
 }
 

@@ -19,11 +19,13 @@ pub struct Browser {
     /// Events that came while something else was waited for.
     events: VecDeque<Value>,
     count: u32,
+    /// Every frame that came, as it came.
+    pub heard: String,
 }
 
 impl Browser {
     pub fn new(address: SocketAddr, origin: &str) -> Browser {
-        Browser { address, origin: origin.to_owned(), cookie: None, socket: None, events: VecDeque::new(), count: 0 }
+        Browser { address, origin: origin.to_owned(), cookie: None, socket: None, events: VecDeque::new(), count: 0, heard: String::new() }
     }
 
     fn host(&self) -> &str {
@@ -136,7 +138,11 @@ impl Browser {
         let socket = self.socket.as_mut().expect("the socket is open");
         loop {
             match soon(socket.next()).await {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).expect("frames are JSON")),
+                Some(Ok(Message::Text(text))) => {
+                    self.heard.push_str(&text);
+                    self.heard.push('\n');
+                    return Ok(serde_json::from_str(&text).expect("frames are JSON"));
+                }
                 Some(Ok(Message::Close(frame))) => return Err(frame.map(|frame| frame.code.into())),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Err(None),

@@ -79,6 +79,8 @@ impl Keys {
 const SESSION: &str = "agent:main:main";
 /// The plugin's own words when the agent does not answer.
 const NOT_CHECKED: &str = "Gatehouse could not check this call, so it was not run. Tell the user; do not try another way.";
+/// What the real one tells the model when the look at a result failed.
+const NO_OUTPUT: &str = "Tool output unavailable due to post-processing error";
 /// A model that calls tools for ever is stopped by the real one too.
 const TURNS_MAX: usize = 12;
 
@@ -312,9 +314,17 @@ impl FakeGateway {
             _ => format!("ran {name}"),
         };
         self.0.executed.lock().unwrap().push(format!("{name} {params}"));
+        let raw = json!({ "content": [{ "type": "text", "text": done }] });
+        let screened: Value = self.plugin("/screen", &json!({ "result": raw })).await.json();
+        let done = match (&screened["ok"], &screened["result"]) {
+            (Value::Bool(true), Value::Null) => done,
+            (Value::Bool(true), result) => result["content"][0]["text"].as_str().unwrap_or_default().to_owned(),
+            _ => NO_OUTPUT.to_owned(),
+        };
         let outcome = json!({ "agent_id": "main", "session_key": SESSION, "run_id": run, "call_id": id, "tool": name, "is_error": false, "duration_ms": 1 });
         self.plugin("/result", &outcome).await;
-        told("result", json!({ "isError": false, "result": { "content": [{ "type": "text", "text": done }] } }));
+        // The real one tells the raw result here, whatever the plugin made of it.
+        told("result", json!({ "isError": false, "result": raw }));
         done
     }
 

@@ -29,6 +29,8 @@ pub struct World {
     /// Whose law the agents believe.
     pub company: Company,
     model_key: String,
+    /// Where model calls go: the scripted model, or what a test puts in its place.
+    pub provider: SocketAddr,
     network: Network,
     tunnels: Vec<(SocketAddr, Target)>,
     folder: PathBuf,
@@ -80,7 +82,8 @@ impl World {
         let model =
             ScriptedModel::start(SocketAddr::from(([127, 0, 0, 1], 0)), SecretString::new(model_key.clone()), 0, stop.clone()).expect("the model starts");
         let company = Company::at(clock.wall_ms());
-        World { clock, hub, model, company, model_key, network: Network::system(), tunnels: Vec::new(), folder, stop }
+        let (network, tunnels) = (Network::system(), Vec::new());
+        World { provider: model.addr(), clock, hub, model, company, model_key, network, tunnels, folder, stop }
     }
 
     fn policy(&self) -> PolicySettings {
@@ -193,7 +196,7 @@ impl World {
             providers: vec![Provider {
                 name: "scripted".to_owned(),
                 dialect: Dialect::OpenaiCompletions,
-                url: format!("http://{}/v1", self.model.addr()),
+                url: format!("http://{}/v1", self.provider),
                 models: vec!["scripted-1".to_owned()],
             }],
             policy: self.policy(),

@@ -22,7 +22,7 @@ mod stream;
 
 pub use body::{Body, BodyError};
 pub use known::{Known, SECRET_BYTES_MIN};
-pub use mask::{Hit, find, mask};
+pub use mask::{Hit, find, mask, mask_known};
 pub use net::{Confidence, Net};
 pub use placeholder::contains_placeholder;
 pub use stream::{ByteStream, EventStream, HOLD_BYTES_MAX, HOLD_MS_MAX, TextStream};

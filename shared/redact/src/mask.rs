@@ -22,6 +22,15 @@ pub fn mask<'a>(text: &'a str, known: &[&str]) -> Cow<'a, str> {
     // A placeholder is no secret, whatever stands around it.
     let spans: Vec<placeholder::Span> = placeholder::spans(text).collect();
     hits.retain(|hit| spans.get(spans.partition_point(|span| span.end <= hit.start)).is_none_or(|span| hit.end <= span.start));
+    masked(text, hits, known)
+}
+
+/// The text with every `known` value replaced, for one that has passed the net.
+pub fn mask_known<'a>(text: &'a str, known: &[&str]) -> Cow<'a, str> {
+    masked(text, Vec::new(), known)
+}
+
+fn masked<'a>(text: &'a str, mut hits: Vec<Hit>, known: &[&str]) -> Cow<'a, str> {
     for value in known.iter().filter(|value| value.len() >= KNOWN_MIN_BYTES) {
         hits.extend(text.match_indices(value).map(|(start, found)| Hit { start, end: start + found.len(), kind: "known" }));
     }

@@ -1,17 +1,21 @@
 //! The log: one line an event on standard error, masked before a byte leaves the process.
 //!
-//! Lines pass the secrets net and lose every value that was named with [`know`]. A limit that must be known: a secret
-//! that has no shape and was never named goes through.
+//! Lines pass the secrets net, also for what is only likely, and lose every value that was named with [`know`] or that the
+//! redactor of [`screen`] finds in whatever disguise. A panic is a line like any other. A limit that must be known: a
+//! secret that has no shape and was never named goes through.
 
 use crate::SecretString;
+use redact::Redactor;
+use std::borrow::Cow;
 use std::io::{self, Write};
-use std::sync::RwLock;
+use std::sync::{Arc, PoisonError, RwLock};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 static KNOWN: RwLock<Vec<SecretString>> = RwLock::new(Vec::new());
+static SCREEN: RwLock<Option<Arc<Redactor>>> = RwLock::new(None);
 
-/// More named secrets than a vault of one tenant holds.
+/// Keys that a process draws and is given; a vault comes with a redactor.
 const KNOWN_MAX: usize = 4096;
 
 /// Starts the log of this process at `level`; `GATEHOUSE_LOG` sets another, in the syntax of tracing's env filter.
@@ -19,6 +23,15 @@ pub fn start(level: &str) {
     let filter = EnvFilter::try_from_env("GATEHOUSE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     // A second start is a test that shares its process with another; the first log serves both.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Masked(io::stderr)).with_ansi(false).with_target(false).try_init();
+    std::panic::set_hook(Box::new(|panic| {
+        let said = panic.payload_as_str().unwrap_or("no message");
+        tracing::error!(at = panic.location().map(tracing::field::display), said, "a panic");
+    }));
+}
+
+/// From now on `redactor` looks at every line, in the place of the one before.
+pub fn screen(redactor: Arc<Redactor>) {
+    *SCREEN.write().unwrap_or_else(PoisonError::into_inner) = Some(redactor);
 }
 
 /// From now on `secret` appears in no line.
@@ -32,9 +45,15 @@ pub fn know(secret: &SecretString) {
 
 /// `line` as it may leave the process.
 pub fn masked(line: &str) -> String {
-    let known = KNOWN.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let redactor = SCREEN.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let line = redactor.as_ref().map_or(Cow::Borrowed(line), |redactor| redactor.text(line).text);
+    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
+    // Comparing needs the values.
     let values: Vec<&str> = known.iter().map(SecretString::expose).collect();
-    redact::mask(line, &values).into_owned()
+    match redactor {
+        Some(_) => redact::mask_known(&line, &values).into_owned(),
+        None => redact::mask(&line, &values).into_owned(),
+    }
 }
 
 struct Masked<M>(M);

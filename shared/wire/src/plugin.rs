@@ -48,6 +48,21 @@ pub struct Outcome {
     pub duration_ms: u64,
 }
 
+/// What a tool put out, before the model, the transcript or anybody else gets it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    pub result: Value,
+}
+
+/// The same as it may be told on. Without `result` it may be told as it is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Screened {
+    pub ok: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     pub allow: bool,

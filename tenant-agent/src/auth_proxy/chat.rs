@@ -1,7 +1,8 @@
 //! The chat socket: one browser, one connection of its own to OpenClaw, and between them a list of what may pass.
 //!
 //! Methods pass one by one and are rebuilt from the fields that we know; events pass when they belong to a session of the
-//! tenant's chat. The browser's socket outlives OpenClaw's: when the gateway restarts, only the upstream half is made anew.
+//! tenant's chat. Both ways pass the screen: what a person types is stored by OpenClaw and goes to a model, and its events
+//! tell what tools put out. The browser's socket outlives OpenClaw's: when the gateway restarts, only the upstream half is made anew.
 
 use super::AuthProxy;
 use crate::gateway::{CallError, Caller, Event};
@@ -17,6 +18,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use service::Refusal;
 use service::text::{Language, sentence};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
@@ -161,7 +163,7 @@ impl Chat {
                 },
                 Some(answer) = answers.next(), if !answers.is_empty() => answer,
                 upstream_event = next(&mut upstream) => match upstream_event {
-                    Some(upstream_event) => match passed(&upstream_event).map(|text| self.explained(text)) {
+                    Some(upstream_event) => match passed(&upstream_event).and_then(|text| screened(&proxy, text)).map(|text| self.explained(text)) {
                         Some(text) => text,
                         None => continue,
                     },
@@ -274,6 +276,7 @@ impl Chat {
                 // It would be dropped, and the granted call never run.
                 Ask::Send { .. } if proxy.approvals.holds(SESSION) => Err(APPROVAL_WAITING),
                 Ask::Send { message, key } => {
+                    let message = proxy.screen.now().text(&message).text.into_owned();
                     call(caller, "chat.send", json!({ "sessionKey": SESSION_SHORT, "message": message, "idempotencyKey": key })).await
                 }
                 Ask::History { limit } => call(caller, "chat.history", json!({ "sessionKey": SESSION_SHORT, "limit": limit })).await,
@@ -289,7 +292,8 @@ impl Chat {
                 }
             };
             match outcome {
-                Ok(payload) => format!(r#"{{"type":"res","id":{},"ok":true,"payload":{payload}}}"#, json!(id)),
+                Ok(payload) => screened(&proxy, format!(r#"{{"type":"res","id":{},"ok":true,"payload":{payload}}}"#, json!(id)))
+                    .unwrap_or_else(|| refused(&id, REFUSED, lang)),
                 Err(refusal) => refused(&id, refusal, lang),
             }
         }
@@ -396,6 +400,23 @@ fn passed(upstream: &Event) -> Option<String> {
         _ => false,
     };
     (ours && shown).then(|| format!(r#"{{"type":"event","event":"{}","payload":{}}}"#, upstream.name, upstream.payload.get()))
+}
+
+/// A frame as a browser may see it; none when a secret stands in it where nothing can be edited.
+fn screened(proxy: &AuthProxy, text: String) -> Option<String> {
+    let redactor = proxy.screen.now();
+    let outcome = redactor.json(text.as_bytes()).map(|body| match body.bytes {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(edited) => Some(edited),
+    });
+    match outcome {
+        Ok(None) => Some(text),
+        Ok(Some(edited)) => String::from_utf8(edited).ok(),
+        Err(error) => {
+            tracing::warn!(%error, "a frame for a browser was left out");
+            None
+        }
+    }
 }
 
 fn is_too_large(error: axum::Error) -> bool {

@@ -9,6 +9,7 @@ use crate::identity::Identity;
 use crate::ledger::Ledger;
 use crate::metering::Metering;
 use crate::people::{People, Session};
+use crate::screen::Screen;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -31,6 +32,7 @@ pub struct AuthProxy {
     pub gateway: Gateway,
     pub metering: Metering,
     pub ledger: Ledger,
+    pub screen: Screen,
 }
 
 pub fn routes(proxy: Arc<AuthProxy>) -> Router {

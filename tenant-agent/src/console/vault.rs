@@ -73,11 +73,23 @@ impl VaultVerb {
     }
 }
 
+impl VaultVerb {
+    fn changes_values(&self) -> bool {
+        use VaultVerb::*;
+        matches!(self, Set { .. } | GoBack { .. } | Import { .. } | Forget { .. } | Restore { .. })
+    }
+}
+
 const BY: &str = "console";
 
 pub(super) async fn act(verb: VaultVerb, parts: &Parts) -> Value {
+    let changes = verb.changes_values();
     match answer(verb, parts).await {
         Ok(mut answer) => {
+            // Whoever is told that a secret is kept may rely on it that it leaves no more.
+            if changes && !parts.screen.covers_all().await {
+                tracing::error!("the vault was changed, and what must not leave could not be read again");
+            }
             answer["ok"] = true.into();
             answer
         }

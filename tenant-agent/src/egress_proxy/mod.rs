@@ -1,8 +1,8 @@
 //! The way of a model call: OpenClaw → here → provider, and back.
 //!
 //! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → frozen? → every result known? →
-//! the key → write it down → forward → count → release. OpenClaw never sees the provider's key, and the provider never
-//! sees a tool result that nobody decided about.
+//! redact → the key → write it down → forward → redact → count → release. OpenClaw never sees the provider's key, and the
+//! provider never sees a tool result that nobody decided about, nor a secret.
 
 mod answer;
 mod calls;
@@ -14,6 +14,7 @@ use crate::gateway::openclaw::{Dialect, Provider};
 use crate::gateway::{Gateway, UNGATED};
 use crate::ledger::{self, Known, Ledger, Run, canonical_call_id};
 use crate::metering::{Metering, OpenCall};
+use crate::screen::{self, Screen};
 use crate::vault::Vault;
 use answer::Answer;
 use axum::body::{Body, Bytes};
@@ -24,10 +25,12 @@ use axum::routing::post;
 use axum::{Json, Router};
 use http_body_util::BodyExt;
 pub use observed::Observed;
+use redact::{BodyError, EventStream, Redactor};
 use request::{Model, Tools, Traceparent};
 use serde_json::json;
 use service::outward::HttpClient;
 use service::{SecretString, random};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -36,6 +39,7 @@ pub struct EgressProxy {
     pub gateway: Gateway,
     pub ledger: Ledger,
     pub vault: Vault,
+    pub screen: Screen,
     pub metering: Metering,
     pub providers: Vec<Provider>,
     pub client: HttpClient,
@@ -50,8 +54,12 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 const HEAD_WAIT: Duration = Duration::from_secs(300);
 /// And this long between two bytes; providers send pings meanwhile.
 const IDLE_WAIT: Duration = Duration::from_secs(180);
+const HOLD: Duration = Duration::from_millis(redact::HOLD_MS_MAX);
 /// Pieces that wait for a slow reader before we stop reading from the provider.
 const PIECES_MAX: usize = 16;
+
+/// A body of this size takes a millisecond to look at.
+const BESIDE_BYTES_MIN: usize = 512 * 1024;
 
 /// Why a model call did not go out. The text is for OpenClaw's log; the chat shows the catalogue's sentence for the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +82,9 @@ const NOT_LOADED: Stopped = stopped(UNGATED, "The safety plugin is not loaded, s
 const UNANNOUNCED: Stopped = stopped("trace_unannounced", "The safety plugin did not announce this model call, so it was not sent.");
 const FROZEN: Stopped = stopped("session_frozen", "A tool ran in this session without a safety check. The session is frozen until an operator looks at it.");
 const MALFORMED: Stopped = stopped("body_malformed", "This request is not one of the provider's dialect.");
-const ENCODED: Stopped = stopped("encoding_unsupported", "A request with a content encoding cannot be checked.");
+const ENCODED: Stopped = stopped("encoding_unsupported", "A request in this content encoding cannot be opened, so it was not sent: send it plain or as gzip.");
+const BLOCKED: Stopped = stopped("secret_blocked", "A secret of the vault stands in a part of this request that cannot be edited, so it was not sent.");
+const UNSCREENED: Stopped = stopped("vault_unscreened", "The vault cannot be read, so nothing can be kept from leaving and the call was not sent.");
 const KEY_MISSING: Stopped = stopped("provider_key_missing", "No key for this provider is in the environment, a credential or the vault.");
 const TOO_LARGE: Stopped = Stopped { status: StatusCode::PAYLOAD_TOO_LARGE, code: "body_too_large", message: "This request is larger than the agent accepts." };
 const UNREACHABLE: Stopped = Stopped { status: StatusCode::BAD_GATEWAY, code: "provider_unreachable", message: "The provider could not be reached." };
@@ -125,10 +135,16 @@ async fn admitted(proxy: &EgressProxy, provider: &Provider, headers: &HeaderMap,
         return Err(MODEL_UNKNOWN);
     }
     second_gate(proxy, provider.dialect, runs, &model).await?;
+    if !proxy.screen.is_sound() {
+        return Err(UNSCREENED);
+    }
+    // One for the request and its answer.
+    let redactor = proxy.screen.now();
     let key = key(&proxy.vault, provider).await?;
-    let outgoing = outgoing(provider, headers, &key, model.with_usage(bytes)).ok_or(MALFORMED)?;
+    let bytes = redacted(&redactor, model.with_usage(bytes)).await?;
+    let outgoing = outgoing(provider, headers, &redactor, &key, bytes)?;
     let call = proxy.metering.begin(run.assistant, &provider.name, &model.name).await.map_err(unwritten)?;
-    let books = Books { ledger: proxy.ledger.clone(), metering: proxy.metering.clone(), call, session: run.session.clone(), tools: model.tools };
+    let books = Books { ledger: proxy.ledger.clone(), metering: proxy.metering.clone(), call, session: run.session.clone(), tools: model.tools, redactor };
     // In a task of its own: OpenClaw may hang up before the provider has said a word, and the books must be closed all the same.
     let forwarding = tokio::spawn(forward(proxy.client.clone(), outgoing, provider.name.clone(), provider.dialect, books));
     forwarding.await.map_err(|_| RECORDS)?
@@ -167,11 +183,52 @@ fn route(dialect: Dialect) -> &'static str {
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Stopped> {
-    let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|value| value == "identity");
-    if !plain {
-        return Err(ENCODED);
+    let codings: Vec<_> = headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?")).collect();
+    let encoding = codings.join(",");
+    let packed = service::door::body(body, BODY_BYTES_MAX).await;
+    let packed = packed.map_err(|refusal| if refusal == service::Refusal::BODY_TOO_LARGE { TOO_LARGE } else { MALFORMED })?;
+    beside(packed.len(), move || match redact::body::open(&encoding, &packed).map_err(unopened)? {
+        Cow::Borrowed(_) => Ok(packed),
+        Cow::Owned(opened) => Ok(opened.into()),
+    })
+    .await
+}
+
+fn unopened(error: BodyError) -> Stopped {
+    match error {
+        BodyError::TooLarge { .. } => TOO_LARGE,
+        BodyError::Encoding(_) | BodyError::Broken(_) => ENCODED,
+        BodyError::Blocked { .. } => BLOCKED,
+        BodyError::Malformed { .. } | BodyError::TooDeep => MALFORMED,
     }
-    service::door::body(body, BODY_BYTES_MAX).await.map_err(|refusal| if refusal == service::Refusal::BODY_TOO_LARGE { TOO_LARGE } else { MALFORMED })
+}
+
+/// The request as it may leave.
+async fn redacted(redactor: &Arc<Redactor>, bytes: Bytes) -> Result<Bytes, Stopped> {
+    let redactor = redactor.clone();
+    beside(bytes.len(), move || {
+        let body = redactor.json(&bytes).map_err(|error| {
+            // Names the place and the secret, never a value.
+            tracing::warn!(%error, "a model request cannot leave");
+            unopened(error)
+        })?;
+        if !body.findings.is_empty() {
+            tracing::debug!(rules = screen::rules(&body.findings), "secrets were taken out of a model request");
+        }
+        match body.bytes {
+            Cow::Borrowed(_) => Ok(bytes),
+            Cow::Owned(edited) => Ok(edited.into()),
+        }
+    })
+    .await
+}
+
+/// Looks at a large body where others do not wait for it.
+async fn beside<T: Send + 'static>(bytes: usize, look: impl FnOnce() -> Result<T, Stopped> + Send + 'static) -> Result<T, Stopped> {
+    if bytes <= BESIDE_BYTES_MIN {
+        return look();
+    }
+    tokio::task::spawn_blocking(look).await.unwrap_or(Err(RECORDS))
 }
 
 /// Each new tool result in the request is of a call that ran with a verdict, or says in the right words why it did not.
@@ -246,10 +303,14 @@ async fn key(vault: &Vault, provider: &Provider) -> Result<SecretString, Stopped
 /// Headers of OpenClaw that mean something to a provider. Everything else, its token above all, stays here.
 const FORWARDED: [&str; 5] = ["accept", "anthropic-beta", "anthropic-version", "content-type", "user-agent"];
 
-fn outgoing(provider: &Provider, headers: &HeaderMap, key: &SecretString, body: Bytes) -> Option<Request<Body>> {
+fn outgoing(provider: &Provider, headers: &HeaderMap, redactor: &Redactor, key: &SecretString, body: Bytes) -> Result<Request<Body>, Stopped> {
     let mut request = Request::post(format!("{}/{}", provider.url, route(provider.dialect)));
     for name in FORWARDED {
         if let Some(value) = headers.get(name) {
+            let is_clean = value.to_str().is_ok_and(|text| redactor.text(text).findings.is_empty());
+            if !is_clean {
+                return Err(BLOCKED);
+            }
             request = request.header(name, value);
         }
     }
@@ -258,10 +319,10 @@ fn outgoing(provider: &Provider, headers: &HeaderMap, key: &SecretString, body: 
         Dialect::OpenaiCompletions => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
         Dialect::AnthropicMessages => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
     };
-    let mut value = HeaderValue::from_str(&value).ok()?;
+    let mut value = HeaderValue::from_str(&value).map_err(|_| KEY_MISSING)?;
     value.set_sensitive(true);
     // An answer that we could not read would be one that we could not count.
-    request.header(name, value).header(header::ACCEPT_ENCODING, "identity").body(Body::from(body)).ok()
+    request.header(name, value).header(header::ACCEPT_ENCODING, "identity").body(Body::from(body)).map_err(|_| MALFORMED)
 }
 
 /// Headers of the provider that mean something to OpenClaw.
@@ -278,6 +339,7 @@ struct Books {
     call: OpenCall,
     session: String,
     tools: Tools,
+    redactor: Arc<Redactor>,
 }
 
 impl Books {
@@ -303,7 +365,9 @@ async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper
         Body::from_stream(futures_util::stream::unfold(reader, async |mut reader| reader.recv().await.map(|piece| (piece, reader))))
     } else {
         // An answer that cannot be read can propose calls under ids that are not ours.
-        let Some(bytes) = whole(body).await.filter(|_| plain).and_then(|bytes| answer.whole(bytes, head.status.is_success())) else {
+        let redactor = books.redactor.clone();
+        let bytes = whole(body).await.filter(|_| plain).and_then(|bytes| Some(Bytes::from(redactor.body(&bytes).ok()?.bytes.into_owned())));
+        let Some(bytes) = bytes.and_then(|bytes| answer.whole(bytes, head.status.is_success())) else {
             let _ = books.close(&answer, false).await;
             return refusal(dialect, UNREADABLE);
         };
@@ -327,22 +391,30 @@ async fn whole(body: hyper::body::Incoming) -> Option<Bytes> {
 
 type Piece = Result<Bytes, std::io::Error>;
 
-/// Passes the answer on line by line as it comes. The books are closed before the line that ends it is released.
+/// Passes the answer on event by event as it comes, without the secrets that it repeats. The books are closed before the line that ends it is released.
 async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incoming, pieces: mpsc::Sender<Piece>) {
-    let mut books = Some(books);
+    let mut events = EventStream::new(books.redactor.clone());
+    let (mut books, mut released) = (Some(books), false);
     let broken = loop {
         let frame = tokio::select! {
-            frame = tokio::time::timeout(IDLE_WAIT, body.frame()) => frame,
+            frame = tokio::time::timeout(IDLE_WAIT, body.frame()) => Some(frame),
+            // What may still become a secret has been held back long enough; a known one is waited for.
+            () = tokio::time::sleep(HOLD), if !released && events.held_bytes() > 0 => None,
             // The reader left; what the provider counts from here on nobody sees.
             () = pieces.closed() => break false,
         };
-        let frame = match frame {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => break false,
-            Ok(Some(Err(_))) | Err(_) => break true,
+        released = frame.is_none();
+        let gone = match frame {
+            None => events.release(),
+            Some(Ok(Some(Ok(frame)))) => {
+                let Ok(piece) = frame.into_data() else { continue };
+                let Ok(gone) = events.push(&piece) else { break true };
+                gone
+            }
+            Some(Ok(None)) => break false,
+            Some(Ok(Some(Err(_))) | Err(_)) => break true,
         };
-        let Ok(piece) = frame.into_data() else { continue };
-        let Some(lines) = answer.feed(&piece) else { break true };
+        let Some(lines) = answer.feed(&gone) else { break true };
         if answer.is_finished()
             && let Some(books) = books.take()
             && books.close(&answer, answer.is_complete()).await.is_err()
@@ -353,7 +425,7 @@ async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incomin
             break false;
         }
     };
-    let rest = answer.rest();
+    let rest = events.finish().ok().and_then(|gone| Some([answer.feed(&gone)?, answer.rest()?].concat().into()));
     if let Some(books) = books
         && let Err(error) = books.close(&answer, answer.is_complete() && !broken).await
     {

@@ -5,11 +5,12 @@
 //! A limit: in what is packed inside of a body (a file of a form) only what lies open is found.
 
 use super::refused::Why;
+use crate::screen::Screen;
 use crate::vault::{Bindings, Vault};
 use axum::body::Bytes;
 use axum::http::{HeaderMap, header};
 use policy::host::{Allowed, Host, Manner, Reach};
-use redact::{BodyError, Known, Redactor};
+use redact::{BodyError, Redactor};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,17 +18,16 @@ use tokio::sync::Mutex;
 
 pub struct Secrets {
     vault: Vault,
-    /// For placeholders.
-    key: [u8; 32],
+    screen: Screen,
     current: Mutex<Option<Current>>,
 }
 
 /// How it is, until the vault changes.
 struct Current {
     epoch: u64,
-    /// Knows every secret.
-    redactor: Arc<Redactor>,
     bindings: BTreeMap<String, Bindings>,
+    /// What the sets below were made of: it knows every secret.
+    redactor: Arc<Redactor>,
     /// For hosts that may have some.
     by_names: HashMap<Vec<String>, Arc<Redactor>>,
 }
@@ -42,36 +42,33 @@ const BLOCKING_BYTES_MIN: usize = 64 * 1024;
 pub struct Vouch(Arc<Redactor>);
 
 impl Secrets {
-    pub fn new(vault: Vault, key: [u8; 32]) -> Secrets {
-        Secrets { vault, key, current: Mutex::default() }
+    pub fn new(vault: Vault, screen: Screen) -> Secrets {
+        Secrets { vault, screen, current: Mutex::default() }
     }
 
     /// Without the vault nothing can be vouched for.
     pub async fn for_host(&self, host: &Host) -> Result<Vouch, ()> {
+        if !self.screen.is_sound() {
+            return Err(());
+        }
+        let redactor = self.screen.now();
         let mut current = self.current.lock().await;
-        // Read before the values, so that a change between the two is seen the next time.
+        // Read before the bindings, so that a change between the two is seen the next time.
         let epoch = *self.vault.changes().borrow();
-        if current.as_ref().is_none_or(|current| current.epoch != epoch) {
-            *current = Some(self.read(epoch).await.map_err(|error| tracing::error!(%error, "the vault cannot be read, so nothing goes out"))?);
+        if current.as_ref().is_none_or(|current| current.epoch != epoch || !Arc::ptr_eq(&current.redactor, &redactor)) {
+            let bindings = self.vault.bindings().await.map_err(|error| tracing::error!(%error, "the vault cannot be read, so nothing goes out"))?;
+            *current = Some(Current { epoch, bindings, redactor, by_names: HashMap::new() });
         }
-        let Some(current) = current.as_mut() else { return Err(()) };
-        let names: Vec<String> = current.bindings.iter().filter(|(_, bindings)| is_bound(&bindings.hosts, host)).map(|(name, _)| name.clone()).collect();
+        let Some(Current { bindings, redactor, by_names, .. }) = current.as_mut() else { return Err(()) };
+        let names: Vec<String> = bindings.iter().filter(|(_, bindings)| is_bound(&bindings.hosts, host)).map(|(name, _)| name.clone()).collect();
         if names.is_empty() {
-            return Ok(Vouch(current.redactor.clone()));
+            return Ok(Vouch(redactor.clone()));
         }
-        if current.by_names.len() >= SETS_MAX {
-            current.by_names.clear();
+        if by_names.len() >= SETS_MAX {
+            by_names.clear();
         }
-        let Current { by_names, redactor, .. } = current;
         let sparing = by_names.entry(names).or_insert_with_key(|names| Arc::new(redactor.sparing(names.iter().cloned())));
         Ok(Vouch(sparing.clone()))
-    }
-
-    async fn read(&self, epoch: u64) -> Result<Current, crate::vault::VaultError> {
-        let (known, bindings) = (self.vault.known().await?, self.vault.bindings().await?);
-        // Looking for values needs them.
-        let known = Known::new(known.iter().map(|known| (known.name.as_str(), known.value.expose().as_bytes())));
-        Ok(Current { epoch, redactor: Arc::new(Redactor::new(known, &self.key)), bindings, by_names: HashMap::new() })
     }
 }
 
@@ -133,6 +130,7 @@ fn looked_at(redactor: &Redactor, coding: &str, body: &[u8]) -> Result<Option<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redact::Known;
 
     fn redactor() -> Redactor {
         Redactor::new(Known::new([("db", b"Sommer#2026x".as_slice())]), &[1; 32])

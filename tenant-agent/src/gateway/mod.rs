@@ -11,6 +11,7 @@ mod process;
 pub use connection::{BROWSER_USER, CONTROL_USER, CallError, Caller, Event, TRUSTED_HEADER, USER_HEADER};
 pub use process::{Keys, Program, WayOut};
 
+use crate::screen::Screen;
 use anyhow::{Context, bail};
 use axum::body::Body;
 use connection::{Access, Proof, Reach};
@@ -152,13 +153,22 @@ impl Gateway {
     }
 
     /// Keeps OpenClaw running until the stop. `started` is told before each start, with fresh keys in force.
-    pub async fn run(&self, mode: Mode, home: Home, way_out: WayOut, client: HttpClient, stop: Stop, started: impl Fn() -> anyhow::Result<serde_json::Value>) {
+    pub async fn run(
+        &self,
+        mode: Mode,
+        home: Home,
+        way_out: WayOut,
+        client: HttpClient,
+        screen: Screen,
+        stop: Stop,
+        started: impl Fn() -> anyhow::Result<serde_json::Value>,
+    ) {
         let mut back_off_ms = RESTART_MS;
         while !stop.is_stopped() {
             let begun = self.0.clock.now().mono_ms;
             let outcome = match &mode {
                 Mode::None => return,
-                Mode::Child { program } => self.child(program, &home, &way_out, &client, &stop, &started).await,
+                Mode::Child { program } => self.child(program, &home, &way_out, &client, &screen, &stop, &started).await,
                 Mode::Attach { address, environment, trust } => {
                     let keys = read_keys(environment);
                     let access = keys.map(|keys| (Access { address: *address, proof: trust.proof(&keys) }, keys));
@@ -187,6 +197,7 @@ impl Gateway {
         home: &Home,
         way_out: &WayOut,
         client: &HttpClient,
+        screen: &Screen,
         stop: &Stop,
         started: &impl Fn() -> anyhow::Result<serde_json::Value>,
     ) -> anyhow::Result<()> {
@@ -194,7 +205,7 @@ impl Gateway {
         *lock(&self.0.keys) = Some(keys.clone());
         home.prepare(&started()?)?;
         self.become_(GatewayState::Starting, Some(STARTING));
-        let mut child = process::start(program, home, &keys, way_out)?;
+        let mut child = process::start(program, home, &keys, way_out, screen)?;
         *lock(&self.0.pid) = Some(child.id().and_then(|pid| pid.try_into().ok()));
         let access = Access { address: SocketAddr::from(([127, 0, 0, 1], program.port)), proof: Proof::Token(keys.gateway_token) };
         let outcome = tokio::select! {

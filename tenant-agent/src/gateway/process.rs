@@ -1,13 +1,19 @@
-//! OpenClaw as a child process: started with its own home, ended with us, its output in a file of bounded size.
+//! OpenClaw as a child process: started with its own home, ended with us, its output in a file of bounded size, without
+//! the secrets that it tells there.
 
 use super::openclaw::Home;
+use crate::screen::Screen;
 use anyhow::Context;
+use redact::ByteStream;
 use service::SecretString;
 use std::ffi::OsString;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 #[derive(Clone, Debug)]
@@ -59,8 +65,11 @@ impl Keys {
     }
 }
 
-/// A log that is larger than this when OpenClaw starts makes room for a new one; one old one is kept.
+/// A log that is larger than this makes room for a new one; one old one is kept.
 const LOG_BYTES_MAX: u64 = 512_000;
+const HOLD: Duration = Duration::from_millis(redact::HOLD_MS_MAX);
+/// What is read of its output at once.
+const OUTPUT_BYTES: usize = 8 * 1024;
 /// OpenClaw writes its sessions down before it ends; then it is killed.
 const TERM_WAIT: Duration = Duration::from_secs(15);
 
@@ -80,8 +89,8 @@ impl WayOut {
     }
 }
 
-pub fn start(program: &Program, home: &Home, keys: &Keys, way_out: &WayOut) -> anyhow::Result<Child> {
-    let log = log_file(&home.log())?;
+pub fn start(program: &Program, home: &Home, keys: &Keys, way_out: &WayOut, screen: &Screen) -> anyhow::Result<Child> {
+    let log = Arc::new(Mutex::new(Log::open(home.log())?));
     let mut command = Command::new(&program.node);
     command
         .arg(&program.openclaw)
@@ -100,13 +109,81 @@ pub fn start(program: &Program, home: &Home, keys: &Keys, way_out: &WayOut) -> a
         .env("OPENCLAW_EXEC_SHELL_SNAPSHOT", "0")
         .current_dir(home.workspace())
         .stdin(Stdio::null())
-        .stdout(log.try_clone().context("sharing the log of OpenClaw")?)
-        .stderr(log)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         // Its own group, so that a Ctrl-C in a terminal reaches it through us, in order.
         .process_group(0)
         .kill_on_drop(true);
     end_with_us(&mut command);
-    command.spawn().with_context(|| format!("OpenClaw could not be started with `{}`", program.node.display()))
+    let mut child = command.spawn().with_context(|| format!("OpenClaw could not be started with `{}`", program.node.display()))?;
+    if let (Some(out), Some(error)) = (child.stdout.take(), child.stderr.take()) {
+        tokio::spawn(keep(out, log.clone(), screen.clone()));
+        tokio::spawn(keep(error, log, screen.clone()));
+    }
+    Ok(child)
+}
+
+/// Writes what OpenClaw says into its log until it says no more.
+async fn keep(mut output: impl AsyncRead + Unpin, log: Arc<Mutex<Log>>, screen: Screen) {
+    let mut redactor = screen.now();
+    let mut stream = ByteStream::new(redactor.clone());
+    let mut bytes = vec![0; OUTPUT_BYTES];
+    let write = |bytes: &[u8]| log.lock().unwrap_or_else(PoisonError::into_inner).write(bytes);
+    let mut released = false;
+    loop {
+        let count = tokio::select! {
+            count = output.read(&mut bytes) => count.unwrap_or(0),
+            () = tokio::time::sleep(HOLD), if !released && stream.held_bytes() > 0 => {
+                released = true;
+                write(&stream.release());
+                continue;
+            }
+        };
+        released = false;
+        if count == 0 {
+            break;
+        }
+        let now = screen.now();
+        if !Arc::ptr_eq(&now, &redactor) {
+            write(&stream.finish());
+            stream = ByteStream::new(now.clone());
+            redactor = now;
+        }
+        write(&stream.push(&bytes[..count]));
+    }
+    write(&stream.finish());
+}
+
+struct Log {
+    path: PathBuf,
+    file: std::fs::File,
+    bytes: u64,
+}
+
+impl Log {
+    fn open(path: PathBuf) -> anyhow::Result<Log> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut bytes = std::fs::metadata(&path).map_or(0, |about| about.len());
+        if bytes > LOG_BYTES_MAX {
+            std::fs::rename(&path, path.with_extension("log.1")).context("making room in OpenClaw's log")?;
+            bytes = 0;
+        }
+        let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let file = file.with_context(|| format!("opening `{}`", path.display()))?;
+        Ok(Log { path, file, bytes })
+    }
+
+    /// A log that cannot be written must not stop OpenClaw.
+    fn write(&mut self, bytes: &[u8]) {
+        if self.bytes > LOG_BYTES_MAX
+            && let Ok(next) = Log::open(self.path.clone())
+        {
+            *self = next;
+        }
+        if self.file.write_all(bytes).is_ok() {
+            self.bytes += bytes.len() as u64;
+        }
+    }
 }
 
 /// Asks it to end, then ends it, with everything it started.
@@ -118,14 +195,6 @@ pub async fn end(child: &mut Child) {
     }
     signal_group(pid, libc::SIGKILL);
     let _ = child.wait().await;
-}
-
-fn log_file(path: &Path) -> anyhow::Result<std::fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    if std::fs::metadata(path).is_ok_and(|about| about.len() > LOG_BYTES_MAX) {
-        std::fs::rename(path, path.with_extension("log.1")).context("making room in OpenClaw's log")?;
-    }
-    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).with_context(|| format!("opening `{}`", path.display()))
 }
 
 /// When this process dies, even by kill -9, the kernel ends OpenClaw: an assistant never runs without its agent.

@@ -11,9 +11,11 @@ use crate::gateway::{self, Gateway};
 use crate::identity::{HostKey, Identity};
 use crate::ledger::Ledger;
 use crate::metering::Metering;
+use crate::screen::Screen;
 use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
 use service::{Clock, Stop, random};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -37,6 +39,7 @@ pub struct HubLink {
     pub approvals: Approvals,
     pub ledger: Ledger,
     pub metering: Metering,
+    pub screen: Screen,
     pub in_force: InForce,
     pub since: Mutex<HashMap<String, i64>>,
 }
@@ -242,6 +245,7 @@ impl HubLink {
         let now_ms = self.clock.wall_ms();
         let mut held: Vec<(String, Severity, Option<i64>, String)> =
             severity.map(|severity| (gateway_code, severity, None, String::new())).into_iter().collect();
+        held.extend((!self.screen.is_sound()).then(|| ("vault_unscreened".to_owned(), Severity::Fail, None, String::new())));
         held.extend(self.in_force.findings().into_iter().map(|(code, severity, since_ms, detail)| (code.to_owned(), severity, since_ms, detail)));
         {
             let mut since = self.since.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -255,6 +259,12 @@ impl HubLink {
             findings.push(HealthFinding { code: "session_frozen".to_owned(), severity: Severity::Fail, since_ms, detail: session });
         }
         findings.truncate(NAMED_MAX);
+        let redactor = self.screen.now();
+        for finding in &mut findings {
+            if let Cow::Owned(detail) = redactor.text(&finding.detail).text {
+                finding.detail = detail;
+            }
+        }
         Ok(findings)
     }
 

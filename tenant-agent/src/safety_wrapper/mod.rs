@@ -11,6 +11,7 @@ use crate::gateway::Gateway;
 use crate::identity::Identity;
 use crate::law;
 use crate::ledger::{self, Decided, Entry, Ledger, Run, Verdict, canonical_call_id};
+use crate::screen::{self, Screen};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::{self, Next};
@@ -25,7 +26,7 @@ use service::{Clock, Refusal, Store, Tx, random};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use wire::approval::{self, Approval, ApprovalState, Detail};
-use wire::plugin::{Announce, Answer, Decide, Outcome};
+use wire::plugin::{Announce, Answer, Decide, Outcome, Output, Screened};
 
 pub struct SafetyWrapper {
     pub store: Store,
@@ -34,6 +35,7 @@ pub struct SafetyWrapper {
     pub identity: Identity,
     pub approvals: Approvals,
     pub ledger: Ledger,
+    pub screen: Screen,
     pub gateway: Gateway,
     pub workspace: PathBuf,
     /// The user that OpenClaw runs as.
@@ -44,6 +46,8 @@ pub struct SafetyWrapper {
 pub const HOLD_MS: u64 = 60_000;
 /// Arguments may hold a whole file.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// What a tool puts out may hold pictures.
+const OUTPUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Ids and names that OpenClaw gives; longer ones are not its own.
 const NAME_BYTES_MAX: usize = 256;
 /// Detail values are shown to people; the digest covers the whole.
@@ -53,12 +57,14 @@ const TOO_MANY: &str = "Too many questions wait for a person already. Tell the u
 const EXPIRED: &str = "Nobody answered the question about this call in time, so it was not run. Tell the user; do not try another way.";
 const DENIED: &str = "A person refused this call. Accept that; do not try another way.";
 
+const UNSCREENED: Refusal = Refusal::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, "vault_unscreened");
 const WRONG_KEY: Refusal = Refusal::new(axum::http::StatusCode::FORBIDDEN, "plugin_unknown");
 
 pub fn routes(wrapper: Arc<SafetyWrapper>) -> Router {
     Router::new()
         .route("/announce", post(announce))
         .route("/decide", post(decide))
+        .route("/screen", post(screen))
         .route("/result", post(result))
         .layer(middleware::from_fn_with_state(wrapper.clone(), only_the_plugin))
         .with_state(wrapper)
@@ -116,6 +122,16 @@ async fn result(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Outc
     Ok(Json(json!({ "ok": true })))
 }
 
+async fn screen(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Output, OUTPUT_BYTES_MAX>) -> Result<Json<Screened>, Refusal> {
+    if !wrapper.screen.is_sound() {
+        return Err(UNSCREENED);
+    }
+    let redactor = wrapper.screen.now();
+    let look = move || screen::redacted(&redactor, &body.0.result);
+    let result = tokio::task::spawn_blocking(look).await.map_err(|_| Refusal::INTERNAL)?;
+    Ok(Json(Screened { ok: true, result }))
+}
+
 /// What the law says of a call.
 struct Judged<'a> {
     law: &'a Arc<Regime>,
@@ -164,19 +180,24 @@ impl SafetyWrapper {
         if !in_force.manifest(&ask.tool) {
             let judged = Judged { law: &in_force, finding: Finding::unknown("manifest"), verdict: law::NOT_AVAILABLE };
             let known = self.known(&ask, &call, assistant, call_id, digest, judged);
-            return self.refuse(known, "This tool is not available to this assistant.").await;
+            return self.refuse(known, "This tool is not available to this assistant.".to_owned()).await;
         }
         let finding = in_force.classify(&call);
         let verdict = policy::gate(&finding, in_force.gate(&assistant_name, &ask.tool));
+        let taken_out = taken_out(&ask.params).filter(|_| finding.class > Class::Green);
         let judged = Judged { law: &in_force, finding, verdict: law::word(verdict) };
         let known = self.known(&ask, &call, assistant, call_id, digest, judged);
+        if let Some(placeholder) = taken_out {
+            return self.refuse(known, not_a_secret(placeholder)).await;
+        }
         match verdict {
             policy::Verdict::Run | policy::Verdict::RunAndNotify => self.run(known).await,
             policy::Verdict::Ask => self.ask(known).await,
             policy::Verdict::AskSigned => {
                 self.refuse(
                     known,
-                    "This call is so dangerous that it needs a signed approval, which this server cannot take yet. It was not run; do not try another way.",
+                    "This call is so dangerous that it needs a signed approval, which this server cannot take yet. It was not run; do not try another way."
+                        .to_owned(),
                 )
                 .await
             }
@@ -185,7 +206,9 @@ impl SafetyWrapper {
 
     fn known(&self, ask: &Decide, call: &Call<'_>, assistant: wire::AssistantId, call_id: String, digest: Digest, judged: Judged<'_>) -> Known {
         let Judged { law, finding, verdict } = judged;
-        let decided = ledger::kept_arguments(call.arguments).map(|(arguments, is_whole)| Decided {
+        let screened = screen::redacted(&self.screen.now(), call.arguments);
+        let shown = screened.as_ref().unwrap_or(call.arguments);
+        let decided = ledger::kept_arguments(shown).map(|(arguments, is_whole)| Decided {
             n: 0,
             at_ms: self.clock.wall_ms(),
             assistant: call.assistant.to_owned(),
@@ -193,7 +216,7 @@ impl SafetyWrapper {
             arguments,
             workspace: call.workspace.to_owned(),
             resolved: call.resolved.to_vec(),
-            is_whole,
+            is_whole: is_whole && screened.is_none(),
             class: finding.class.name().to_owned(),
             rule: finding.rule.clone(),
             verdict: verdict.to_owned(),
@@ -204,7 +227,7 @@ impl SafetyWrapper {
             call_id: ask.call_id.clone(),
             tool: ask.tool.clone(),
             finding,
-            details: details(&ask.params),
+            details: details(shown),
             digest,
         };
         Known { question, call_id, law: law.clone(), decided: Mutex::new(decided) }
@@ -216,10 +239,10 @@ impl SafetyWrapper {
         Ok(Answer { allow: true, reason: None })
     }
 
-    async fn refuse(&self, known: Known, reason: &'static str) -> Result<Answer, StoreError> {
-        let now_ms = self.clock.wall_ms();
-        self.store.write(move |tx| Ok::<_, StoreError>(note(tx, &known, Verdict::Refused, Some(reason), None, now_ms)?)).await?;
-        Ok(refused(reason))
+    async fn refuse(&self, known: Known, reason: String) -> Result<Answer, StoreError> {
+        let (now_ms, journalled) = (self.clock.wall_ms(), reason.clone());
+        self.store.write(move |tx| Ok::<_, StoreError>(note(tx, &known, Verdict::Refused, Some(&journalled), None, now_ms)?)).await?;
+        Ok(refused(&reason))
     }
 
     /// What the model hears is written down first: the same words must come back in its conversation.
@@ -377,7 +400,24 @@ fn pending(id: wire::ApprovalId) -> String {
     )
 }
 
-/// The exact arguments, for the person who decides.
+/// The first placeholder of a secret that was taken out, wherever it stands in the arguments.
+fn taken_out(arguments: &Value) -> Option<&str> {
+    match arguments {
+        Value::String(text) => redact::contains_placeholder(text),
+        Value::Array(items) => items.iter().find_map(taken_out),
+        Value::Object(map) => map.iter().find_map(|(name, item)| redact::contains_placeholder(name).or_else(|| taken_out(item))),
+        _ => None,
+    }
+}
+
+fn not_a_secret(placeholder: &str) -> String {
+    format!(
+        "This call contains {placeholder}, which stands for a secret that never left the server; with it the call would write or send nonsense. It was not run. \
+         Ask the user to put the secret into the vault and to tell you its name, and write SECRET_REF(name) in its place."
+    )
+}
+
+/// The exact arguments without secrets, for the person who decides.
 fn details(params: &Value) -> Vec<Detail> {
     let Value::Object(map) = params else { return vec![Detail { name: "arguments".to_owned(), value: shortened(params.to_string()) }] };
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

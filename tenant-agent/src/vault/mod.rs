@@ -614,6 +614,15 @@ impl Vault {
         Ok(known)
     }
 
+    /// The key of this tenant's placeholders. It goes with the vault, so that a placeholder means the same after a restart.
+    pub fn placeholder_key(&self) -> Zeroizing<[u8; KEY_BYTES]> {
+        let unlocked = self.unlocked();
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, unlocked.fingerprint_key.as_slice()), b"gatehouse-placeholders-v1");
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        key.copy_from_slice(tag.as_ref());
+        key
+    }
+
     /// Changes whenever [`Vault::known`] or [`Vault::bindings`] says something new.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.epoch.subscribe()
