@@ -259,6 +259,7 @@ async fn forward_room(parts: &Parts, settings: &Settings, stop: &Stop) -> anyhow
     let (own, law) = (own.collect::<Vec<_>>(), parts.in_force.law());
     let authority = Authority::open(&parts.vault, parts.clock.clone(), &own, law.law().http().internal_names()).await?;
     Ok(ForwardProxy {
+        own_hosts: forward_proxy::own_hosts()?,
         gateway: parts.gateway.clone(),
         hosts: parts.hosts.clone(),
         in_force: parts.in_force.clone(),

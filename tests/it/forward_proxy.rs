@@ -543,6 +543,8 @@ async fn a_page_full_of_hosts_fills_nobodys_inbox() {
     assert_eq!(codes.iter().filter(|code| *code == "host_not_allowed").count(), 20);
     assert_eq!(codes.iter().filter(|code| *code == "host_questions_full").count(), 5);
     assert_eq!(tenant.console(&Verb::Status {}).await["open_approvals"], 20);
+    // What OpenClaw calls by itself at its start is nobody's question.
+    assert_eq!(soon(passage.https("GET", "catalog.openclaw.ai", "/", &[], b"")).await.code(), "host_not_asked");
     assert!(internet.asked().is_empty());
     end(world, tenant).await;
 }

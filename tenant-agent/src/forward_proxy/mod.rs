@@ -19,6 +19,7 @@ use crate::bundle::InForce;
 use crate::gateway::Gateway;
 use crate::hosts::{Hosts, Sought};
 use crate::network::Network;
+use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -28,8 +29,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
 use policy::Regime;
-use policy::host::{Manner, Reach, Target, Verdict, decide};
+use policy::host::{Host, Manner, Reach, Target, Verdict, decide};
 use refused::{Refused, Why};
+use serde::Deserialize;
 use service::{Clock, Stop, random};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -39,6 +41,8 @@ pub use secrets::Secrets;
 pub use tunnel::serve as serve_tunnel;
 
 pub struct ForwardProxy {
+    /// Whom OpenClaw calls by itself; nobody is asked about these.
+    pub own_hosts: Vec<Host>,
     pub gateway: Gateway,
     pub hosts: Hosts,
     pub in_force: InForce,
@@ -48,6 +52,20 @@ pub struct ForwardProxy {
     pub clock: Clock,
     pub stop: Stop,
     pub bounds: Bounds,
+}
+
+/// What was recorded of OpenClaw, as far as it is of use here.
+#[derive(Deserialize)]
+struct Recorded {
+    own_hosts: Vec<String>,
+}
+
+const RECORDED: &str = include_str!("../../../packaging/openclaw/observed.toml");
+
+/// Whom OpenClaw was seen to call by itself.
+pub fn own_hosts() -> anyhow::Result<Vec<Host>> {
+    let recorded: Recorded = toml::from_str(RECORDED).context("what was recorded of OpenClaw is not readable")?;
+    recorded.own_hosts.iter().map(|host| Host::parse(host).with_context(|| format!("`{host}` was recorded of OpenClaw and is no host"))).collect()
 }
 
 /// What all connections share.
@@ -194,6 +212,9 @@ impl ForwardProxy {
 
     /// Asks a person, and says what came of it.
     async fn ask(&self, target: &Target, reach: Reach) -> Refused {
+        if self.own_hosts.contains(&target.host) {
+            return Why::OWN.about(target);
+        }
         match self.hosts.ask(self.in_force.law().law(), target, reach).await {
             Ok(Sought::Waiting(id)) => Why::NOT_ALLOWED.about(target).with_approval(id),
             Ok(Sought::Denied) => Why::DENIED.about(target),

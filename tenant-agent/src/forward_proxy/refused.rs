@@ -30,6 +30,7 @@ impl Why {
     pub const METHOD: Why = Why { status: StatusCode::METHOD_NOT_ALLOWED, code: "method_not_allowed" };
     pub const CLOSED: Why = Why { status: StatusCode::FORBIDDEN, code: "host_closed" };
     pub const NOT_ALLOWED: Why = Why { status: StatusCode::FORBIDDEN, code: "host_not_allowed" };
+    pub const OWN: Why = Why { status: StatusCode::FORBIDDEN, code: "host_not_asked" };
     pub const DENIED: Why = Why { status: StatusCode::FORBIDDEN, code: "host_denied" };
     pub const QUESTIONS: Why = Why { status: StatusCode::FORBIDDEN, code: "host_questions_full" };
     pub const PORT: Why = Why { status: StatusCode::FORBIDDEN, code: "host_port_closed" };
