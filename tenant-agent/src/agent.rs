@@ -147,7 +147,7 @@ impl Agent {
             observed: Observed::recorded()?,
         };
         tasks.spawn(door::serve(egress, door::guarded(egress_proxy::routes(Arc::new(proxy)), Door::Program), stop.clone()));
-        let forward_room = forward_room(&parts, &settings, &stop).await?;
+        let forward_room = forward_room(&parts, &settings, egress_at, &stop).await?;
         let trusted = forward_room.authority.write(&home.folder.join("certificates"))?;
         let way_out = WayOut { proxy: forward_at, own_certificate: trusted.own, certificates: trusted.all };
         let forward_room = Arc::new(forward_room);
@@ -250,7 +250,7 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
     })
 }
 
-async fn forward_room(parts: &Parts, settings: &Settings, stop: &Stop) -> anyhow::Result<ForwardProxy> {
+async fn forward_room(parts: &Parts, settings: &Settings, egress: SocketAddr, stop: &Stop) -> anyhow::Result<ForwardProxy> {
     // Nobody believes this host's authority about the hub or the tenant's own pages.
     let own = [settings.hub.as_str(), settings.origin.as_str()].into_iter().filter_map(|url| {
         let authority = url.split_once("://")?.1.split('/').next()?;
@@ -260,6 +260,7 @@ async fn forward_room(parts: &Parts, settings: &Settings, stop: &Stop) -> anyhow
     let authority = Authority::open(&parts.vault, parts.clock.clone(), &own, law.law().http().internal_names()).await?;
     Ok(ForwardProxy {
         own_hosts: forward_proxy::own_hosts()?,
+        egress,
         gateway: parts.gateway.clone(),
         hosts: parts.hosts.clone(),
         in_force: parts.in_force.clone(),

@@ -175,6 +175,10 @@ async fn no_spelling_and_no_name_leads_inside() {
         let verb = Verb::Hosts { what: HostsVerb::Allow { host: host.to_owned(), reach: Reach::Write, manner: Manner::Inspect } };
         assert_eq!(tenant.console(&verb).await["code"], "host_closed", "{host}");
     }
+    // Save one door: model calls come in there, with a token of their own.
+    let stream = passage.connect(&tenant.agent.egress_addr().to_string()).await.unwrap();
+    assert_eq!(soon(tests::exchange(stream, "POST", "/llm/scripted/chat/completions", &[], b"{}")).await.code(), "proxy_token_wrong");
+    assert!(passage.connect(&format!("127.0.0.1:{}", tenant.settings.tenant.port())).await.is_err(), "the tenant's own pages are closed");
     for target in ["[fe80::1%25eth0]:443", "a..b:443", "user@api.example.org:443", "api.example.org", "api.example.org:0"] {
         assert_eq!(soon(passage.connect(target)).await.err().map(|answer| answer.status), Some(400), "{target}");
     }

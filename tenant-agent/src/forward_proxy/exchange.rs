@@ -55,11 +55,11 @@ pub(super) async fn pass(proxy: &ForwardProxy, line: &Line, request: Request<Bod
         Verdict::Never(rule) => return Err(closed(target, rule)),
         Verdict::Ask(reach) => {
             // A host's name can carry something too, and would stand on the card.
-            proxy.secrets.for_host(&target.host).await.map_err(|()| Why::INTERNAL)?.vouch_head(&target.to_string()).map_err(|()| Why::SECRET)?;
+            proxy.secrets.for_host(&target.host).await.map_err(|()| Why::UNSCREENED)?.vouch_head(&target.to_string()).map_err(|()| Why::SECRET)?;
             return Err(proxy.ask(target, reach).await);
         }
     }
-    let secrets = proxy.secrets.for_host(&target.host).await.map_err(|()| Why::INTERNAL)?;
+    let secrets = proxy.secrets.for_host(&target.host).await.map_err(|()| Why::UNSCREENED)?;
     let mut headers = end_to_end(&head.headers);
     secrets.vouch_head(&written(&head.method, &head.uri, &headers)).map_err(|()| Why::SECRET.about(target))?;
     let (bytes, room) = whole(proxy, target, &head.headers, body).await?;

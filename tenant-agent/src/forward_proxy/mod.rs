@@ -33,7 +33,9 @@ use policy::host::{Host, Manner, Reach, Target, Verdict, decide};
 use refused::{Refused, Why};
 use serde::Deserialize;
 use service::{Clock, Stop, random};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use authority::Authority;
@@ -43,6 +45,8 @@ pub use tunnel::serve as serve_tunnel;
 pub struct ForwardProxy {
     /// Whom OpenClaw calls by itself; nobody is asked about these.
     pub own_hosts: Vec<Host>,
+    /// Where model calls come in. From behind a link of its own OpenClaw asks for that through here, too.
+    pub egress: SocketAddr,
     pub gateway: Gateway,
     pub hosts: Hosts,
     pub in_force: InForce,
@@ -133,6 +137,12 @@ async fn connect(proxy: &Arc<ForwardProxy>, request: Request<Body>) -> Result<Re
         return Err(Why::DISAGREES.about(&target));
     }
     let place = proxy.place().ok_or(Why::BUSY)?;
+    if target.host == Host::Address(proxy.egress.ip()) && target.port == proxy.egress.port() {
+        // The one door inside that it may have, and that has a token of its own.
+        let outer = TcpStream::connect(proxy.egress).await.map_err(|_| Why::UNREACHABLE.about(&target))?;
+        tunnel::open(proxy.clone(), request, outer, place);
+        return Ok(().into_response());
+    }
     match proxy.verdict(&target, None).await? {
         Verdict::Never(rule) => Err(closed(&target, rule)),
         Verdict::Pass(Manner::Tcp) => {

@@ -45,6 +45,7 @@ impl Why {
     pub const CERTIFICATE: Why = Why { status: StatusCode::BAD_GATEWAY, code: "host_certificate" };
     pub const BROKEN: Why = Why { status: StatusCode::BAD_GATEWAY, code: "host_answer_broken" };
     pub const LATE: Why = Why { status: StatusCode::GATEWAY_TIMEOUT, code: "host_late" };
+    pub const UNSCREENED: Why = Why { status: StatusCode::SERVICE_UNAVAILABLE, code: "vault_unscreened" };
     pub const INTERNAL: Why = Why { status: StatusCode::INTERNAL_SERVER_ERROR, code: "internal" };
 
     pub fn about(self, target: &Target) -> Refused {
