@@ -537,6 +537,25 @@ async fn a_bundle_allows_hosts_until_it_expires() {
 }
 
 #[tokio::test]
+async fn open_connections_are_bounded() {
+    let internet = Internet::default();
+    let (world, tenant, passage) = world(&internet).await;
+    let mut held = Vec::new();
+    let refused = loop {
+        match soon(passage.connect(&format!("{HOST}:443"))).await {
+            Ok(stream) => held.push(stream),
+            Err(answer) => break answer,
+        }
+    };
+    assert_eq!((held.len(), refused.status, refused.code().as_str()), (256, 503, "proxy_busy"));
+    assert_eq!(soon(passage.http("GET", &format!("http://{HOST}/"), &[], b"")).await.code(), "proxy_busy");
+    drop(held);
+    // Their places are given back as soon as that is noticed.
+    soon(async { while passage.connect(&format!("{HOST}:443")).await.is_err() {} }).await;
+    end(world, tenant).await;
+}
+
+#[tokio::test]
 async fn a_page_full_of_hosts_fills_nobodys_inbox() {
     let internet = Internet::default();
     let (world, tenant, passage) = world(&internet).await;
