@@ -10,7 +10,7 @@ use service::random::base64url;
 
 /// One line of the audit.
 pub(crate) struct Deed<'a> {
-    /// A person, `plugin`, `console` or `agent`.
+    /// A person, `plugin`, `proxy`, `console` or `agent`.
     pub actor: &'a str,
     pub deed: &'a str,
     pub subject: &'a str,

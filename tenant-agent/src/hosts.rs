@@ -8,7 +8,7 @@ use crate::audit::{self, Deed};
 use axum::http::StatusCode;
 use policy::host::{Allowed, Host, HostError, Manner, Reach, Target};
 use policy::{Call, Finding, Law};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde_json::json;
 use service::store::StoreError;
@@ -144,6 +144,12 @@ pub fn granted(tx: &Tx, approval: &Approval, by: &str, now_ms: i64) -> Result<()
     let of = |name: &str| approval.details.iter().find(|detail| detail.name == name).map_or("", |detail| detail.value.as_str());
     let reach = Reach::parse(of("access")).ok_or(Refusal::INTERNAL)?;
     let allowed = Allowed::new(of("host"), reach, Manner::Inspect).map_err(|_| Refusal::INTERNAL)?;
+    // The console may have allowed more meanwhile.
+    let sql = "SELECT pattern, reach, manner FROM allowed_host WHERE pattern = ?1";
+    let before = tx.query_row(sql, [allowed.pattern()], allowed_of).optional()?.flatten();
+    if before.is_some_and(|before| before.reach >= reach) {
+        return Ok(());
+    }
     put(tx, by, &allowed, now_ms)
 }
 
@@ -151,7 +157,8 @@ fn question(law: &Law, assistant: AssistantId, target: &Target, reach: Reach) ->
     let (host, assistant_name) = (target.to_string(), assistant.to_string());
     let arguments = json!({ "host": host, "access": reach.name() });
     let call = Call { assistant: &assistant_name, tool: TOOL, arguments: &arguments, workspace: "", resolved: &[] };
-    let mut finding = Finding { unknown: false, ..Finding::unknown(reach.rule()) };
+    // What is sent there reaches other people.
+    let mut finding = Finding { unknown: false, external: reach == Reach::Write, ..Finding::unknown(reach.rule()) };
     if let Some(sentence) = law.sentence(reach.rule()) {
         finding.reason = sentence.clone();
     }

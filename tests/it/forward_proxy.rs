@@ -90,7 +90,7 @@ async fn a_host_is_asked_for_and_then_allowed() {
     let writes = soon(passage.https("POST", HOST, "/news", &[], b"x")).await;
     assert_eq!(writes.code(), "host_not_allowed", "to read is not to write");
     let question = owner.question().await;
-    assert_eq!(question["rule"], "host.write");
+    assert_eq!((&question["rule"], &question["external"]), (&json!("host.write"), &json!(true)));
     owner.decide(&question, "deny").await;
     assert_eq!(soon(passage.https("POST", HOST, "/news", &[], b"x")).await.code(), "host_denied", "a no is not asked about again");
 

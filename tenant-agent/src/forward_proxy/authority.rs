@@ -59,13 +59,11 @@ pub struct Trusted {
 impl Authority {
     /// `closed`: names that it never speaks for, beside what is private anyway.
     pub async fn open(vault: &Vault, clock: Clock, closed: &[Host], private_names: impl Iterator<Item = &str>) -> anyhow::Result<Authority> {
-        let key = match vault.value(KEY_NAME).await? {
-            Some(text) => key_of(&text)?,
-            None => {
-                let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("drawing the key of the certificate authority")?;
-                let text = SecretString::new(STANDARD.encode(key.serialized_der()));
-                vault.set("agent", KEY_NAME, text, Put::Set, AllowedValue::default()).await.context("keeping the key of the certificate authority")?;
-                key
+        let key = match kept(vault).await {
+            Ok(key) => key,
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "the key of the certificate authority is not kept; another one serves until the next start");
+                drawn()?
             }
         };
         let now_ms = clock.wall_ms();
@@ -78,7 +76,7 @@ impl Authority {
         (params.not_before, params.not_after) = (moment(now_ms - DAY_MS)?, moment(now_ms + AUTHORITY_DAYS * DAY_MS)?);
         params.name_constraints = Some(NameConstraints { permitted_subtrees: Vec::new(), excluded_subtrees: excluded(closed, private_names) });
         let certificate = params.self_signed(&key).context("making the certificate authority")?.der().clone();
-        let leaf_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("drawing a key for certificates")?;
+        let leaf_key = drawn()?;
         Ok(Authority { issuer: Issuer::new(params, key), certificate, leaf_key, clock, leaves: Mutex::default() })
     }
 
@@ -141,9 +139,26 @@ impl Authority {
     }
 }
 
+/// The key in the vault; drawn when there is none.
+async fn kept(vault: &Vault) -> anyhow::Result<KeyPair> {
+    if let Some(text) = vault.value(KEY_NAME).await? {
+        return key_of(&text);
+    }
+    let key = drawn()?;
+    let text = SecretString::new(STANDARD.encode(key.serialized_der().iter().rev().copied().collect::<Vec<u8>>()));
+    vault.set("agent", KEY_NAME, text, Put::Set, AllowedValue::default()).await?;
+    Ok(key)
+}
+
+fn drawn() -> anyhow::Result<KeyPair> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("drawing a key")
+}
+
+/// Kept back to front: every key of this kind begins alike, and what it has in common with others must not be taken for it.
 fn key_of(text: &SecretString) -> anyhow::Result<KeyPair> {
     // The key signs.
-    let der = STANDARD.decode(text.expose()).ok().context("the key of the certificate authority in the vault is unreadable")?;
+    let mut der = STANDARD.decode(text.expose()).ok().with_context(|| format!("`{KEY_NAME}` in the vault is no key: forget it, and another one is drawn"))?;
+    der.reverse();
     let key = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(der), &PKCS_ECDSA_P256_SHA256);
     key.map_err(|_| anyhow!("`{KEY_NAME}` in the vault is no key: forget it with `tenant-agent vault forget {KEY_NAME}`, and another one is drawn"))
 }
@@ -276,6 +291,10 @@ mod tests {
             before.config(&Host::parse(&format!("a{n}.example.org")).unwrap()).unwrap();
         }
         assert!(before.leaves.lock().unwrap().len() <= LEAVES_MAX);
+        // A key that cannot be read keeps nobody from working.
+        let broken = SecretString::new(random::token());
+        rig.vault.set("console", KEY_NAME, broken, Put::Rotate, AllowedValue::default()).await.unwrap();
+        assert!(!is_believed(&before.certificate, &rig.authority().await, "api.example.org", now_ms), "another one serves");
         let trusted = before.write(&rig.folder.join("certificates")).unwrap();
         let own = std::fs::read_to_string(&trusted.own).unwrap();
         assert!(std::fs::read_to_string(&trusted.all).unwrap().ends_with(&own) && own.lines().all(|line| line.len() <= 64));
