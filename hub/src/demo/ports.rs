@@ -131,6 +131,6 @@ mod tests {
             assert_eq!(find(base).unwrap_err().code, 2, "{base}");
         }
         let last = Block { base: BASE_MAX, has_model: true, has_gateway: true };
-        assert_eq!(last.ports().iter().map(|(port, _)| port - BASE_MAX).collect::<Vec<_>>(), [0, 1, 2, 10, 11, 130]);
+        assert_eq!(last.ports().iter().map(|(port, _)| port - BASE_MAX).collect::<Vec<_>>(), [0, 1, 2, 10, 11, 12, 130]);
     }
 }
