@@ -136,6 +136,8 @@ impl Paths {
                 }
             }
         }
+        anywhere.settle();
+        in_workspace.settle();
         let mut rules = Vec::new();
         for rule in &text.rule {
             let mut all = |list: &[String]| {
@@ -358,11 +360,10 @@ struct Tree {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    exact: HashMap<String, u32, Quick>,
-    /// `*.pem`: by what follows the last dot.
-    endings: HashMap<String, u32, Quick>,
-    /// By the letter that they begin with; `*` for those that begin with anything.
-    globs: HashMap<u8, Vec<(Glob, u32)>, Quick>,
+    /// In order.
+    exact: Vec<(Box<str>, u32)>,
+    /// Few nodes have any.
+    others: Option<Box<Others>>,
     /// The node of a `**` that begins here.
     deep: Option<u32>,
     stays: bool,
@@ -372,6 +373,20 @@ struct Node {
     /// The same for every path that leads through here.
     holds: u64,
     holds_not: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Others {
+    /// `*.pem`: by what follows the last dot.
+    endings: HashMap<String, u32, Quick>,
+    /// By the letter that they begin with; `*` for those that begin with anything.
+    globs: HashMap<u8, Vec<(Glob, u32)>, Quick>,
+}
+
+impl Node {
+    fn exact(&self, part: &str) -> Option<u32> {
+        self.exact.binary_search_by(|(known, _)| (**known).cmp(part)).ok().map(|at| self.exact[at].1)
+    }
 }
 
 impl Tree {
@@ -417,12 +432,14 @@ impl Tree {
 
     fn child(&mut self, node: usize, part: &str) -> usize {
         let ending = part.strip_prefix("*.").filter(|ending| !ending.contains(['*', '.']));
-        let known = match ending {
-            Some(ending) => self.nodes[node].endings.get(ending).copied(),
-            None if part.contains('*') => {
-                self.nodes[node].globs.get(&part.as_bytes()[0]).and_then(|globs| globs.iter().find(|(glob, _)| glob.text == part)).map(|(_, child)| *child)
+        let it = &self.nodes[node];
+        let known = match (ending, &it.others) {
+            (Some(ending), others) => others.as_ref().and_then(|others| others.endings.get(ending)).copied(),
+            (None, others) if part.contains('*') => {
+                let globs = others.as_ref().and_then(|others| others.globs.get(&part.as_bytes()[0]));
+                globs.and_then(|globs| globs.iter().find(|(glob, _)| glob.text == part)).map(|(_, child)| *child)
             }
-            None => self.nodes[node].exact.get(part).copied(),
+            (None, _) => it.exact(part),
         };
         if let Some(child) = known {
             return child as usize;
@@ -430,11 +447,20 @@ impl Tree {
         let child = self.grow(Node::default());
         let node = &mut self.nodes[node];
         match ending {
-            Some(ending) => drop(node.endings.insert(ending.to_owned(), child)),
-            None if part.contains('*') => node.globs.entry(part.as_bytes()[0]).or_default().push((Glob::new(part), child)),
-            None => drop(node.exact.insert(part.to_owned(), child)),
+            Some(ending) => drop(node.others.get_or_insert_default().endings.insert(ending.to_owned(), child)),
+            None if part.contains('*') => node.others.get_or_insert_default().globs.entry(part.as_bytes()[0]).or_default().push((Glob::new(part), child)),
+            None => {
+                let at = node.exact.partition_point(|(known, _)| **known < *part);
+                node.exact.insert(at, (part.into(), child));
+            }
         }
         child as usize
+    }
+
+    /// Nothing more will be added.
+    fn settle(&mut self) {
+        self.nodes.iter_mut().for_each(|node| node.exact.shrink_to_fit());
+        self.nodes.shrink_to_fit();
     }
 
     fn grow(&mut self, node: Node) -> u32 {
@@ -499,21 +525,15 @@ impl Tree {
         if it.stays {
             go(node);
         }
-        if !it.exact.is_empty()
-            && let Some(child) = it.exact.get(part)
-        {
-            go(*child);
+        if let Some(child) = it.exact(part) {
+            go(child);
         }
-        if !it.endings.is_empty()
-            && let Some(child) = part.rsplit_once('.').and_then(|(_, ending)| it.endings.get(ending))
-        {
+        let Some(others) = &it.others else { return };
+        if let Some(child) = part.rsplit_once('.').and_then(|(_, ending)| others.endings.get(ending)) {
             go(*child);
-        }
-        if it.globs.is_empty() {
-            return;
         }
         for first in [part.as_bytes().first().copied().unwrap_or_default(), b'*'] {
-            for (_, child) in it.globs.get(&first).into_iter().flatten().filter(|(glob, _)| glob.fits(part)) {
+            for (_, child) in others.globs.get(&first).into_iter().flatten().filter(|(glob, _)| glob.fits(part)) {
                 go(*child);
             }
         }

@@ -345,7 +345,13 @@ impl Law {
                 inner.add(rule, &groups, &mut wrong);
             }
         }
-        if faults.is_empty() { Ok(Law(Arc::new(inner))) } else { Err(faults) }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        inner.lexicon.settle();
+        // The lexicon has read them.
+        inner.rules.iter_mut().for_each(|rule| rule.commands = Vec::new());
+        Ok(Law(Arc::new(inner)))
     }
 
     /// The same rules, some of them counted for less.

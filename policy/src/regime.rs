@@ -37,11 +37,11 @@ struct Parts {
 }
 
 /// What is compiled in, and what a tenant wrote.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Beside<'a> {
     pub knowledge: &'a Arc<Knowledge>,
     /// Rules that nothing lowers.
-    pub floor: &'a RuleBook,
+    pub floor: RuleBook,
     /// A tenant's own rules. They may only raise a class, which is all that a rule can do.
     pub own: &'a [Named],
 }
@@ -55,7 +55,7 @@ impl Regime {
             (Ok(book), Ok(own)) => (book, own),
             (book, own) => return Err(book.err().into_iter().chain(own.err()).flatten().collect()),
         };
-        let law = Law::new(beside.knowledge, &[&book, beside.floor, &own])?;
+        let law = Law::new(beside.knowledge, &[&book, &beside.floor, &own])?;
         let untouchable: BTreeSet<&str> = beside.floor.rules().map(|rule| rule.id.as_str()).collect();
         // A tenant's own rules are not lowered either; but that they are there refuses nobody's bundle.
         let of_tenant: BTreeSet<&str> = own.rules().map(|rule| rule.id.as_str()).collect();
@@ -221,7 +221,7 @@ pub(crate) mod tests {
 
     fn law(content: &Content, own: &[Named]) -> Result<Regime, Vec<Fault>> {
         let floor = RuleBook::read(&named("floor.toml", FLOOR)).unwrap();
-        Regime::new(content, "ten_a", Beside { knowledge: &KNOWLEDGE, floor: &floor, own }, 200, 0, false)
+        Regime::new(content, "ten_a", Beside { knowledge: &KNOWLEDGE, floor: floor.clone(), own }, 200, 0, false)
     }
 
     fn class(law: &Regime, command: &str) -> (Class, String) {
@@ -306,6 +306,6 @@ pub(crate) mod tests {
         content.rules[0].text = RULES.replace("poster x", "nobody");
         assert!(law(&content, &[]).is_err());
         let floor = RuleBook::default();
-        assert!(Regime::new(&content, "ten_a", Beside { knowledge: &KNOWLEDGE, floor: &floor, own: &[] }, 200, 0, true).is_ok());
+        assert!(Regime::new(&content, "ten_a", Beside { knowledge: &KNOWLEDGE, floor: floor.clone(), own: &[] }, 200, 0, true).is_ok());
     }
 }

@@ -63,6 +63,9 @@ pub struct Agent {
 
 /// How often questions that nobody answered are closed, and sessions are told of late grants.
 const ROUND_MS: u64 = 5_000;
+/// How long after the start the memory that it took is given back, and how often later.
+const SETTLED_MS: u64 = 30_000;
+const REST_MS: u64 = 3_600_000;
 
 /// Brings a fresh host to the hub. Done once; doing it again changes nothing.
 pub async fn enrol(settings: &Settings, token: &SecretString) -> anyhow::Result<Identity> {
@@ -96,7 +99,7 @@ impl Agent {
             identity::load(&store).await?.context("this host is not enrolled yet: run `tenant-agent enrol` with the token of the hub on standard input")?;
         let key = HostKey::open(&settings.state_folder)?;
         let vault = open_vault(&settings, store.clone(), clock.clone(), &identity).await?;
-        let screen = Screen::open(vault.clone()).await?;
+        let screen = Screen::open(vault.clone()).await;
         let client = outward::client();
         let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy).await?;
         let approvals = Approvals::new(store.clone(), clock.clone());
@@ -277,14 +280,15 @@ async fn forward_room(parts: &Parts, settings: &Settings, egress: SocketAddr, st
 /// had stopped waiting is told that it may try again.
 async fn rounds(parts: Arc<Parts>, stop: Stop) {
     let mut changes = parts.approvals.changes();
-    let mut has_settled = false;
+    let mut rest_ms = None;
     while !stop.is_stopped() {
         if let Err(error) = round(&parts).await {
             tracing::error!(%error, "a round failed; it is tried again");
         }
-        if !has_settled && parts.gateway.is_gated() {
-            // Everything has been started once.
-            has_settled = true;
+        let now_ms = parts.clock.now().mono_ms;
+        // Once everything has been started, once when that has settled, and then as what a busy hour needed.
+        if parts.gateway.is_gated() && rest_ms.is_none_or(|rest_ms| now_ms >= rest_ms) {
+            rest_ms = Some(now_ms + if rest_ms.is_none() { SETTLED_MS } else { REST_MS });
             let _ = tokio::task::spawn_blocking(memory::give_back).await;
         }
         let due = parts.clock.sleep(ROUND_MS);

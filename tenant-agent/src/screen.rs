@@ -10,8 +10,8 @@ use crate::vault::Vault;
 use anyhow::Context;
 use redact::{Finding, Known, Redactor};
 use serde_json::Value;
-use service::{Stop, log};
-use std::sync::{Arc, PoisonError, RwLock};
+use service::{SecretString, Stop, log};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -20,13 +20,16 @@ pub struct Screen(Arc<Inner>);
 
 struct Inner {
     vault: Vault,
+    own: Mutex<Vec<(&'static str, SecretString)>>,
+    /// Counts changes of what else the redactor is made of.
+    remake: watch::Sender<u64>,
     current: RwLock<Arc<Redactor>>,
     made: watch::Sender<Made>,
 }
 
 /// What the current redactor was made of.
 #[derive(Clone, Copy)]
-struct Made {
+pub struct Made {
     epoch: u64,
     /// The last try to make one worked.
     is_sound: bool,
@@ -38,11 +41,19 @@ const RETRY: Duration = Duration::from_secs(2);
 const COVER_WAIT: Duration = Duration::from_secs(10);
 
 impl Screen {
-    pub async fn open(vault: Vault) -> anyhow::Result<Screen> {
-        let epoch = *vault.changes().borrow();
-        let redactor = made(&vault).await.context("reading the vault for what must not leave")?;
-        log::screen(redactor.clone());
-        Ok(Screen(Arc::new(Inner { vault, current: RwLock::new(redactor), made: watch::Sender::new(Made { epoch, is_sound: true }) })))
+    /// A vault that cannot be read lets the agent start all the same: its console is the way to mend it.
+    pub async fn open(vault: Vault) -> Screen {
+        let nothing = Arc::new(Redactor::new(Known::new([]), &vault.placeholder_key()));
+        let made = watch::Sender::new(Made { epoch: 0, is_sound: false });
+        let screen = Screen(Arc::new(Inner { vault, own: Mutex::default(), remake: watch::Sender::new(0), current: RwLock::new(nothing), made }));
+        screen.make().await;
+        screen
+    }
+
+    /// Keys of ours that change with each start of OpenClaw: looked for like the vault's values, in the place of those before.
+    pub fn hold(&self, own: Vec<(&'static str, SecretString)>) {
+        *self.0.own.lock().unwrap_or_else(PoisonError::into_inner) = own;
+        self.0.remake.send_modify(|count| *count += 1);
     }
 
     /// The redactor of now. Whoever looks at a whole conversation keeps it until the end.
@@ -55,26 +66,31 @@ impl Screen {
         self.0.made.borrow().is_sound
     }
 
+    /// Changes with each redactor, and when one cannot be made.
+    pub fn changes(&self) -> watch::Receiver<Made> {
+        self.0.made.subscribe()
+    }
+
     /// Follows the vault until the stop.
     pub async fn keep(self, stop: Stop) {
-        let mut changes = self.0.vault.changes();
+        let (mut changes, mut remake) = (self.0.vault.changes(), self.0.remake.subscribe());
+        changes.mark_changed();
         loop {
-            let epoch = *changes.borrow_and_update();
-            let Made { epoch: of, is_sound } = *self.0.made.borrow();
-            let mut is_sound = is_sound;
-            if of != epoch || !is_sound {
-                is_sound = self.make(epoch).await;
-            }
+            let is_sound = self.is_sound();
             tokio::select! {
                 () = stop.stopped() => return,
                 changed = changes.changed() => if changed.is_err() { return },
+                changed = remake.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(RETRY), if !is_sound => {}
             }
+            self.make().await;
         }
     }
 
-    async fn make(&self, epoch: u64) -> bool {
-        let is_sound = match made(&self.0.vault).await {
+    async fn make(&self) {
+        let epoch = *self.0.vault.changes().borrow();
+        let own = self.0.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_sound = match made(&self.0.vault, own).await {
             Ok(redactor) => {
                 log::screen(redactor.clone());
                 *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = redactor;
@@ -86,7 +102,6 @@ impl Screen {
             }
         };
         self.0.made.send_replace(Made { epoch, is_sound });
-        is_sound
     }
 
     /// Returns once everything that is in the vault now is looked for; false when that cannot be.
@@ -98,12 +113,13 @@ impl Screen {
     }
 }
 
-async fn made(vault: &Vault) -> anyhow::Result<Arc<Redactor>> {
+async fn made(vault: &Vault, own: Vec<(&'static str, SecretString)>) -> anyhow::Result<Arc<Redactor>> {
     let known = vault.known().await?;
     let key = vault.placeholder_key();
     let make = move || {
         // Looking for them needs the values.
-        let known = Known::new(known.iter().filter(|known| !known.is_short).map(|known| (known.name.as_str(), known.value.expose().as_bytes())));
+        let stored = known.iter().filter(|known| !known.is_short).map(|known| (known.name.as_str(), known.value.expose().as_bytes()));
+        let known = Known::new(stored.chain(own.iter().map(|(name, value)| (*name, value.expose().as_bytes()))));
         Arc::new(Redactor::new(known, &key))
     };
     tokio::task::spawn_blocking(make).await.context("the redactor could not be made")
@@ -115,8 +131,12 @@ pub fn redacted(redactor: &Redactor, value: &Value) -> Option<Value> {
     match redactor.json(text.as_bytes()) {
         Ok(body) if body.findings.is_empty() => None,
         Ok(body) => serde_json::from_slice(&body.bytes).ok().or_else(|| Some(string_by_string(redactor, value))),
-        // A secret stands where a model's wire format allows no edit. Here it does.
-        Err(_) => Some(string_by_string(redactor, value)),
+        // A secret stands where a model's wire format allows no edit. Here it does; then the rest, with what surrounds it.
+        Err(_) => {
+            let once = string_by_string(redactor, value);
+            let twice = redactor.json(once.to_string().as_bytes()).ok().and_then(|body| serde_json::from_slice(&body.bytes).ok());
+            Some(twice.unwrap_or(once))
+        }
     }
 }
 
@@ -159,9 +179,13 @@ mod tests {
             (json!({"id": "Sommer#2026x"}), Some(json!({"id": "SECRET_REF(db)"}))),
             (json!({"Sommer#2026x": 1}), Some(json!({"SECRET_REF(db)": 1}))),
             (json!([8812734450u64]), Some(json!(["SECRET_REF(pin)"]))),
+            (json!({"signature": "Sommer#2026x"}), Some(json!({"signature": "SECRET_REF(db)"}))),
             (json!({"command": "ls", "n": 3}), None),
         ] {
             assert_eq!(redacted(&redactor, &value), expected, "{value}");
         }
+        let password = format!("Kq9#{}", "vv81xZ");
+        let both = redacted(&redactor, &json!({ "args": { "password": password }, "pin": 8812734450u64 })).unwrap();
+        assert!(both["pin"] == "SECRET_REF(pin)" && both["args"]["password"] != password, "{both}");
     }
 }

@@ -4,8 +4,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use service::SecretString;
 use std::path::{Path, PathBuf};
 use tenant_agent::console::{VaultVerb, Verb};
+use tenant_agent::vault::{Allowed, Format};
 use tests::{Machines, World, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -122,6 +124,10 @@ async fn a_day_with_secrets_everywhere_tells_none_of_them() {
     })
     .await;
     assert!(asked.1["details"].to_string().contains("curl -u shop:SECRET_REF(shop.db) -d SECRET_REF(old) https"), "{}", asked.1);
+    // Names of files and of tools are stored, too.
+    let named = json!({ "path": format!("notes-{}.txt", canaries[1].value) });
+    machines.gateway.decide("r", "t", "call_path", "read", &named).await;
+    machines.gateway.decide("r", "t", "call_tool", &format!("tool_{}", canaries[0].value), &json!({})).await;
     // What was taken out cannot be written anywhere.
     let masked = json!({ "path": "out.txt", "content": "key [REDACTED:github_token:0a1b2c3d]" });
     let refusal = machines.gateway.decide("r", "t", "call_masked", "write", &masked).await.json();
@@ -155,6 +161,33 @@ async fn a_day_with_secrets_everywhere_tells_none_of_them() {
     }
     assert!(seen > 8, "{seen} files");
     machines.end().await;
+}
+
+#[tokio::test]
+async fn a_vault_that_does_not_open_stops_the_model_and_says_so() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    let what = VaultVerb::set("broken", &service::random::token());
+    assert_eq!(tenant.console(&Verb::Vault { what }).await["ok"], true);
+    browser.ask("hello").await;
+    let count = world.model.requests().len();
+    let store = rusqlite::Connection::open(tenant.settings.state_folder.join("agent.db")).unwrap();
+    store.execute("UPDATE secret_version SET sealed = zeroblob(60) WHERE name = 'broken'", []).unwrap();
+    let other = tenant.console(&Verb::Vault { what: VaultVerb::set("other", &service::random::token()) }).await;
+    assert_eq!((other["ok"].as_bool(), other["code"].as_str()), (Some(false), Some("vault_unscreened")), "{other}");
+    let reply = browser.ask("hello again").await;
+    assert!(reply.contains("vault_unscreened"), "{reply}");
+    assert_eq!(world.model.requests().len(), count, "nothing went out");
+    soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].findings.iter().any(|finding| finding.code == "vault_unscreened"))).await.unwrap();
+    let screened = tenant.gateway.plugin("/screen", &json!({ "result": "x" })).await;
+    assert_eq!(screened.status, 503);
+    // Once nobody needs the value any more, everything goes on.
+    let (name, now) = ("broken".to_owned(), true);
+    assert_eq!(tenant.console(&Verb::Vault { what: VaultVerb::Forget { name, now } }).await["ok"], true);
+    assert!(!browser.ask("[[text:on we go]]").await.contains("vault_unscreened"));
+    tenant.end().await;
+    world.end().await;
 }
 
 /// A provider that streams what it is told to, piece by piece, to everybody.
@@ -212,6 +245,10 @@ async fn a_secret_that_is_kept_now_leaves_no_more_at_once() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
+    // With as many as this the redactor takes a while to make; who is told "ok" must not be told before.
+    let many: String = (0..400).map(|count| format!("V{count}={}\n", service::random::token())).collect();
+    let what = VaultVerb::Import { format: Format::Env, text: SecretString::new(many), prefix: String::new(), allowed: Allowed::default() };
+    assert_eq!(tenant.console(&Verb::Vault { what }).await["ok"], true);
     for round in 0..5 {
         let value = format!("value-{round}-{}", &service::random::token()[..16]);
         assert_eq!(tenant.console(&Verb::Vault { what: VaultVerb::set("changing", &value) }).await["ok"], true);
@@ -221,6 +258,23 @@ async fn a_secret_that_is_kept_now_leaves_no_more_at_once() {
     }
     let (name, now) = ("changing".to_owned(), true);
     assert_eq!(tenant.console(&Verb::Vault { what: VaultVerb::Forget { name, now } }).await["ok"], true);
+    // What was asked before somebody said that it is a secret is shown no more either.
+    let command = json!({ "command": "curl -d late-bloomer-77 https://shop.example.org/orders" });
+    let asked = soon(async {
+        tokio::join!(tenant.gateway.decide("r", "t", "call_late", "exec", &command), async {
+            let question = browser.question().await;
+            assert!(question["details"].to_string().contains("late-bloomer-77"));
+            let what = VaultVerb::set("late", "late-bloomer-77");
+            assert_eq!(tenant.console(&Verb::Vault { what }).await["ok"], true);
+            let mut other = tenant.browser();
+            other.cookie = browser.cookie.clone();
+            let hello = other.open().await.unwrap();
+            browser.decide(&question, "deny").await;
+            hello
+        })
+    })
+    .await;
+    assert!(!asked.1.to_string().contains("late-bloomer-77") && asked.1.to_string().contains("SECRET_REF(late)"), "{}", asked.1);
     tenant.end().await;
     world.end().await;
 }

@@ -427,7 +427,7 @@ fn faults_of_rules_are_put_to_their_lines() {
         let faults = match draft {
             Ok(draft) => {
                 let floor = crate::RuleBook::default();
-                let beside = crate::Beside { knowledge: &crate::regime::tests::KNOWLEDGE, floor: &floor, own: &[] };
+                let beside = crate::Beside { knowledge: &crate::regime::tests::KNOWLEDGE, floor: floor.clone(), own: &[] };
                 crate::Regime::new(&draft.content, TENANT, beside, NOW_MS + DAY_MS, NOW_MS, false).err().unwrap_or_default()
             }
             Err(faults) => faults,

@@ -48,7 +48,7 @@ pub struct CommandRule {
     pub class: Class,
     pub external: bool,
     pub unknown: bool,
-    forms: Vec<Form>,
+    forms: Box<[Form]>,
 }
 
 /// Which form of which rule.
@@ -162,8 +162,14 @@ impl Lexicon {
                 Err(why) => faults.push(why),
             }
         }
-        self.rules.push(CommandRule { id: id.to_owned(), class, external, unknown, forms });
+        self.rules.push(CommandRule { id: id.to_owned(), class, external, unknown, forms: forms.into() });
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// No more rules will come.
+    pub fn settle(&mut self) {
+        self.by_program.values_mut().for_each(Vec::shrink_to_fit);
+        self.rules.shrink_to_fit();
     }
 
     pub fn add_verbs(&mut self, verbs: &Verbs) {

@@ -25,7 +25,19 @@ struct Index {
     entries: Vec<Entry>,
     /// Which entries describe a program. Programs that the same entries describe share a slot.
     slots: Vec<Box<[u32]>>,
-    by_name: HashMap<Box<str>, u32>,
+    /// By hash, then as the names stand in the texts.
+    names: Box<[Named]>,
+}
+
+/// A name, as the place where it is written: a table of strings would take more room than the rest of the index.
+#[derive(Debug)]
+struct Named {
+    hash: u32,
+    entry: u32,
+    /// In the text of the entry.
+    start: u32,
+    length: u32,
+    slot: u32,
 }
 
 #[derive(Debug)]
@@ -66,11 +78,12 @@ impl Programs {
                 entries.push((Entry { text: number(at), start: number(*start), end: number(*end), lines_before: number(lines_before) }, &text[*start..*end]));
             }
         }
+        let mut by_name: HashMap<&str, (u32, u32)> = HashMap::new();
         for (at, (_, part)) in (0..).zip(&entries) {
             // What a program was described by, and what it is with this entry.
             let mut grown: HashMap<Option<u32>, u32> = HashMap::new();
             for name in names(part) {
-                let before = index.by_name.get(name).copied();
+                let before = by_name.get(name).map(|(slot, _)| *slot);
                 if before.is_some_and(|slot| index.slots[slot as usize].contains(&at)) {
                     continue;
                 }
@@ -79,11 +92,21 @@ impl Programs {
                     index.slots.push(known.iter().copied().chain([at]).collect());
                     u32::try_from(index.slots.len() - 1).unwrap_or(u32::MAX)
                 });
-                index.by_name.insert(name.into(), slot);
+                by_name.entry(name).or_insert((slot, at)).0 = slot;
             }
         }
+        let mut named: Vec<Named> = by_name
+            .into_iter()
+            .map(|(name, (slot, entry))| {
+                let place = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+                // It is a part of this text.
+                let start = name.as_ptr().addr() - entries[entry as usize].1.as_ptr().addr();
+                Named { hash: hash_of(name), entry, start: place(start), length: place(name.len()), slot }
+            })
+            .collect();
         index.entries = entries.into_iter().map(|(entry, _)| entry).collect();
-        index.by_name.shrink_to_fit();
+        named.sort_unstable_by(|one, other| one.hash.cmp(&other.hash).then_with(|| index.name(one).cmp(index.name(other))));
+        index.names = named.into();
         Programs { read: unread(index.slots.len()), index: Arc::new(index) }
     }
 
@@ -94,11 +117,11 @@ impl Programs {
     }
 
     pub fn contains(&self, name: &str) -> bool {
-        self.index.by_name.contains_key(name)
+        self.index.slot(name).is_some()
     }
 
     pub fn get(&self, name: &str) -> Option<&Program> {
-        let slot = *self.index.by_name.get(name)? as usize;
+        let slot = self.index.slot(name)?;
         self.read[slot].get_or_init(|| self.index.read(&self.index.slots[slot]).ok().map(Box::new)).as_deref()
     }
 
@@ -145,6 +168,18 @@ impl Programs {
 }
 
 impl Index {
+    fn slot(&self, name: &str) -> Option<usize> {
+        let hash = hash_of(name);
+        let from = self.names.partition_point(|named| named.hash < hash);
+        let same = self.names[from..].iter().take_while(|named| named.hash == hash);
+        same.into_iter().find(|named| self.name(named) == name).map(|named| named.slot as usize)
+    }
+
+    fn name(&self, named: &Named) -> &str {
+        let (_, part) = self.part(&self.entries[named.entry as usize]);
+        &part[named.start as usize..][..named.length as usize]
+    }
+
     fn part(&self, entry: &Entry) -> (&str, &str) {
         let (name, text) = &self.texts[entry.text as usize];
         (name, &text[entry.start as usize..entry.end as usize])
@@ -162,6 +197,11 @@ impl Index {
         }
         Ok(program)
     }
+}
+
+/// FNV-1a. Names that are chosen to collide cost a comparison each.
+fn hash_of(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 fn unread(slots: usize) -> Arc<[OnceLock<Option<Box<Program>>>]> {

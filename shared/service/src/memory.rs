@@ -6,12 +6,10 @@
 
 #![cfg_attr(target_os = "linux", expect(unsafe_code, reason = "malloc_trim, munlock and madvise of the C library; std offers none of them"))]
 
-use std::path::Path;
-
-/// More mappings than any of our binaries has.
+/// More mappings than any of our binaries has, with its libraries.
 const MAPPINGS_MAX: usize = 64;
 
-/// Call it once, when the process is ready.
+/// Call it when the process is ready, and when it has come to rest.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: malloc_trim takes any number and is safe to call from any thread.
@@ -19,10 +17,10 @@ pub fn give_back() {
         libc::malloc_trim(0);
     }
     #[cfg(target_os = "linux")]
-    if let (Ok(maps), Ok(binary)) = (std::fs::read_to_string("/proc/self/smaps"), std::env::current_exe()) {
-        for (start, length) in untouched(&maps, &binary).into_iter().take(MAPPINGS_MAX) {
+    if let Ok(maps) = std::fs::read_to_string("/proc/self/smaps") {
+        for (start, length) in untouched(&maps).into_iter().take(MAPPINGS_MAX) {
             let start = std::ptr::without_provenance_mut::<libc::c_void>(start);
-            // SAFETY: the pages are mapped from our own file, may not be written, and none was changed since they were
+            // SAFETY: the pages are mapped from a file, privately, may not be written, and none was changed since they were
             // mapped: what is read from them next is the same bytes. They hold no secrets, so none need be locked.
             unsafe {
                 libc::munlock(start, length);
@@ -32,8 +30,8 @@ pub fn give_back() {
     }
 }
 
-/// Start and length of the mappings of the binary that nobody may write and that differ in nothing from the file.
-fn untouched(smaps: &str, binary: &Path) -> Vec<(usize, usize)> {
+/// Start and length of the mappings of files that nobody may write and that differ in nothing from the file.
+fn untouched(smaps: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut current = None;
     for line in smaps.lines() {
@@ -46,9 +44,9 @@ fn untouched(smaps: &str, binary: &Path) -> Vec<(usize, usize)> {
             }
             continue;
         }
-        let is_ours = line.find('/').is_some_and(|at| Path::new(&line[at..]) == binary);
-        let may_write = words.next().is_none_or(|rights| !rights.starts_with("r-"));
-        current = (is_ours && !may_write).then(|| range(first)).flatten();
+        let is_file = line.contains('/') && !line.ends_with("(deleted)");
+        let is_fixed = words.next().is_some_and(|rights| rights.starts_with("r-") && rights.ends_with('p'));
+        current = (is_file && is_fixed).then(|| range(first)).flatten();
     }
     found
 }
@@ -72,8 +70,9 @@ mod tests {
             6000-7000 rw-p 00005000 fe:01 1 /opt/agent\nAnonymous: 0 kB\n\
             7000-8000 r-xp 00000000 fe:01 2 /lib/libc.so\nAnonymous: 0 kB\n\
             8000-9000 r-xp 00000000 fe:01 1 /opt/agent (deleted)\nAnonymous: 0 kB\n\
+            b000-c000 r--s 00000000 fe:01 3 /var/agent.db-shm\nAnonymous: 0 kB\n\
             9000-a000 r--p 00000000 00:00 0 \nAnonymous: 0 kB\n";
-        assert_eq!(untouched(smaps, Path::new("/opt/agent")), [(0x1000, 0x2000), (0x3000, 0x2000)]);
+        assert_eq!(untouched(smaps), [(0x1000, 0x2000), (0x3000, 0x2000), (0x7000, 0x1000)]);
     }
 
     #[test]

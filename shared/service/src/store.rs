@@ -60,7 +60,7 @@ const QUEUE_MAX: usize = 1024;
 /// Writes that share one commit: at most a few milliseconds of work, so that nobody waits long for the others.
 const BATCH_MAX: usize = 256;
 /// Reading connections that are kept.
-const READERS_IDLE_MAX: usize = 4;
+const READERS_IDLE_MAX: usize = 2;
 /// How long a connection waits for a lock held by another process (the console, a backup).
 const BUSY_WAIT_MS: u32 = 5_000;
 

@@ -7,6 +7,7 @@
 use super::AuthProxy;
 use crate::gateway::{CallError, Caller, Event};
 use crate::people::Session;
+use crate::screen;
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::StatusCode;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use wire::ApprovalId;
-use wire::approval::Decision;
+use wire::approval::{Approval, Decision};
 use wire::fleet::GatewayState;
 
 /// A message of a person with a pasted document.
@@ -44,6 +45,9 @@ const SESSION_SHORT: &str = "main";
 const HISTORY_MAX: u64 = 500;
 const CLOSE_SESSION_ENDED: u16 = 4401;
 const CLOSE_TOO_LARGE: u16 = 1009;
+
+/// Looking at a longer frame would keep others waiting.
+const BESIDE_BYTES_MIN: usize = 64 * 1024;
 
 const NOT_READY: Refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "gateway_not_ready");
 const REFUSED: Refusal = Refusal::new(StatusCode::BAD_GATEWAY, "gateway_refused");
@@ -163,8 +167,8 @@ impl Chat {
                 },
                 Some(answer) = answers.next(), if !answers.is_empty() => answer,
                 upstream_event = next(&mut upstream) => match upstream_event {
-                    Some(upstream_event) => match passed(&upstream_event).and_then(|text| screened(&proxy, text)).map(|text| self.explained(text)) {
-                        Some(text) => text,
+                    Some(upstream_event) => match passed(&upstream_event) {
+                        Some(text) => self.explained(screened(&proxy, text).await),
                         None => continue,
                     },
                     None => {
@@ -185,7 +189,7 @@ impl Chat {
                     event("gateway", &json!(now))
                 }
                 changed = approvals.recv() => match changed {
-                    Ok(approval) => event("approval", &json!(approval)),
+                    Ok(approval) => event("approval", &json!(shown(&proxy, approval))),
                     Err(broadcast::error::RecvError::Closed) => break None,
                     // Too much at once: the browser gets the whole picture again.
                     Err(broadcast::error::RecvError::Lagged(_)) => match self.hello().await {
@@ -219,7 +223,7 @@ impl Chat {
 
     async fn hello(&self) -> Result<Value, Refusal> {
         let proxy = &self.proxy;
-        let (approvals, usage) = (proxy.approvals.list().await?, proxy.metering.today().await?);
+        let (approvals, usage) = (approvals(proxy).await?, proxy.metering.today().await?);
         Ok(json!({
             "person": self.session.person,
             "assistants": proxy.assistants(),
@@ -267,33 +271,37 @@ impl Chat {
         let (proxy, person, lang) = (self.proxy.clone(), self.session.person.clone(), self.lang);
         async move {
             let outcome = match ask {
-                Ask::Approvals => proxy.approvals.list().await.map(|approvals| json!({ "approvals": approvals })).map_err(Refusal::from).map(raw),
+                Ask::Approvals => approvals(&proxy).await.map(|approvals| json!({ "approvals": approvals })).map_err(Refusal::from).map(raw),
                 Ask::UsageToday => proxy.metering.today().await.map(|usage| json!({ "usage": usage })).map_err(Refusal::from).map(raw),
                 Ask::Decide { .. } if !person.role.may_decide() => Err(Refusal::FORBIDDEN),
                 Ask::Decide { id, digest, decision } => {
-                    proxy.approvals.decide(person.id, id, &digest, decision).await.map(|approval| raw(json!({ "approval": approval })))
+                    proxy.approvals.decide(person.id, id, &digest, decision).await.map(|approval| raw(json!({ "approval": shown(&proxy, approval) })))
                 }
                 // It would be dropped, and the granted call never run.
                 Ask::Send { .. } if proxy.approvals.holds(SESSION) => Err(APPROVAL_WAITING),
                 Ask::Send { message, key } => {
-                    let message = proxy.screen.now().text(&message).text.into_owned();
-                    call(caller, "chat.send", json!({ "sessionKey": SESSION_SHORT, "message": message, "idempotencyKey": key })).await
+                    let redactor = proxy.screen.now();
+                    let message = tokio::task::spawn_blocking(move || redactor.text(&message).text.into_owned()).await.map_err(|_| Refusal::INTERNAL);
+                    let message = match message {
+                        Ok(message) => message,
+                        Err(refusal) => return refused(&id, refusal, lang),
+                    };
+                    call(&proxy, caller, "chat.send", json!({ "sessionKey": SESSION_SHORT, "message": message, "idempotencyKey": key })).await
                 }
-                Ask::History { limit } => call(caller, "chat.history", json!({ "sessionKey": SESSION_SHORT, "limit": limit })).await,
+                Ask::History { limit } => call(&proxy, caller, "chat.history", json!({ "sessionKey": SESSION_SHORT, "limit": limit })).await,
                 Ask::Abort { run } => {
                     let mut params = json!({ "sessionKey": SESSION_SHORT });
                     if let Some(run) = run {
                         params["runId"] = json!(run);
                     }
-                    let aborted = call(caller, "chat.abort", params).await;
+                    let aborted = call(&proxy, caller, "chat.abort", params).await;
                     // The held call has ended with its run; its question stands.
                     proxy.approvals.release(SESSION, None);
                     aborted
                 }
             };
             match outcome {
-                Ok(payload) => screened(&proxy, format!(r#"{{"type":"res","id":{},"ok":true,"payload":{payload}}}"#, json!(id)))
-                    .unwrap_or_else(|| refused(&id, REFUSED, lang)),
+                Ok(payload) => format!(r#"{{"type":"res","id":{},"ok":true,"payload":{payload}}}"#, json!(id)),
                 Err(refusal) => refused(&id, refusal, lang),
             }
         }
@@ -371,15 +379,16 @@ fn ask(method: &str, params: Value) -> Result<Ask, Refusal> {
     }
 }
 
-async fn call(caller: Option<Caller>, method: &'static str, params: Value) -> Result<Box<RawValue>, Refusal> {
+async fn call(proxy: &AuthProxy, caller: Option<Caller>, method: &'static str, params: Value) -> Result<Box<RawValue>, Refusal> {
     let caller = caller.ok_or(NOT_READY)?;
-    caller.call(method, params, CALL_WAIT).await.map_err(|error| {
+    let answer = caller.call(method, params, CALL_WAIT).await.map_err(|error| {
         tracing::warn!(%error, method, "a chat request was not carried out");
         match error {
             CallError::Ended => NOT_READY,
             CallError::Refused { .. } | CallError::Late => REFUSED,
         }
-    })
+    })?;
+    RawValue::from_string(screened(proxy, answer.get().to_owned()).await).map_err(|_| REFUSED)
 }
 
 /// An event of OpenClaw that the browser may see, as it came.
@@ -391,32 +400,52 @@ fn passed(upstream: &Event) -> Option<String> {
         session_key: String,
         #[serde(default)]
         stream: String,
+        #[serde(default)]
+        data: Data,
+    }
+    #[derive(Default, Deserialize)]
+    struct Data {
+        #[serde(default)]
+        phase: String,
     }
     let about: About = serde_json::from_str(upstream.payload.get()).ok()?;
     let ours = about.session_key == SESSION;
     let shown = match upstream.name.as_str() {
         "chat" => true,
-        "agent" => about.stream == "tool",
+        // What a tool says on the way comes in pieces that nobody could look at together; the result has all of it.
+        "agent" => about.stream == "tool" && about.data.phase != "update",
         _ => false,
     };
     (ours && shown).then(|| format!(r#"{{"type":"event","event":"{}","payload":{}}}"#, upstream.name, upstream.payload.get()))
 }
 
-/// A frame as a browser may see it; none when a secret stands in it where nothing can be edited.
-fn screened(proxy: &AuthProxy, text: String) -> Option<String> {
+async fn approvals(proxy: &AuthProxy) -> service::store::Result<Vec<Approval>> {
+    Ok(proxy.approvals.list().await?.into_iter().map(|approval| shown(proxy, approval)).collect())
+}
+
+/// A question as a browser may see it: what it asked for may have become a secret since.
+fn shown(proxy: &AuthProxy, mut approval: Approval) -> Approval {
     let redactor = proxy.screen.now();
-    let outcome = redactor.json(text.as_bytes()).map(|body| match body.bytes {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(edited) => Some(edited),
-    });
-    match outcome {
-        Ok(None) => Some(text),
-        Ok(Some(edited)) => String::from_utf8(edited).ok(),
-        Err(error) => {
-            tracing::warn!(%error, "a frame for a browser was left out");
-            None
+    for detail in &mut approval.details {
+        if let Cow::Owned(value) = redactor.text(&detail.value).text {
+            detail.value = value;
         }
     }
+    approval
+}
+
+/// What OpenClaw says, as a browser may see it.
+async fn screened(proxy: &AuthProxy, text: String) -> String {
+    let (redactor, is_long) = (proxy.screen.now(), text.len() > BESIDE_BYTES_MIN);
+    let look = move || match redactor.json(text.as_bytes()).map(|body| body.bytes.into_owned()) {
+        Ok(bytes) => String::from_utf8(bytes).unwrap_or_default(),
+        // A secret stands where a model's wire format allows no edit. Here it does.
+        Err(_) => {
+            let frame: Value = serde_json::from_str(&text).unwrap_or_default();
+            screen::redacted(&redactor, &frame).unwrap_or(frame).to_string()
+        }
+    };
+    if is_long { tokio::task::spawn_blocking(look).await.unwrap_or_default() } else { look() }
 }
 
 fn is_too_large(error: axum::Error) -> bool {
@@ -509,6 +538,7 @@ mod tests {
         assert!(of("agent", json!({"sessionKey": SESSION, "stream": "tool"})).is_some());
         for (name, payload) in [
             ("agent", json!({"sessionKey": SESSION, "stream": "lifecycle"})),
+            ("agent", json!({"sessionKey": SESSION, "stream": "tool", "data": {"phase": "update", "partialResult": "x"}})),
             ("chat", json!({"sessionKey": "agent:main:subagent:1", "state": "delta"})),
             ("chat", json!({"state": "delta"})),
             ("health", json!({"sessionKey": SESSION})),

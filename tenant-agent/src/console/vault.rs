@@ -88,7 +88,8 @@ pub(super) async fn act(verb: VaultVerb, parts: &Parts) -> Value {
         Ok(mut answer) => {
             // Whoever is told that a secret is kept may rely on it that it leaves no more.
             if changes && !parts.screen.covers_all().await {
-                tracing::error!("the vault was changed, and what must not leave could not be read again");
+                let message = "this is kept, but what must not leave could not be read again, so no model call goes out: `tenant-agent vault check` names what does not open";
+                return failed("vault_unscreened", message);
             }
             answer["ok"] = true.into();
             answer

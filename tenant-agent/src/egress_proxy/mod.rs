@@ -138,15 +138,35 @@ async fn admitted(proxy: &EgressProxy, provider: &Provider, headers: &HeaderMap,
     if !proxy.screen.is_sound() {
         return Err(UNSCREENED);
     }
-    // One for the request and its answer.
-    let redactor = proxy.screen.now();
     let key = key(&proxy.vault, provider).await?;
-    let bytes = redacted(&redactor, model.with_usage(bytes)).await?;
-    let outgoing = outgoing(provider, headers, &redactor, &key, bytes)?;
+    let bytes = model.with_usage(bytes);
+    let mut redactor = proxy.screen.now();
+    let mut ready = outgoing(provider, headers, &redactor, &key, redacted(&redactor, bytes.clone()).await?)?;
     let call = proxy.metering.begin(run.assistant, &provider.name, &model.name).await.map_err(unwritten)?;
-    let books = Books { ledger: proxy.ledger.clone(), metering: proxy.metering.clone(), call, session: run.session.clone(), tools: model.tools, redactor };
+    // What became a secret meanwhile is one.
+    let now = proxy.screen.now();
+    if !Arc::ptr_eq(&now, &redactor) {
+        redactor = now;
+        let again = redacted(&redactor, bytes).await.and_then(|bytes| outgoing(provider, headers, &redactor, &key, bytes));
+        ready = match again {
+            Ok(ready) => ready,
+            Err(stopped) => {
+                proxy.metering.abandon(call).await.map_err(unwritten)?;
+                return Err(stopped);
+            }
+        };
+    }
+    let books = Books {
+        ledger: proxy.ledger.clone(),
+        metering: proxy.metering.clone(),
+        call,
+        session: run.session.clone(),
+        tools: model.tools,
+        redactor,
+        screen: proxy.screen.clone(),
+    };
     // In a task of its own: OpenClaw may hang up before the provider has said a word, and the books must be closed all the same.
-    let forwarding = tokio::spawn(forward(proxy.client.clone(), outgoing, provider.name.clone(), provider.dialect, books));
+    let forwarding = tokio::spawn(forward(proxy.client.clone(), ready, provider.name.clone(), provider.dialect, books));
     forwarding.await.map_err(|_| RECORDS)?
 }
 
@@ -307,11 +327,7 @@ fn outgoing(provider: &Provider, headers: &HeaderMap, redactor: &Redactor, key: 
     let mut request = Request::post(format!("{}/{}", provider.url, route(provider.dialect)));
     for name in FORWARDED {
         if let Some(value) = headers.get(name) {
-            let is_clean = value.to_str().is_ok_and(|text| redactor.text(text).findings.is_empty());
-            if !is_clean {
-                return Err(BLOCKED);
-            }
-            request = request.header(name, value);
+            request = request.header(name, clean(redactor, value.clone()).ok_or(BLOCKED)?);
         }
     }
     // The provider needs the key.
@@ -332,6 +348,12 @@ fn returned(name: &HeaderName) -> bool {
         || name.as_str().starts_with("x-ratelimit-")
 }
 
+/// A header without anything that is a secret.
+fn clean(redactor: &Redactor, value: HeaderValue) -> Option<HeaderValue> {
+    let is_clean = value.to_str().is_ok_and(|text| redactor.text(text).findings.is_empty());
+    is_clean.then_some(value)
+}
+
 /// What must be written down about an answer before its end is released.
 struct Books {
     ledger: Ledger,
@@ -340,6 +362,7 @@ struct Books {
     session: String,
     tools: Tools,
     redactor: Arc<Redactor>,
+    screen: Screen,
 }
 
 impl Books {
@@ -357,15 +380,18 @@ impl Books {
 async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper::body::Incoming>) -> Response {
     let (head, body) = response.into_parts();
     let plain = head.headers.get(header::CONTENT_ENCODING).is_none_or(|value| value == "identity");
-    let streamed = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    let streamed = head
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream")));
     let mut answer = Answer::new(dialect, ledger::mint_call_id);
+    let redactor = books.screen.now();
     let body = if streamed && plain {
         let (pieces, reader) = mpsc::channel(PIECES_MAX);
         tokio::spawn(stream(books, answer, body, pieces));
         Body::from_stream(futures_util::stream::unfold(reader, async |mut reader| reader.recv().await.map(|piece| (piece, reader))))
     } else {
         // An answer that cannot be read can propose calls under ids that are not ours.
-        let redactor = books.redactor.clone();
         let bytes = whole(body).await.filter(|_| plain).and_then(|bytes| Some(Bytes::from(redactor.body(&bytes).ok()?.bytes.into_owned())));
         let Some(bytes) = bytes.and_then(|bytes| answer.whole(bytes, head.status.is_success())) else {
             let _ = books.close(&answer, false).await;
@@ -380,7 +406,7 @@ async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper
     };
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
-    response.headers_mut().extend(head.headers.into_iter().filter_map(|(name, value)| Some((name.filter(returned)?, value))));
+    response.headers_mut().extend(head.headers.into_iter().filter_map(|(name, value)| Some((name.filter(returned)?, clean(&redactor, value)?))));
     response
 }
 

@@ -202,6 +202,7 @@ impl Gateway {
         started: &impl Fn() -> anyhow::Result<serde_json::Value>,
     ) -> anyhow::Result<()> {
         let keys = Keys::draw();
+        screen.hold(keys.named());
         *lock(&self.0.keys) = Some(keys.clone());
         home.prepare(&started()?)?;
         self.become_(GatewayState::Starting, Some(STARTING));

@@ -55,6 +55,15 @@ impl Keys {
         Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw(), forward_token: Some(draw()) }
     }
 
+    /// As what they are looked for in everything that leaves.
+    pub fn named(&self) -> Vec<(&'static str, SecretString)> {
+        vec![
+            ("openclaw.gateway-token", self.gateway_token.clone()),
+            ("openclaw.plugin-key", self.plugin_key.clone()),
+            ("openclaw.proxy-token", self.proxy_token.clone()),
+        ]
+    }
+
     /// The environment, as OpenClaw's configuration and our plugin name it. A child's environment is where they must go.
     fn variables(&self) -> [(&'static str, &str); 3] {
         [

@@ -96,7 +96,7 @@ impl HubLink {
         tracing::info!(host.id = %self.identity.host_id, "the link to the hub is up");
         let heartbeat_ms = welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
         let (mut gateway, mut usage, mut frozen) = (self.gateway.watch(), self.metering.changes(), self.ledger.watch_frozen());
-        let (mut approvals, mut law) = (self.approvals.changes(), self.in_force.changes());
+        let (mut approvals, mut law, mut screen) = (self.approvals.changes(), self.in_force.changes(), self.screen.changes());
         let (mut offer, mut fetch) = (PolicyOffer::default(), None);
         let mut seq = 0_u64;
         let mut sent: Option<(String, Vec<UsageRow>)> = None;
@@ -156,6 +156,7 @@ impl HubLink {
                 changed = gateway.changed() => changed?,
                 changed = frozen.changed() => changed?,
                 changed = law.changed() => changed?,
+                changed = screen.changed() => changed?,
                 // Lagging behind is as good a reason for a heartbeat as a change.
                 _ = approvals.recv() => {}
             }

@@ -184,7 +184,7 @@ impl SafetyWrapper {
         }
         let finding = in_force.classify(&call);
         let verdict = policy::gate(&finding, in_force.gate(&assistant_name, &ask.tool));
-        let taken_out = taken_out(&ask.params).filter(|_| finding.class > Class::Green);
+        let taken_out = taken_out(&ask.params);
         let judged = Judged { law: &in_force, finding, verdict: law::word(verdict) };
         let known = self.known(&ask, &call, assistant, call_id, digest, judged);
         if let Some(placeholder) = taken_out {
@@ -206,17 +206,20 @@ impl SafetyWrapper {
 
     fn known(&self, ask: &Decide, call: &Call<'_>, assistant: wire::AssistantId, call_id: String, digest: Digest, judged: Judged<'_>) -> Known {
         let Judged { law, finding, verdict } = judged;
-        let screened = screen::redacted(&self.screen.now(), call.arguments);
+        let redactor = self.screen.now();
+        let screened = screen::redacted(&redactor, call.arguments);
+        let text = |text: &str| redactor.text(text).text.into_owned();
+        let resolved: Vec<_> = call.resolved.iter().map(|(argument, target)| (text(argument), target.as_deref().map(text))).collect();
         let shown = screened.as_ref().unwrap_or(call.arguments);
         let decided = ledger::kept_arguments(shown).map(|(arguments, is_whole)| Decided {
             n: 0,
             at_ms: self.clock.wall_ms(),
             assistant: call.assistant.to_owned(),
-            tool: call.tool.to_owned(),
+            tool: text(call.tool),
             arguments,
             workspace: call.workspace.to_owned(),
-            resolved: call.resolved.to_vec(),
-            is_whole: is_whole && screened.is_none(),
+            is_whole: is_whole && screened.is_none() && resolved == call.resolved,
+            resolved,
             class: finding.class.name().to_owned(),
             rule: finding.rule.clone(),
             verdict: verdict.to_owned(),
@@ -225,7 +228,7 @@ impl SafetyWrapper {
             assistant,
             session: ask.session_key.clone(),
             call_id: ask.call_id.clone(),
-            tool: ask.tool.clone(),
+            tool: text(&ask.tool),
             finding,
             details: details(shown),
             digest,

@@ -320,11 +320,6 @@ impl Vault {
             next_sweep_ms: AtomicI64::new(0),
         }));
         vault.adopt().await?;
-        for known in vault.known().await? {
-            if !known.is_short {
-                log::know(&known.value);
-            }
-        }
         Ok(vault)
     }
 
@@ -576,7 +571,7 @@ impl Vault {
     }
 
     /// Every value that must not leave: the current ones, those retired less than thirty days ago, and what came with the
-    /// start of the agent. One that does not open is left out, and logged.
+    /// start of the agent. One that does not open is an error: nobody could keep it from leaving.
     pub async fn known(&self) -> Result<Vec<Known>> {
         let (vault, since_ms) = (self.clone(), self.0.clock.wall_ms() - RETIRED_KEPT_MS);
         let stored = self.0.store.read(move |c| {
@@ -587,21 +582,22 @@ impl Vault {
             let mut known = Vec::new();
             while let Some(row) = rows.next()? {
                 let version = Version::of(row)?;
-                match vault.opened(&version) {
+                let value = match vault.opened(&version) {
+                    Ok(value) => value,
+                    Err(error) => return Ok(Err(error)),
+                };
+                known.push(Known {
                     // Whether it is short.
-                    Ok(value) => known.push(Known {
-                        is_short: value::is_short(value.expose()),
-                        is_current: version.state == "current",
-                        name: version.name,
-                        version: version.version,
-                        value,
-                    }),
-                    Err(error) => tracing::error!(%error, "a secret cannot be looked for in what leaves"),
-                }
+                    is_short: value::is_short(value.expose()),
+                    is_current: version.state == "current",
+                    name: version.name,
+                    version: version.version,
+                    value,
+                });
             }
-            Ok(known)
+            Ok(Ok(known))
         });
-        let mut known = stored.await?;
+        let mut known = stored.await??;
         // Whether it is short.
         let given = |(name, value): (&str, &SecretString)| Known {
             name: name.to_owned(),

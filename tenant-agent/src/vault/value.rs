@@ -54,7 +54,8 @@ pub fn check_value(name: &str, value: &str, allowed: Allowed) -> Result<(), Vaul
 
 /// Whether masking it wherever it stands would blank ordinary text.
 pub fn is_short(value: &str) -> bool {
-    value.chars().count() < VALUE_CHARS_MIN
+    // White space around it is no part of what is looked for.
+    value.trim().chars().count() < VALUE_CHARS_MIN
 }
 
 /// What may be odd about a value that is kept all the same.
