@@ -57,11 +57,8 @@ impl Keys {
 
     /// As what they are looked for in everything that leaves.
     pub fn named(&self) -> Vec<(&'static str, SecretString)> {
-        vec![
-            ("openclaw.gateway-token", self.gateway_token.clone()),
-            ("openclaw.plugin-key", self.plugin_key.clone()),
-            ("openclaw.proxy-token", self.proxy_token.clone()),
-        ]
+        let named = [("openclaw.gateway-token", &self.gateway_token), ("openclaw.plugin-key", &self.plugin_key), ("openclaw.proxy-token", &self.proxy_token)];
+        named.into_iter().chain(self.forward_token.iter().map(|token| ("openclaw.forward-token", token))).map(|(name, key)| (name, key.clone())).collect()
     }
 
     /// The environment, as OpenClaw's configuration and our plugin name it. A child's environment is where they must go.
