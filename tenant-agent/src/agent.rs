@@ -267,7 +267,7 @@ async fn forward_room(parts: &Parts, settings: &Settings, egress: SocketAddr, st
         gateway: parts.gateway.clone(),
         hosts: parts.hosts.clone(),
         in_force: parts.in_force.clone(),
-        network: settings.network.clone(),
+        outside: settings.outside.clone(),
         authority,
         secrets: Secrets::new(parts.vault.clone(), parts.screen.clone()),
         clock: parts.clock.clone(),

@@ -2,7 +2,7 @@
 
 use crate::gateway::openclaw::{Dialect, Provider};
 use crate::gateway::{Mode, Program, Trust};
-use crate::network::Network;
+use crate::outside::Outside;
 use crate::vault::{Given, provider_key_name};
 use anyhow::{Context, bail};
 use policy::bundle::{self, PublicKey, Roots};
@@ -63,7 +63,7 @@ pub struct Settings {
     /// Doors of TCP services, and where they lead.
     pub tunnels: Vec<(SocketAddr, Target)>,
     /// The world outside.
-    pub network: Network,
+    pub outside: Outside,
     pub hub: String,
     pub mode: Mode,
     pub gateway_uid: u32,
@@ -127,7 +127,7 @@ impl Settings {
             egress: address("listen.egress")?,
             proxy: address("listen.proxy")?,
             tunnels: tunnels(values)?,
-            network: Network::system(),
+            outside: Outside::system(),
             hub: values.text("hub.url").trim_end_matches('/').to_owned(),
             mode: mode(values)?,
             gateway_uid: values.parsed("gateway.uid").unwrap_or_else(own_uid),

@@ -18,7 +18,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tenant_agent::network::{Network, Outside};
+use tenant_agent::outside::{Outside, World};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -49,8 +49,8 @@ impl Default for Internet {
 }
 
 impl Internet {
-    pub fn network(&self) -> Network {
-        Network::of(Arc::new(self.clone()))
+    pub fn network(&self) -> Outside {
+        Outside::of(Arc::new(self.clone()))
     }
 
     /// From now on the name leads there.
@@ -143,7 +143,7 @@ fn connector(roots: RootCertStore, clock: &Clock) -> TlsConnector {
     TlsConnector::from(Arc::new(builder.expect("the default versions").with_root_certificates(roots).with_no_client_auth()))
 }
 
-impl Outside for Internet {
+impl World for Internet {
     fn resolve(&self, name: String) -> BoxFuture<'_, io::Result<Vec<IpAddr>>> {
         self.0.asked.lock().unwrap().push(name.clone());
         let found = self.0.names.lock().unwrap().get(&name).cloned();

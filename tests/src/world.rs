@@ -15,7 +15,7 @@ use std::time::Duration;
 use tenant_agent::console::{self, VaultVerb, Verb};
 use tenant_agent::gateway::openclaw::{Dialect, Provider};
 use tenant_agent::gateway::{Mode, Program, Trust};
-use tenant_agent::network::Network;
+use tenant_agent::outside::Outside;
 use tenant_agent::settings::PolicySettings;
 use tenant_agent::vault::Given;
 use tenant_agent::{Agent, Settings, agent};
@@ -31,7 +31,7 @@ pub struct World {
     model_key: String,
     /// Where model calls go: the scripted model, or what a test puts in its place.
     pub provider: SocketAddr,
-    network: Network,
+    network: Outside,
     tunnels: Vec<(SocketAddr, Target)>,
     folder: PathBuf,
     /// Ends the hub and the model.
@@ -82,7 +82,7 @@ impl World {
         let model =
             ScriptedModel::start(SocketAddr::from(([127, 0, 0, 1], 0)), SecretString::new(model_key.clone()), 0, stop.clone()).expect("the model starts");
         let company = Company::at(clock.wall_ms());
-        let (network, tunnels) = (Network::system(), Vec::new());
+        let (network, tunnels) = (Outside::system(), Vec::new());
         World { provider: model.addr(), clock, hub, model, company, model_key, network, tunnels, folder, stop }
     }
 
@@ -117,7 +117,7 @@ impl World {
     }
 
     /// What assistants may reach from now on, for tenants that come later.
-    pub fn outside(&mut self, network: Network) {
+    pub fn outside(&mut self, network: Outside) {
         self.network = network;
     }
 
@@ -188,7 +188,7 @@ impl World {
             egress,
             proxy: LOOPBACK,
             tunnels: self.tunnels.clone(),
-            network: self.network.clone(),
+            outside: self.network.clone(),
             hub: format!("http://{}", self.hub.public_addr()),
             mode: mode.unwrap_or(Mode::Attach { address: gateway.address(), environment, trust: Trust::Token }),
             gateway_uid: tenant_agent::settings::own_uid(),

@@ -18,7 +18,7 @@ mod tunnel;
 use crate::bundle::InForce;
 use crate::gateway::Gateway;
 use crate::hosts::{Hosts, Sought};
-use crate::network::Network;
+use crate::outside::Outside;
 use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
@@ -50,7 +50,7 @@ pub struct ForwardProxy {
     pub gateway: Gateway,
     pub hosts: Hosts,
     pub in_force: InForce,
-    pub network: Network,
+    pub outside: Outside,
     pub authority: Authority,
     pub secrets: Secrets,
     pub clock: Clock,

@@ -34,7 +34,7 @@ impl ForwardProxy {
                 Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| Why::MALFORMED)?,
                 Host::Address(address) => ServerName::IpAddress((*address).into()),
             };
-            TlsConnector::from(self.network.tls()).connect(name, stream).await.map_err(|error| {
+            TlsConnector::from(self.outside.tls()).connect(name, stream).await.map_err(|error| {
                 tracing::warn!(%error, "a host did not prove who it is");
                 Why::CERTIFICATE.about(target)
             })
@@ -45,14 +45,14 @@ impl ForwardProxy {
     async fn connected(&self, target: &Target) -> Result<TcpStream, Refused> {
         let found = match &target.host {
             Host::Address(address) => vec![*address],
-            Host::Name(name) => self.network.resolve(name).await.map_err(|_| Why::UNRESOLVED.about(target))?,
+            Host::Name(name) => self.outside.resolve(name).await.map_err(|_| Why::UNRESOLVED.about(target))?,
         };
         let addresses = judged(self.in_force.law().law().http(), &found).map_err(|rule| closed(target, rule))?;
         if addresses.is_empty() {
             return Err(Why::UNRESOLVED.about(target));
         }
         for address in addresses {
-            if let Ok(stream) = self.network.connect(SocketAddr::new(address, target.port)).await {
+            if let Ok(stream) = self.outside.connect(SocketAddr::new(address, target.port)).await {
                 return Ok(stream);
             }
         }

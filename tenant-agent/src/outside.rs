@@ -1,6 +1,6 @@
 //! The world outside, as far as assistants may reach it: names are resolved, addresses connected, certificates believed.
 //!
-//! [`Network::system`] is the real one. Whoever puts the agent together may hand over another, as tests do, which have no
+//! [`Outside::system`] is the real one. Whoever puts the agent together may hand over another, as tests do, which have no
 //! internet. What may be reached is not decided here.
 
 use futures_util::future::BoxFuture;
@@ -18,7 +18,7 @@ const RESOLVING_MAX: usize = 4;
 pub const RESOLVE_WAIT: Duration = Duration::from_secs(10);
 pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
-pub trait Outside: Send + Sync {
+pub trait World: Send + Sync {
     fn resolve(&self, name: String) -> BoxFuture<'_, io::Result<Vec<IpAddr>>>;
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>>;
     /// Whose certificates are believed.
@@ -26,33 +26,33 @@ pub trait Outside: Send + Sync {
 }
 
 #[derive(Clone)]
-pub struct Network {
-    outside: Arc<dyn Outside>,
+pub struct Outside {
+    world: Arc<dyn World>,
     tls: Arc<OnceLock<Arc<ClientConfig>>>,
 }
 
-impl std::fmt::Debug for Network {
+impl std::fmt::Debug for Outside {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Network")
+        f.write_str("Outside")
     }
 }
 
-impl Network {
-    pub fn system() -> Network {
-        Network::of(Arc::new(System { resolving: Arc::new(Semaphore::new(RESOLVING_MAX)) }))
+impl Outside {
+    pub fn system() -> Outside {
+        Outside::of(Arc::new(System { resolving: Arc::new(Semaphore::new(RESOLVING_MAX)) }))
     }
 
-    pub fn of(outside: Arc<dyn Outside>) -> Network {
-        Network { outside, tls: Arc::default() }
+    pub fn of(world: Arc<dyn World>) -> Outside {
+        Outside { world, tls: Arc::default() }
     }
 
     /// The addresses of a name, in time or not at all.
     pub async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        tokio::time::timeout(RESOLVE_WAIT, self.outside.resolve(name.to_owned())).await?
+        tokio::time::timeout(RESOLVE_WAIT, self.world.resolve(name.to_owned())).await?
     }
 
     pub async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let stream = tokio::time::timeout(CONNECT_WAIT, self.outside.connect(address)).await??;
+        let stream = tokio::time::timeout(CONNECT_WAIT, self.world.connect(address)).await??;
         stream.set_nodelay(true)?;
         Ok(stream)
     }
@@ -62,7 +62,7 @@ impl Network {
         let make = || {
             let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
             let builder = builder.with_safe_default_protocol_versions().expect("ring speaks the default versions");
-            let mut config = builder.with_root_certificates(self.outside.roots()).with_no_client_auth();
+            let mut config = builder.with_root_certificates(self.world.roots()).with_no_client_auth();
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
             Arc::new(config)
         };
@@ -74,7 +74,7 @@ struct System {
     resolving: Arc<Semaphore>,
 }
 
-impl Outside for System {
+impl World for System {
     fn resolve(&self, name: String) -> BoxFuture<'_, io::Result<Vec<IpAddr>>> {
         let resolving = self.resolving.clone();
         Box::pin(async move {
