@@ -19,6 +19,7 @@ pub mod identity;
 pub mod law;
 mod ledger;
 mod metering;
+pub mod network;
 pub mod outside;
 pub mod people;
 pub mod redaction;

@@ -172,7 +172,7 @@ pub struct Passage {
 
 impl Passage {
     pub fn of(tenant: &Tenant) -> Passage {
-        let pem = std::fs::read_to_string(tenant.settings.openclaw_folder().join("certificates/gatehouse.pem")).expect("the agent wrote it");
+        let pem = std::fs::read_to_string(tenant.settings.state_folder.join("certificates/gatehouse.pem")).expect("the agent wrote it");
         let der = STANDARD.decode(pem.lines().filter(|line| !line.starts_with("---")).collect::<String>()).expect("base64");
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(der)).expect("a certificate");

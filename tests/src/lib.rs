@@ -4,6 +4,7 @@
 //! OpenClaw with its plugin and its model calls, the scripted model of the hub's demo plays the provider. Time stands still
 //! until a test moves it.
 
+mod booted;
 mod browser;
 pub mod company;
 mod gateway;
@@ -13,6 +14,7 @@ mod machines;
 mod processes;
 mod world;
 
+pub use booted::booted;
 pub use browser::Browser;
 pub use company::Company;
 pub use gateway::{FakeGateway, Keys, Manners};
@@ -20,4 +22,4 @@ pub use http::{Answer, exchange, post_json, request, request_unix, send_raw};
 pub use internet::{Internet, Passage};
 pub use machines::Machines;
 pub use processes::Processes;
-pub use world::{Tenant, World, free_port, soon};
+pub use world::{PASSWORD, Tenant, World, free_port, soon};

@@ -61,6 +61,11 @@ impl Keys {
         named.into_iter().chain(self.forward_token.iter().map(|token| ("openclaw.forward-token", token))).map(|(name, key)| (name, key.clone())).collect()
     }
 
+    /// An EnvironmentFile. One that knows us by our address has no token.
+    pub fn of_a_unit(&self) -> String {
+        self.variables().iter().skip(1).map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
     /// The environment, as OpenClaw's configuration and our plugin name it. A child's environment is where they must go.
     fn variables(&self) -> [(&'static str, &str); 3] {
         [
