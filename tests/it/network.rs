@@ -66,7 +66,7 @@ async fn no_model_answers_unless_the_doctor_says_that_all_is_closed() {
 
 async fn network(world: &World, tenant: &Tenant, is_closed: bool) {
     world
-        .as_time_passes(1_000, async {
+        .as_time_passes(50, async {
             while tenant.console(&Verb::Status {}).await["network"]["ok"] != is_closed {
                 tokio::task::yield_now().await;
             }

@@ -1,5 +1,6 @@
 //! What input is thrown at.
 
+use crate::secrets;
 use policy::bundle::Named;
 use policy::host::{Allowed, Host, Manner, Reach, Target as HostTarget, Verdict, decide};
 use policy::law::EXAMPLE_WORKSPACE;
@@ -24,6 +25,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "call", corpus: include_str!("../corpus/call.jsonl"), pieces: CALL, prepare: call },
     Target { name: "address", corpus: "", pieces: ADDRESS, prepare: address },
     Target { name: "host", corpus: "", pieces: HOST, prepare: host },
+    Target { name: "text", corpus: include_str!("../corpus/text.jsonl"), pieces: secrets::PIECES, prepare: secrets::text },
+    Target { name: "body", corpus: include_str!("../corpus/text.jsonl"), pieces: secrets::PIECES, prepare: secrets::body },
+    Target { name: "stream", corpus: include_str!("../corpus/text.jsonl"), pieces: secrets::PIECES, prepare: secrets::stream },
+    Target { name: "events", corpus: include_str!("../corpus/text.jsonl"), pieces: secrets::PIECES, prepare: secrets::events },
 ];
 
 const SHELL: &[&str] = &[

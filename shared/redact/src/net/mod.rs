@@ -21,6 +21,7 @@ mod value;
 
 pub use rules::{Confidence, NetError, Rule};
 
+use crate::sieve::Sieve;
 use rules::{Form, Rules, Told};
 use std::fmt;
 use std::sync::LazyLock;
@@ -36,6 +37,7 @@ pub struct Found {
 pub struct Net {
     rules: Rules,
     triggers: context::Triggers,
+    marks: frame::Marks,
 }
 
 impl fmt::Debug for Net {
@@ -45,14 +47,14 @@ impl fmt::Debug for Net {
 }
 
 static BUILT_IN: LazyLock<Net> =
-    LazyLock::new(|| Net::parse(include_str!("../../rules/secrets.toml")).expect("the rules are part of the program and a test loads them"));
+    LazyLock::new(|| Net::compile(include_str!("../../rules/secrets.toml")).expect("the rules are part of the program and a test checks them"));
 
 /// No more of the end of a stream is ever held back.
 pub const LIVE_BYTES_MAX: usize = 256;
 
 impl Net {
     fn new(rules: Rules) -> Net {
-        Net { rules, triggers: context::Triggers::new() }
+        Net { rules, triggers: context::Triggers::new(), marks: frame::Marks::new() }
     }
 
     /// The net that the program came with.
@@ -72,10 +74,14 @@ impl Net {
 
     /// Adds what looks like a secret in `text` to `found`: in order, without overlaps, on borders of characters.
     pub fn scan(&self, text: &str, found: &mut Vec<Found>) {
+        self.scan_sifted(text, &Sieve::new(text.as_bytes()), found);
+    }
+
+    pub(crate) fn scan_sifted(&self, text: &str, sieve: &Sieve, found: &mut Vec<Found>) {
         let first = found.len();
-        let mut catch = Catch { net: self, text, found };
+        let mut catch = Catch { net: self, text, found, read: context::Read::default() };
         frame::scan(&mut catch);
-        runs::scan(&mut catch);
+        runs::scan(&mut catch, sieve);
         context::scan(&mut catch);
         merge(found, first);
     }
@@ -94,6 +100,7 @@ struct Catch<'a> {
     net: &'a Net,
     text: &'a str,
     found: &'a mut Vec<Found>,
+    read: context::Read,
 }
 
 impl Catch<'_> {
