@@ -3,7 +3,7 @@
 //! A host that no list allows is asked for once; a yes puts it on the list in the transaction of the answer, so that it is
 //! there when the person is told. A no counts for a day. Who adds or removes a line is in the audit.
 
-use crate::approvals::{self, Asked, Question};
+use crate::approvals::{self, Asked, Drawn, Question};
 use crate::audit::{self, Deed};
 use axum::http::StatusCode;
 use policy::host::{Allowed, Host, HostError, Manner, Reach, Target};
@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde_json::json;
 use service::store::StoreError;
-use service::{Clock, Refusal, Store, Tx, random};
+use service::{Clock, Refusal, Store, Tx};
 use wire::approval::{Approval, Detail};
 use wire::{ApprovalId, AssistantId};
 
@@ -113,8 +113,8 @@ impl Hosts {
                 if approvals::open_of(tx, TOOL, &digest, now_ms)? >= QUESTIONS_MAX {
                     return Ok(Some(Asked::TooMany));
                 }
-                let asked = approvals::ask(tx, &question, random::id(), now_ms)?;
-                if let Asked::Waiting { approval, fresh: true } = &asked {
+                let asked = approvals::ask(tx, &question, Drawn::now(), now_ms)?;
+                if let Asked::Waiting { approval, fresh: true, .. } = &asked {
                     audit::note(tx, now_ms, &Deed { actor: "proxy", deed: "ask", subject: &approval.id.to_string(), detail: reach.rule() })?;
                 }
                 Ok::<_, StoreError>(Some(asked))
@@ -122,7 +122,8 @@ impl Hosts {
             .await?;
         Ok(match asked {
             None => Sought::Denied,
-            Some(Asked::Waiting { approval, fresh }) => {
+            Some(Asked::Waiting { approval, fresh, superseded }) => {
+                superseded.into_iter().for_each(|older| self.approvals.announce(older));
                 let id = approval.id;
                 if fresh {
                     self.approvals.announce(approval);

@@ -1,6 +1,8 @@
 //! The tests that enter where the world enters, and the laws of the house.
 
+mod audit;
 mod browser;
+mod decisions;
 mod demo;
 mod forward_proxy;
 mod front_door;
@@ -13,4 +15,5 @@ mod openclaw;
 mod policy;
 mod secrets;
 mod tool_call;
+mod tools;
 mod vault;

@@ -1,7 +1,7 @@
 //! Bundles as people write them: a folder of TOML files, given as texts. Everything that is wrong is said at once, with
 //! file, line, what it is about, and the remedy.
 
-use super::content::{AssistantLevel, Content, Exception, Gates, Levels, Named, Pattern, Price, Prices};
+use super::content::{AssistantLevel, Budgets, Content, Exception, Gates, Levels, Limits, Named, Pattern, Price, Prices, Purpose, Routes};
 use super::file::{Draft, is_known, parts};
 use super::trust::{BundleKey, KeyDocument, Roots};
 use super::{BUNDLE_KEY_DAYS_MAX, DAY_MS, FORMAT, PublicKey};
@@ -64,7 +64,39 @@ const SCHEMA: &[(&str, &[&str])] = &[
     ("gates.toml", &["unlocked", "assistant.*.unlocked"]),
     ("exceptions.toml", &["exception.rule", "exception.class", "exception.until", "exception.reason", "exception.tenants"]),
     ("hosts.toml", &["host.name", "host.reach", "host.manner"]),
-    ("prices.toml", &["catalogue", "price.provider", "price.model", "price.input_nano_usd", "price.cached_nano_usd", "price.output_nano_usd"]),
+    (
+        "prices.toml",
+        &[
+            "catalogue",
+            "price.provider",
+            "price.model",
+            "price.input_nano_usd",
+            "price.cached_nano_usd",
+            "price.output_nano_usd",
+            "price.cache_write_nano_usd",
+            "price.cache_write_long_nano_usd",
+            "price.tool_request_nano_usd",
+        ],
+    ),
+    (
+        "budgets.toml",
+        &[
+            "each_assistant.call_nano_usd",
+            "each_assistant.run_nano_usd",
+            "each_assistant.day_nano_usd",
+            "each_assistant.month_nano_usd",
+            "assistant.*.call_nano_usd",
+            "assistant.*.run_nano_usd",
+            "assistant.*.day_nano_usd",
+            "assistant.*.month_nano_usd",
+            "tenant.day_nano_usd",
+            "tenant.month_nano_usd",
+        ],
+    ),
+    (
+        "routes.toml",
+        &["disabled", "purpose.*.provider", "purpose.*.model", "purpose.*.output_tokens_max", "purpose.*.fallback.provider", "purpose.*.fallback.model"],
+    ),
     ("patterns.toml", &["pattern.kind", "pattern.regex"]),
     ("keys.toml", &["fleet", "version", "days", "roots", "threshold", "bundle_threshold", "revoked", "versions_from", "bundle_key.key", "bundle_key.days"]),
 ];
@@ -134,6 +166,23 @@ struct PricesToml {
     catalogue: i64,
     #[serde(default)]
     price: Vec<Price>,
+}
+
+/// What a file says nothing of stays as it is without the file.
+#[derive(Default, Deserialize)]
+struct BudgetsToml {
+    each_assistant: Option<Limits>,
+    #[serde(default)]
+    assistant: BTreeMap<String, Limits>,
+    tenant: Option<Limits>,
+}
+
+#[derive(Default, Deserialize)]
+struct RoutesToml {
+    #[serde(default)]
+    disabled: BTreeSet<String>,
+    #[serde(default)]
+    purpose: BTreeMap<String, Purpose>,
 }
 
 #[derive(Default, Deserialize)]
@@ -221,6 +270,9 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
     let gates: GatesToml = text("gates.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let hosts: HostsToml = text("hosts.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let prices: PricesToml = text("prices.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
+    let budgets: BudgetsToml = text("budgets.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
+    let usual = Budgets::default();
+    let routes: RoutesToml = text("routes.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let patterns: PatternsToml = text("patterns.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let exceptions = text("exceptions.toml").map(|named| exceptions(named, now_ms, &mut faults)).unwrap_or_default();
     let content = Content {
@@ -231,6 +283,12 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
         exceptions,
         hosts: hosts.host,
         prices: Prices { catalogue: prices.catalogue, models: prices.price },
+        budgets: Budgets {
+            assistant: budgets.each_assistant.unwrap_or(usual.assistant),
+            assistants: budgets.assistant,
+            tenant: budgets.tenant.unwrap_or(usual.tenant),
+        },
+        routes: Routes { disabled: routes.disabled, purposes: routes.purpose },
         patterns: patterns.pattern,
         workflows: within("workflows/"),
     };
@@ -249,6 +307,13 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
         }
         _ => Err(faults),
     }
+}
+
+/// The prices that a `prices.toml` gives.
+pub fn prices(named: &Named) -> Result<Prices, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let prices: Option<PricesToml> = typed(named, &mut faults);
+    prices.map(|prices| Prices { catalogue: prices.catalogue, models: prices.price }).filter(|_| faults.is_empty()).ok_or(faults)
 }
 
 /// The key document that `keys.toml` describes.

@@ -160,7 +160,10 @@ fn build(bencher: Bencher, count: usize) {
 /// An answer of 200 pieces, a word each, as one provider sends them.
 fn events() -> Vec<String> {
     let mut draw = Draw(11);
-    let event = |piece: &str| serde_json::json!({"id": "chatcmpl-9f8a7b6c5d4e3f2a", "object": "chat.completion.chunk", "created": 1_763_630_000, "model": "large-1", "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": null}]});
+    let event = |piece: &str| {
+        let choice = serde_json::json!({"index": 0, "delta": {"content": piece}, "finish_reason": null});
+        serde_json::json!({"id": "chatcmpl-9f8a7b6c5d4e3f2a", "object": "chat.completion.chunk", "created": 1_763_630_000, "model": "large-1", "choices": [choice]})
+    };
     (0..200).map(|_| format!("data: {}\n\n", event(&format!("{} ", WORDS[draw.next(WORDS.len())])))).collect()
 }
 

@@ -1039,7 +1039,7 @@ mod tests {
             ("a\u{200b}b\u{ad}c", "abc"),
             ("\u{1b}[31ma\u{1b}[0mb", "ab"),
             (r"\u001b[31mab", "ab"),
-            ("\u{1b}[31 \\x41b\u{1b}[%41b", "[31ab[ab"),
+            ("\u{1b}[31 \\x41b\u{1b}[%41b", "31abab"),
             (r"\ud83d\udc0e!", "🐎!"),
             ("Grüße", "grüsse"),
             (r"Gr\xc3\xbc\xc3\x9fe", "grüsse"),

@@ -126,6 +126,11 @@ impl Gateway {
         lock(&self.0.keys).as_ref().and_then(|keys| keys.forward_token.clone())
     }
 
+    /// What its calls of our tools must carry.
+    pub fn tools_token(&self) -> Option<SecretString> {
+        lock(&self.0.keys).as_ref().map(|keys| keys.tools_token.clone())
+    }
+
     /// OpenClaw's process, where it is known.
     pub fn pid(&self) -> Option<i32> {
         lock(&self.0.pid).flatten()
@@ -141,8 +146,9 @@ impl Gateway {
     }
 
     /// Draws the keys of an OpenClaw that is a unit, and lays them where systemd finds them. Before it starts.
-    pub fn hand_over(&self, environment: &std::path::Path) -> anyhow::Result<()> {
+    pub fn hand_over(&self, environment: &std::path::Path, screen: &Screen) -> anyhow::Result<()> {
         let keys = Keys::draw();
+        screen.hold(keys.named());
         write_private(environment, keys.of_a_unit().as_bytes()).context("handing over the keys of OpenClaw")?;
         *lock(&self.0.keys) = Some(keys);
         Ok(())
@@ -183,7 +189,11 @@ impl Gateway {
             let outcome = match &mode {
                 Mode::None => return,
                 Mode::Child { program } => self.child(program, &home, &way_out, &client, &screen, &stop, &started).await,
-                Mode::Unit { address, .. } => self.unit(*address, &home, &client, &stop, &started).await,
+                Mode::Unit { address, .. } => {
+                    // Drawn at the start of the agent.
+                    screen.hold(lock(&self.0.keys).as_ref().map(Keys::named).unwrap_or_default());
+                    self.unit(*address, &home, &client, &stop, &started).await
+                }
                 Mode::Attach { address, environment, trust } => {
                     let keys = read_keys(environment);
                     let access = keys.map(|keys| (Access { address: *address, proof: trust.proof(&keys) }, keys));
@@ -391,6 +401,7 @@ fn read_keys(path: &std::path::Path) -> anyhow::Result<Keys> {
         gateway_token: of("OPENCLAW_GATEWAY_TOKEN")?,
         plugin_key: of("GATEHOUSE_PLUGIN_KEY")?,
         proxy_token: of("GATEHOUSE_PROXY_TOKEN")?,
+        tools_token: of("GATEHOUSE_TOOLS_TOKEN")?,
         // Without one nothing passes the forward proxy.
         forward_token: found("GATEHOUSE_FORWARD_TOKEN").filter(|token| !token.expose().is_empty()),
     })

@@ -32,6 +32,8 @@ pub struct Keys {
     pub plugin_key: SecretString,
     /// For its model calls, to pass our egress proxy.
     pub proxy_token: SecretString,
+    /// For its calls of our tools.
+    pub tools_token: SecretString,
     /// For everything else that wants out, to pass our forward proxy. Whoever runs OpenClaw may have given it none.
     pub forward_token: Option<SecretString>,
 }
@@ -52,13 +54,18 @@ impl Keys {
             service::log::know(&secret);
             secret
         };
-        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw(), forward_token: Some(draw()) }
+        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw(), tools_token: draw(), forward_token: Some(draw()) }
     }
 
     /// As what they are looked for in everything that leaves.
     pub fn named(&self) -> Vec<(&'static str, SecretString)> {
-        let named = [("openclaw.gateway-token", &self.gateway_token), ("openclaw.plugin-key", &self.plugin_key), ("openclaw.proxy-token", &self.proxy_token)];
-        named.into_iter().chain(self.forward_token.iter().map(|token| ("openclaw.forward-token", token))).map(|(name, key)| (name, key.clone())).collect()
+        let always = [
+            ("openclaw.gateway-token", &self.gateway_token),
+            ("openclaw.plugin-key", &self.plugin_key),
+            ("openclaw.proxy-token", &self.proxy_token),
+            ("openclaw.tools-token", &self.tools_token),
+        ];
+        always.into_iter().chain(self.forward_token.iter().map(|token| ("openclaw.forward-token", token))).map(|(name, key)| (name, key.clone())).collect()
     }
 
     /// An EnvironmentFile. One that knows us by our address has no token.
@@ -67,11 +74,12 @@ impl Keys {
     }
 
     /// The environment, as OpenClaw's configuration and our plugin name it. A child's environment is where they must go.
-    fn variables(&self) -> [(&'static str, &str); 3] {
+    fn variables(&self) -> [(&'static str, &str); 4] {
         [
             ("OPENCLAW_GATEWAY_TOKEN", self.gateway_token.expose()),
             ("GATEHOUSE_PLUGIN_KEY", self.plugin_key.expose()),
             ("GATEHOUSE_PROXY_TOKEN", self.proxy_token.expose()),
+            ("GATEHOUSE_TOOLS_TOKEN", self.tools_token.expose()),
         ]
     }
 }
@@ -111,7 +119,7 @@ pub fn start(program: &Program, home: &Home, keys: &Keys, way_out: &WayOut, scre
         .envs(keys.forward_token.iter().flat_map(|token| way_out.variables(token)))
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()))
         .env("LANG", "C.UTF-8")
-        .env("HOME", home.folder.join("home"))
+        .env("HOME", home.home())
         .env("OPENCLAW_STATE_DIR", home.folder.join("state"))
         .env("OPENCLAW_CONFIG_PATH", home.config())
         .env("OPENCLAW_DISABLE_BONJOUR", "1")
@@ -156,8 +164,7 @@ async fn keep(mut output: impl AsyncRead + Unpin, log: Arc<Mutex<Log>>, screen: 
         }
         let now = screen.now();
         if !Arc::ptr_eq(&now, &redactor) {
-            write(&stream.finish());
-            stream = ByteStream::new(now.clone());
+            stream.renew(now.clone());
             redactor = now;
         }
         write(&stream.push(&bytes[..count]));
