@@ -3,14 +3,15 @@
 //! The address is taken apart here and its facts are told ([`FACTS`]); which facts, hosts, methods and words of a path mean
 //! what, is data (`rules/known/http.toml`). Nothing is looked up: what a name resolves to is checked again when it is connected.
 
-mod address;
-mod url;
+pub(crate) mod address;
+pub(crate) mod url;
 
 use crate::fault::{self, Fault, RulesError};
 use crate::{Class, Deed, Judgement, Sentence};
 use address::Place;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use url::Url;
 
 #[derive(Clone, Copy, Debug)]
@@ -424,6 +425,38 @@ impl Http {
         facts.set_if(below(&self.rebinding), Fact::Rebinding);
         facts.set_if(address::carried(host).any(|address| address::place_v4(address) == Place::Internal), Fact::Internal);
         facts.set_if(host.split(['.', '-']).any(|label| self.documentation.contains(label)), Fact::Documentation);
+    }
+
+    /// The rule under which nobody connects to a host of this name, as far as its letters tell.
+    pub fn closed_name(&self, name: &str) -> Option<&'static str> {
+        let below = |list: &HashSet<String>| endings(name).any(|ending| list.contains(ending));
+        if below(&self.metadata) {
+            return Some("http.metadata");
+        }
+        if below(&self.rebinding) {
+            return Some("http.rebinding");
+        }
+        let inside = !name.contains('.') || below(&self.internal) || address::carried(name).any(|address| address::place_v4(address) == Place::Internal);
+        inside.then_some("http.internal")
+    }
+
+    /// Endings of names that lead into a private network.
+    pub fn internal_names(&self) -> impl Iterator<Item = &str> {
+        self.internal.iter().map(String::as_str)
+    }
+
+    /// The rule under which nobody connects to this address. One that carries another is closed whatever that is: who
+    /// serves the web has no need of it.
+    pub fn closed_address(&self, address: IpAddr) -> Option<&'static str> {
+        let known = |text: String| self.metadata.contains(&text);
+        let (place, carried) = match address {
+            IpAddr::V4(address) => (address::place_v4(address), None),
+            IpAddr::V6(address) => address::place_v6(address),
+        };
+        if known(address.to_string()) || carried.is_some_and(|carried| known(carried.to_string())) {
+            return Some("http.metadata");
+        }
+        (place == Place::Internal || carried.is_some()).then_some("http.internal")
     }
 
     /// What the path and the query say.

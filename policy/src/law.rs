@@ -497,6 +497,11 @@ impl Law {
     pub fn tools(&self) -> &Tools {
         self.0.knowledge.tools()
     }
+
+    /// What is known of hosts and addresses.
+    pub fn http(&self) -> &Http {
+        &self.0.lexicon.http
+    }
 }
 
 impl Inner {

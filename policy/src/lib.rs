@@ -14,6 +14,7 @@ pub mod class;
 pub mod fault;
 pub mod file;
 pub mod gate;
+pub mod host;
 pub mod http;
 pub mod judgement;
 pub mod law;

@@ -6,9 +6,10 @@
 //!                                    the tenant's own rules: they only raise
 //! ```
 //!
-//! When a bundle has expired, its rules and levels go on; its exceptions and unlocked gates lapse.
+//! When a bundle has expired, its rules and levels go on; its exceptions, unlocked gates and allowed hosts lapse.
 
 use crate::bundle::{Budgets, Content, Exception, Fault, Gates, Levels, Limits, Named, Prices, Routes};
+use crate::host::Allowed;
 use crate::law::{Finding, Knowledge, Law, RuleBook};
 use crate::{Call, Class, Gate};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ struct Parts {
     budgets: Budgets,
     routes: Routes,
     exceptions: Vec<Exception>,
+    hosts: Vec<Allowed>,
     expires_ms: i64,
 }
 
@@ -78,6 +80,7 @@ impl Regime {
             budgets: content.budgets.clone(),
             routes: content.routes.clone(),
             exceptions,
+            hosts: content.hosts.clone(),
             expires_ms,
         };
         Ok(Regime { parts: Arc::new(parts), law, is_expired: false, until_ms: 0 }.at(now_ms))
@@ -121,6 +124,11 @@ impl Regime {
 
     pub fn classify(&self, call: &Call<'_>) -> Finding {
         self.law.classify(call)
+    }
+
+    /// Where every assistant may connect to. An expired bundle allows nothing by this.
+    pub fn hosts(&self) -> &[Allowed] {
+        if self.is_expired { &[] } else { &self.parts.hosts }
     }
 
     /// What model calls cost.
@@ -174,6 +182,7 @@ fn fault_of(exception: &Exception, law: &Law, untouchable: &BTreeSet<&str>) -> O
 pub(crate) mod tests {
     use super::*;
     use crate::Level;
+    use crate::host::{Manner, Reach};
     use serde_json::json;
     use std::sync::LazyLock;
 
@@ -232,6 +241,7 @@ pub(crate) mod tests {
                 exception("root", Class::Green, 150, &["ten_a"]),
                 exception("post", Class::Green, 150, &["ten_b"]),
             ],
+            hosts: vec![Allowed::new("api.example.org", Reach::Read, Manner::Inspect).unwrap()],
             ..Content::default()
         }
     }
@@ -259,6 +269,7 @@ pub(crate) mod tests {
             let law = law.at(now_ms);
             assert_eq!(class(&law, "cleaner --deep x").0, expected, "{now_ms}");
             assert_eq!((law.until_ms(), law.gate("ast_1", "message").external_unlocked), (until_ms, unlocked), "{now_ms}");
+            assert_eq!(law.hosts().is_empty(), !unlocked, "{now_ms}");
             assert_eq!(class(&law, "rooter"), (Class::CriticalRed, "floor.root".to_owned()), "{now_ms}");
             assert_eq!(class(&law, "poster x").0, Class::Yellow, "another tenant's exception");
             assert!(!law.gate("ast_locked", "message").external_unlocked && !law.gate("ast_1", "read").external_unlocked);

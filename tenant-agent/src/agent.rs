@@ -6,8 +6,10 @@ use crate::bundle::InForce;
 use crate::console;
 use crate::devices::Devices;
 use crate::egress_proxy::{self, EgressProxy, Observed};
+use crate::forward_proxy::{self, Authority, Bounds, ForwardProxy, Secrets};
 use crate::gateway::openclaw::{self, Home, Plan, Provider};
-use crate::gateway::{CallError, Gateway, Mode};
+use crate::gateway::{CallError, Gateway, Mode, WayOut};
+use crate::hosts::Hosts;
 use crate::hub_link::HubLink;
 use crate::hub_link::enrol;
 use crate::identity::{self, HostKey, Identity};
@@ -24,6 +26,7 @@ use crate::tools::hands::{Hands, Own};
 use crate::tools::{self, Tools, Walls};
 use crate::vault::{RecoveryKey, Vault};
 use anyhow::Context;
+use policy::host::Target;
 use service::config::private_folder;
 use service::door::{self, Door};
 use service::memory;
@@ -46,6 +49,7 @@ pub(crate) struct Parts {
     pub people: Arc<People>,
     pub devices: Devices,
     pub approvals: Approvals,
+    pub hosts: Hosts,
     pub ledger: Ledger,
     pub metering: Metering,
     pub providers: Vec<Provider>,
@@ -65,6 +69,7 @@ pub struct Agent {
     tasks: JoinSet<()>,
     tenant: SocketAddr,
     egress: SocketAddr,
+    proxy: SocketAddr,
 }
 
 /// How often questions that nobody answered are closed, and sessions are told of late grants.
@@ -108,12 +113,15 @@ impl Agent {
         let screen = Screen::open(vault.clone()).await;
         let client = outward::client();
         let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy).await?;
+        let approvals = Approvals::new(store.clone(), clock.clone());
+        let assistant = identity.assistants.first().context("this tenant has no assistant")?.1.id;
         let network = Network::new(settings.doctor.clone());
         let parts = Arc::new(Parts {
             in_force,
+            hosts: Hosts::new(store.clone(), clock.clone(), approvals.clone(), assistant),
             people: Arc::new(People::new(store.clone(), clock.clone())),
             devices: Devices::new(store.clone(), clock.clone(), identity.tenant_id, &settings.origin),
-            approvals: Approvals::new(store.clone(), clock.clone()),
+            approvals,
             ledger: Ledger::new(store.clone(), clock.clone()),
             metering: Metering::start(store.clone(), clock.clone()).await?,
             providers: settings.providers.clone(),
@@ -136,9 +144,14 @@ impl Agent {
         // Every door is opened before anything is started, so that a port in use leaves nothing half-started.
         let tenant = listen(settings.tenant, "listen.tenant").await?;
         let egress = listen(settings.egress, "listen.egress").await?;
+        let forward = listen(settings.proxy, "listen.proxy").await?;
+        let mut tunnels = Vec::new();
+        for (address, target) in &settings.tunnels {
+            tunnels.push((listen(*address, "tunnel.*.listen").await?, target.clone()));
+        }
         let plugin = listen_unix(&settings.plugin_socket(), if parts.home.is_shared { 0o660 } else { 0o600 })?;
         let console_listener = listen_unix(&settings.console_socket(), 0o600)?;
-        let (tenant_at, egress_at) = (tenant.local_addr()?, egress.local_addr()?);
+        let (tenant_at, egress_at, forward_at) = (tenant.local_addr()?, egress.local_addr()?, forward.local_addr()?);
         let home = parts.home.clone();
         home.make_workspace()?;
 
@@ -182,6 +195,14 @@ impl Agent {
         };
         let inner = egress_proxy::routes(Arc::new(proxy)).merge(tools::routes(Arc::new(own_tools)));
         tasks.spawn(door::serve(egress, door::guarded(inner, Door::Program), stop.clone()));
+        let forward_room = forward_room(&parts, &settings, egress_at, &stop).await?;
+        let trusted = forward_room.authority.write(&settings.state_folder.join("certificates"))?;
+        let way_out = WayOut { proxy: forward_at, own_certificate: trusted.own, certificates: trusted.all };
+        let forward_room = Arc::new(forward_room);
+        tasks.spawn(door::serve(forward, forward_proxy::routes(forward_room.clone()), stop.clone()));
+        for (listener, target) in tunnels {
+            tasks.spawn(forward_proxy::serve_tunnel(forward_room.clone(), listener, target));
+        }
         let wrapper = SafetyWrapper {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
@@ -241,9 +262,9 @@ impl Agent {
             gateway.hand_over(environment, &screen)?;
             home.prepare(&started()?)?;
         }
-        tasks.spawn(async move { gateway.run(mode, home, client, screen, stop, started).await });
+        tasks.spawn(async move { gateway.run(mode, home, way_out, client, screen, stop, started).await });
         tracing::info!(host.id = %parts.identity.host_id, tenant.id = %parts.identity.tenant_id, origin = parts.origin, "the agent is ready");
-        Ok(Agent { parts, tasks, tenant: tenant_at, egress: egress_at })
+        Ok(Agent { parts, tasks, tenant: tenant_at, egress: egress_at, proxy: forward_at })
     }
 
     pub fn tenant_addr(&self) -> SocketAddr {
@@ -252,6 +273,10 @@ impl Agent {
 
     pub fn egress_addr(&self) -> SocketAddr {
         self.egress
+    }
+
+    pub fn proxy_addr(&self) -> SocketAddr {
+        self.proxy
     }
 
     /// How OpenClaw is, as it changes.
@@ -287,6 +312,29 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
         metering: parts.metering.clone(),
         ledger: parts.ledger.clone(),
         screen: parts.screen.clone(),
+    })
+}
+
+async fn forward_room(parts: &Parts, settings: &Settings, egress: SocketAddr, stop: &Stop) -> anyhow::Result<ForwardProxy> {
+    // Nobody believes this host's authority about the hub or the tenant's own pages.
+    let own = [settings.hub.as_str(), settings.origin.as_str()].into_iter().filter_map(|url| {
+        let authority = url.split_once("://")?.1.split('/').next()?;
+        Target::parse(authority, Some(443)).ok().map(|target| target.host)
+    });
+    let (own, law) = (own.collect::<Vec<_>>(), parts.in_force.law());
+    let authority = Authority::open(&parts.vault, parts.clock.clone(), &own, law.law().http().internal_names()).await?;
+    Ok(ForwardProxy {
+        own_hosts: forward_proxy::own_hosts()?,
+        egress,
+        gateway: parts.gateway.clone(),
+        hosts: parts.hosts.clone(),
+        in_force: parts.in_force.clone(),
+        outside: settings.outside.clone(),
+        authority,
+        secrets: Secrets::new(parts.vault.clone(), parts.screen.clone()),
+        clock: parts.clock.clone(),
+        stop: stop.clone(),
+        bounds: Bounds::default(),
     })
 }
 

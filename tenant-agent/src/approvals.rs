@@ -8,6 +8,7 @@
 use crate::audit::{self, Deed};
 use crate::devices::proof::Strength;
 use crate::devices::{self, Heard};
+use crate::hosts;
 use crate::identity::parsed;
 use crate::people;
 use axum::http::StatusCode;
@@ -142,6 +143,18 @@ pub fn note_told(tx: &Tx, id: ApprovalId) -> rusqlite::Result<()> {
 pub fn note_outcome(tx: &Tx, session: &str, call_id: &str, outcome: Outcome) -> rusqlite::Result<Option<Approval>> {
     let sql = format!("UPDATE approval SET outcome = ?3 WHERE session = ?1 AND call_id = ?2 AND state = 'used' AND outcome IS NULL RETURNING {COLUMNS}");
     tx.prepare_cached(&sql)?.query_row(params![session, call_id, named(outcome)], approval_of).optional()
+}
+
+/// Whether somebody said no to this since then.
+pub fn was_denied(tx: &Tx, tool: &str, digest: &str, since_ms: i64) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM approval WHERE state = 'denied' AND tool = ?1 AND digest = ?2 AND decided_ms > ?3)";
+    tx.query_row(sql, params![tool, digest, since_ms], |row| row.get(0))
+}
+
+/// Other open questions under this tool.
+pub fn open_of(tx: &Tx, tool: &str, digest: &str, now_ms: i64) -> rusqlite::Result<i64> {
+    let sql = "SELECT count(*) FROM approval WHERE state = 'pending' AND tool = ?1 AND digest <> ?2 AND expires_ms > ?3";
+    tx.query_row(sql, params![tool, digest, now_ms], |row| row.get(0))
 }
 
 /// A call that waits for an answer; gone when dropped.
@@ -402,9 +415,15 @@ fn settle(
     );
     let device = device.map(|device| device.to_string());
     let row = params![id.to_string(), state.name(), scope_name(scope), expires_ms, now_ms, by.to_string(), device, evidence, denial];
-    let decided = tx.query_row(&sql, row, approval_of)?;
+    let mut decided = tx.query_row(&sql, row, approval_of)?;
     let detail = [Some(given.digest.as_str()), (scope == Scope::Day).then_some("day"), device.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
     audit::note(tx, now_ms, &Deed { actor: &by.to_string(), deed: state.name(), subject: &id.to_string(), detail: &detail })?;
+    if hosts::is_about_one(&decided) && state == ApprovalState::Approved {
+        // The answer is a line on a list; nothing waits to use it.
+        hosts::granted(tx, &decided, &by.to_string(), now_ms)?;
+        let sql = format!("UPDATE approval SET state = 'used', outcome = 'ok' WHERE id = ?1 RETURNING {COLUMNS}");
+        decided = tx.query_row(&sql, [id.to_string()], approval_of)?;
+    }
     Ok(decided)
 }
 

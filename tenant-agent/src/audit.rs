@@ -13,7 +13,7 @@ use wire::link::AuditHead;
 
 /// One line of the audit.
 pub(crate) struct Deed<'a> {
-    /// A person, `plugin`, `console` or `agent`.
+    /// A person, `plugin`, `proxy`, `console` or `agent`.
     pub actor: &'a str,
     pub deed: &'a str,
     pub subject: &'a str,

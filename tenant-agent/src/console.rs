@@ -10,16 +10,19 @@ mod vault;
 use crate::agent::Parts;
 use crate::audit::{self, Deed};
 use crate::gateway::openclaw::{Dialect, Provider};
+use crate::hosts;
 use crate::ledger;
 use crate::people::{May, Role};
 use crate::providers::State;
 use anyhow::{Context, bail};
+use axum::http::StatusCode;
 use policy::budget::{self, Span, Whose};
+use policy::host::{Manner, Reach};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service::store::StoreError;
 use service::text::Language;
-use service::{SecretString, Stop, config, random};
+use service::{Refusal, SecretString, Stop, config, random};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +64,9 @@ pub enum Verb {
     Vault {
         what: VaultVerb,
     },
+    Hosts {
+        what: HostsVerb,
+    },
     PersonAdd {
         name: String,
         role: Role,
@@ -85,6 +91,14 @@ pub enum Verb {
     DeviceRemove {
         device: DeviceId,
     },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum HostsVerb {
+    List {},
+    Allow { host: String, reach: Reach, manner: Manner },
+    Remove { host: String },
 }
 
 /// A person and a provisioning step or two.
@@ -280,6 +294,40 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             Ok(json!({ "ok": true }))
         }
         Verb::Vault { what } => Ok(vault::act(what, parts).await),
+        Verb::Hosts { what } => hosts(what, parts).await,
+    }
+}
+
+async fn hosts(verb: HostsVerb, parts: &Parts) -> anyhow::Result<Value> {
+    let refused = |refusal: Refusal| failed(refusal.code, &refusal.text(Language::En).message);
+    match verb {
+        HostsVerb::List {} => {
+            let law = parts.in_force.law();
+            Ok(json!({ "ok": true, "hosts": parts.hosts.list().await?, "of_the_bundle": law.hosts() }))
+        }
+        HostsVerb::Allow { host, reach, manner } => {
+            let allowed = match hosts::line_of(&host, reach, manner) {
+                Ok(allowed) => allowed,
+                Err(error) => return Ok(failed("host_malformed", &error.to_string())),
+            };
+            let law = parts.in_force.law();
+            if policy::host::is_closed(law.law().http(), &allowed.host) {
+                return Ok(failed("host_closed", &Refusal::new(StatusCode::FORBIDDEN, "host_closed").text(Language::En).message.replace("{host}", &host)));
+            }
+            Ok(match parts.hosts.allow("console", allowed.clone()).await {
+                Ok(()) => json!({ "ok": true, "host": allowed }),
+                Err(refusal) => refused(refusal),
+            })
+        }
+        HostsVerb::Remove { host } => {
+            // As the list writes it, if it can be read at all.
+            let pattern = hosts::line_of(&host, Reach::Write, Manner::Inspect).map_or(host, |line| line.pattern());
+            Ok(match parts.hosts.remove("console", &pattern).await {
+                Ok(true) => json!({ "ok": true, "host": pattern }),
+                Ok(false) => failed("host_not_listed", "no line of the tenant's list is written so; `tenant-agent hosts list` shows them"),
+                Err(refusal) => refused(refusal),
+            })
+        }
     }
 }
 

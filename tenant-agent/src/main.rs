@@ -6,6 +6,7 @@ mod vault_command;
 use anyhow::Context;
 use audit_command::AuditCommand;
 use clap::{Parser, Subcommand};
+use policy::host::{Manner, Reach};
 use serde_json::Value;
 use service::store::StoreError;
 use service::text::Language;
@@ -14,7 +15,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tenant_agent::console::{self, Verb};
+use tenant_agent::console::{self, HostsVerb, Verb};
 use tenant_agent::law::{Decided, PolicyCommand, Said, Trial};
 use tenant_agent::network::doctor::Verdict;
 use tenant_agent::network::plan::Plan;
@@ -81,6 +82,11 @@ enum Command {
     Vault {
         #[command(subcommand)]
         command: VaultCommand,
+    },
+    /// The hosts that assistants may connect to.
+    Hosts {
+        #[command(subcommand)]
+        command: HostsCommand,
     },
     /// The law: try it before it is one.
     Policy {
@@ -187,6 +193,30 @@ enum DeviceCommand {
     Remove {
         /// As `person list` prints it.
         device: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum HostsCommand {
+    /// Show the tenant's list, and what the company's bundle allows.
+    List,
+    /// Allow a host: `api.example.org`, `api.example.org:8443`, or `*.example.org` for everything below.
+    Allow {
+        host: String,
+        /// Reading is GET, HEAD and OPTIONS; writing is every method.
+        #[arg(long, value_parser = ["read", "write"], default_value = "read")]
+        reach: String,
+        /// Pass TLS through unopened, for clients that insist on the host's own certificate. Nothing in it is redacted.
+        #[arg(long, conflicts_with = "tcp")]
+        tunnel: bool,
+        /// Pass any bytes through, for a TCP service such as `imap.example.org:993`. Nothing in it is redacted.
+        #[arg(long)]
+        tcp: bool,
+    },
+    /// Take a line off the tenant's list.
+    Remove {
+        /// As `list` shows it.
+        host: String,
     },
 }
 
@@ -331,6 +361,11 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             DeviceCommand::Remove { device } => Verb::DeviceRemove { device: device.parse().map_err(anyhow::Error::msg)? },
         },
         Command::Audit { command } => return audit_command::run(command, cli.json, &settings.console_socket()).await,
+        Command::Hosts { command } => {
+            let answer = console::say(&settings.console_socket(), &Verb::Hosts { what: command.verb() }).await?;
+            let text = hosts_text(command, &answer);
+            return Ok(say(cli.json, &answer, &text));
+        }
         Command::Vault { command } => return vault_command::run(command, cli.json, &settings.console_socket()).await,
     };
     let answer = console::say(&settings.console_socket(), &verb).await?;
@@ -345,6 +380,44 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         _ => serde_json::to_string_pretty(&answer)?,
     };
     Ok(say(cli.json, &answer, &text))
+}
+
+impl HostsCommand {
+    fn verb(&self) -> HostsVerb {
+        match self {
+            HostsCommand::List => HostsVerb::List {},
+            HostsCommand::Allow { host, reach, tunnel, tcp } => HostsVerb::Allow {
+                host: host.clone(),
+                reach: Reach::parse(reach).unwrap_or_default(),
+                manner: if *tunnel {
+                    Manner::Tunnel
+                } else if *tcp {
+                    Manner::Tcp
+                } else {
+                    Manner::Inspect
+                },
+            },
+            HostsCommand::Remove { host } => HostsVerb::Remove { host: host.clone() },
+        }
+    }
+}
+
+fn hosts_text(command: &HostsCommand, answer: &Value) -> String {
+    if let Some(message) = answer["message"].as_str() {
+        return message.to_owned();
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let line = |line: &Value, by: &str| format!("{:<40} {:<6} {:<8} {by}\n", text(&line["name"]), text(&line["reach"]), text(&line["manner"]));
+    match command {
+        HostsCommand::List => {
+            let rows = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
+            let own = rows("hosts").iter().map(|row| line(row, &text(&row["added_by"]))).collect::<String>();
+            let all = own + &rows("of_the_bundle").iter().map(|row| line(row, "bundle")).collect::<String>();
+            if all.is_empty() { "no host is allowed".to_owned() } else { all.trim_end().to_owned() }
+        }
+        HostsCommand::Allow { .. } => format!("allowed: {}", line(&answer["host"], "").trim_end()),
+        HostsCommand::Remove { .. } => format!("removed: {}", text(&answer["host"])),
+    }
 }
 
 fn providers_table(providers: &[Value]) -> String {

@@ -3,9 +3,11 @@
 use crate::gateway::openclaw::{Dialect, PURPOSE, Provider};
 use crate::gateway::{Mode, Program, Trust};
 use crate::network::plan::{DOCTOR_SOCKET, GATEWAY_KEYS, GATEWAY_USER, HANDS_SOCKET};
+use crate::outside::Outside;
 use crate::vault::{Given, provider_key_name};
 use anyhow::{Context, bail};
 use policy::bundle::{self, PublicKey, Roots};
+use policy::host::Target;
 use service::config::{Key, Kind, Values};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "origin", kind: Kind::Origin, default: None, about: "the tenant's address as browsers see it" },
     Key { name: "listen.tenant", kind: Kind::Address, default: None, about: "where browsers come in" },
     Key { name: "listen.egress", kind: Kind::Address, default: Some("127.0.0.1:8411"), about: "where OpenClaw's model calls come in" },
+    Key { name: "listen.proxy", kind: Kind::Address, default: Some("127.0.0.1:8412"), about: "where everything else that wants out comes in" },
     Key { name: "hub.url", kind: Kind::Url, default: None, about: "the hub's public listener" },
     Key { name: "closed", kind: Kind::OneOf(&["true", "false"]), default: Some("false"), about: "no model answers unless OpenClaw's network is closed" },
     Key { name: "gateway.mode", kind: Kind::OneOf(&["unit", "child", "attach", "none"]), default: Some("attach"), about: "who runs OpenClaw" },
@@ -58,6 +61,8 @@ pub const KEYS: &[Key] = &[
     Key { name: "policy.threshold", kind: Kind::Number { min: 2, max: 32 }, default: Some("2"), about: "how many of the root keys must sign" },
     Key { name: "policy.tenant_rules", kind: Kind::Path, default: Some(""), about: "rules of the tenant's own, which may only make calls more dangerous" },
     Key { name: "model", kind: Kind::Text, default: None, about: "the assistant's model, as provider/model" },
+    Key { name: "tunnel.*.listen", kind: Kind::Address, default: None, about: "where programs inside find a TCP service that needs no proxy" },
+    Key { name: "tunnel.*.target", kind: Kind::Text, default: None, about: "the service, as host:port; it works as long as the tenant's list allows it" },
     Key { name: "provider.*.dialect", kind: Kind::OneOf(Dialect::NAMES), default: None, about: "how the provider is spoken to" },
     Key { name: "provider.*.url", kind: Kind::Url, default: None, about: "the provider's base URL" },
     Key { name: "provider.*.models", kind: Kind::List, default: None, about: "the models that assistants may use" },
@@ -72,6 +77,11 @@ pub struct Settings {
     pub origin: String,
     pub tenant: SocketAddr,
     pub egress: SocketAddr,
+    pub proxy: SocketAddr,
+    /// Doors of TCP services, and where they lead.
+    pub tunnels: Vec<(SocketAddr, Target)>,
+    /// The world outside.
+    pub outside: Outside,
     pub hub: String,
     pub mode: Mode,
     /// OpenClaw's home.
@@ -142,6 +152,9 @@ impl Settings {
             origin: values.text("origin").to_owned(),
             tenant: address("listen.tenant")?,
             egress: address("listen.egress")?,
+            proxy: address("listen.proxy")?,
+            tunnels: tunnels(values)?,
+            outside: Outside::system(),
             hub: values.text("hub.url").trim_end_matches('/').to_owned(),
             mode,
             gateway_folder,
@@ -257,6 +270,18 @@ fn policy(values: &Values) -> anyhow::Result<PolicySettings> {
     };
     let tenant_rules = Some(values.path("policy.tenant_rules")).filter(|path| !path.as_os_str().is_empty());
     Ok(PolicySettings { pinned, channel: values.text("policy.channel").to_owned(), tenant_rules })
+}
+
+fn tunnels(values: &Values) -> anyhow::Result<Vec<(SocketAddr, Target)>> {
+    let names = values.named("tunnel").into_iter();
+    names
+        .map(|name| {
+            let of = |field: &str| format!("tunnel.{name}.{field}");
+            let listen = values.parsed(&of("listen")).with_context(|| format!("`{}` is no address", of("listen")))?;
+            let target = Target::parse(values.text(&of("target")), None).with_context(|| format!("`{}` is no host with a port", of("target")))?;
+            Ok((listen, target))
+        })
+        .collect()
 }
 
 fn providers(values: &Values) -> anyhow::Result<Vec<Provider>> {

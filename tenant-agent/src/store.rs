@@ -347,4 +347,15 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (person_id, assistant)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- hosts.rs
+    CREATE TABLE allowed_host (
+        pattern  TEXT PRIMARY KEY,
+        reach    TEXT NOT NULL,
+        manner   TEXT NOT NULL,
+        added_ms INTEGER NOT NULL,
+        added_by TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX approval_denied ON approval (tool, digest, decided_ms) WHERE state = 'denied';
+",
 ];

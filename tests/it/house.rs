@@ -319,7 +319,7 @@ fn rooms_are_not_imported() {
 /// (folder, rooms). Every other module beside them is a cupboard, unless it is one of [`ROOTS`].
 const HOUSES: &[(&str, &[&str])] = &[
     ("hub/src/", &["fleet", "customers", "billing", "provision", "operator", "edge", "tez", "crm", "projects"]),
-    ("tenant-agent/src/", &["auth_proxy", "safety_wrapper", "tools", "egress_proxy", "hub_link", "care", "console"]),
+    ("tenant-agent/src/", &["auth_proxy", "safety_wrapper", "tools", "egress_proxy", "forward_proxy", "hub_link", "care", "console"]),
 ];
 /// Where the house is put together. They know all.
 const ROOTS: &[&str] = &["lib", "main", "app", "agent", "routes", "demo", "config", "bin"];

@@ -4,6 +4,7 @@
 //! GATEHOUSE_OPENCLAW say where the parts are; `tests/all` sets them.
 
 use crate::secrets::{Canary, files};
+use axum::Router;
 use serde_json::{Value, json};
 use service::Clock;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::process::Command;
 use tenant_agent::console::{VaultVerb, Verb};
 use tenant_agent::gateway::openclaw::{self, Dialect, Home, Plan};
 use tenant_agent::gateway::{CONTROL_USER, Program, TRUSTED_HEADER, USER_HEADER};
-use tests::{Said, Tenant, World, free_port, soon};
+use tests::{Internet, Said, Tenant, World, free_port, soon};
 use wire::fleet::GatewayState;
 
 const INSIDE: &str = "GATEHOUSE_INSIDE";
@@ -244,6 +245,39 @@ async fn no_secret_reaches_its_memory_its_log_or_its_model() {
     for file in kept {
         assert_eq!(here(&std::fs::read(&file).unwrap()), None, "`{}`", file.display());
     }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs OpenClaw and root"]
+async fn what_a_command_wants_from_outside_is_asked_for() {
+    if !inside("openclaw::what_a_command_wants_from_outside_is_asked_for") {
+        return;
+    }
+    let internet = Internet::default();
+    internet.site("api.example.org", "93.184.216.34", Router::new().fallback(async || "hello from outside")).await;
+    let mut world = World::start_with(Clock::system()).await;
+    world.outside(internet.network());
+    let tenant = world.real_tenant("alice", program()).await;
+    let mut browser = tenant.chat().await;
+    // Under the certificate of this host's authority, which its environment tells curl to believe.
+    let told = browser.ask("Run the command: curl -sS https://api.example.org/news").await;
+    assert!(told.contains("Ask the owner to allow api.example.org"), "{told}");
+    let question = browser.question().await;
+    assert_eq!(
+        (&question["rule"], &question["details"][0]["value"]),
+        (&json!("host.read"), &json!("api.example.org")),
+        "what OpenClaw calls by itself asks nobody"
+    );
+    assert!(internet.asked().is_empty());
+    assert_eq!(browser.decide(&question, "approve").await["ok"], true);
+    let told = browser.ask("Run the command: curl -sS https://api.example.org/again").await;
+    assert!(told.contains("hello from outside"), "{told}");
+    // Past the proxy there is nothing here.
+    let told = browser.ask("Run the command: curl -sS --noproxy '*' --max-time 5 https://api.example.org/past").await;
+    assert!(!told.contains("hello"), "{told}");
+    assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]));
+    tenant.end().await;
     world.end().await;
 }
 

@@ -251,7 +251,7 @@ async fn a_backup_opens_with_the_tenants_key_alone() {
     let whole = std::fs::read_to_string(&file).unwrap();
     for (text, code) in [
         (whole[..whole.len() / 2].to_owned(), "backup_malformed"),
-        (whole.replace("\"count\":2", "\"count\":3"), "backup_damaged"),
+        (whole.replace("\"count\":3", "\"count\":4"), "backup_damaged"),
         (whole.replace("\"tenant\":\"ten_", "\"tenant\":\"ten_0"), "backup_foreign"),
     ] {
         let changed = machines.folder().join("changed.backup");
@@ -259,7 +259,7 @@ async fn a_backup_opens_with_the_tenants_key_alone() {
         assert_eq!(machines.agent_says(&["vault", "import", "--backup", changed.to_str().unwrap()], &key).await["code"], code);
     }
     let tried = machines.agent_says(&[&import[..], &["--dry-run"]].concat(), &key).await;
-    assert_eq!((&tried["replaced"], &tried["unchanged"]), (&json!(["a"]), &json!(1)), "{tried}");
+    assert_eq!((&tried["replaced"], &tried["unchanged"]), (&json!(["a"]), &json!(2)), "{tried}");
     assert_eq!(machines.agent_says(&["vault", "get", "a"], "").await["code"], "secret_unknown", "a trial changes nothing");
     let restored = machines.agent_says(&import, &key.to_lowercase().replace('-', " ")).await;
     assert_eq!(restored["replaced"], json!(["a"]), "{restored}");

@@ -60,18 +60,19 @@ pub struct Keys {
     pub plugin_key: String,
     pub proxy_token: String,
     pub tools_token: String,
+    pub forward_token: String,
 }
 
 impl Keys {
     pub fn draw() -> Keys {
         let draw = service::random::token;
-        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw(), tools_token: draw() }
+        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw(), tools_token: draw(), forward_token: draw() }
     }
 
     pub fn environment(&self) -> String {
-        let Keys { gateway_token, plugin_key, proxy_token, tools_token } = self;
+        let Keys { gateway_token, plugin_key, proxy_token, tools_token, forward_token } = self;
         format!(
-            "OPENCLAW_GATEWAY_TOKEN={gateway_token}\nGATEHOUSE_PLUGIN_KEY={plugin_key}\nGATEHOUSE_PROXY_TOKEN={proxy_token}\nGATEHOUSE_TOOLS_TOKEN={tools_token}\n"
+            "OPENCLAW_GATEWAY_TOKEN={gateway_token}\nGATEHOUSE_PLUGIN_KEY={plugin_key}\nGATEHOUSE_PROXY_TOKEN={proxy_token}\nGATEHOUSE_TOOLS_TOKEN={tools_token}\nGATEHOUSE_FORWARD_TOKEN={forward_token}\n"
         )
     }
 }

@@ -18,6 +18,11 @@ impl Answer {
         Answer { status: 0, headers: Vec::new(), body: Vec::new() }
     }
 
+    /// The answer that these bytes are; status 0 when they are none.
+    pub fn read(bytes: &[u8]) -> Answer {
+        parse(bytes)
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -67,7 +72,8 @@ pub async fn send_raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+/// On a connection that is open already.
+pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
         head.push_str("host: 127.0.0.1\r\n");

@@ -35,7 +35,7 @@ impl Machines {
         let gateway = FakeGateway::start(Keys::draw(), stop.clone()).await;
         let key = service::random::token();
         let model = ScriptedModel::start("127.0.0.1:0".parse().unwrap(), SecretString::new(key.clone()), 0, stop.clone()).unwrap();
-        let (public, operator, tenant, egress) = (free_port(), free_port(), free_port(), free_port());
+        let [public, operator, tenant, egress, proxy] = std::array::from_fn(|_| free_port());
         let origin = format!("http://alice.localhost:{tenant}");
         for name in ["hub", "agent"] {
             service::config::private_folder(&folder.join(name)).unwrap();
@@ -53,7 +53,7 @@ impl Machines {
         std::fs::write(
             folder.join("agent.toml"),
             format!(
-                "state_folder = \"{}\"\norigin = \"{origin}\"\nmodel = \"scripted/scripted-1\"\n[listen]\ntenant = \"127.0.0.1:{tenant}\"\negress = \"127.0.0.1:{egress}\"\n\
+                "state_folder = \"{}\"\norigin = \"{origin}\"\nmodel = \"scripted/scripted-1\"\n[listen]\ntenant = \"127.0.0.1:{tenant}\"\negress = \"127.0.0.1:{egress}\"\nproxy = \"127.0.0.1:{proxy}\"\n\
                  [hub]\nurl = \"http://127.0.0.1:{public}\"\n[gateway]\nmode = \"attach\"\naddress = \"{}\"\nenvironment = \"{}\"\n\
                  {policy}[provider.scripted]\ndialect = \"openai-completions\"\nurl = \"http://{}/v1\"\nmodels = [\"scripted-1\"]\n",
                 state("agent"),

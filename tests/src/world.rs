@@ -6,6 +6,7 @@ use crate::gateway::{FakeGateway, Keys};
 use crate::provider::FakeProvider;
 use hub::Hub;
 use hub::demo::model::ScriptedModel;
+use policy::host::Target;
 use service::{Clock, SecretString, Stop};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,6 +15,7 @@ use std::time::Duration;
 use tenant_agent::console::{self, VaultVerb, Verb};
 use tenant_agent::gateway::openclaw::{Dialect, Provider};
 use tenant_agent::gateway::{Mode, Program, Trust};
+use tenant_agent::outside::Outside;
 use tenant_agent::settings::PolicySettings;
 use tenant_agent::vault::Given;
 use tenant_agent::{Agent, Settings, agent};
@@ -29,6 +31,8 @@ pub struct World {
     model_key: String,
     /// Where model calls go: the scripted model, or what a test puts in its place.
     pub provider: SocketAddr,
+    network: Outside,
+    tunnels: Vec<(SocketAddr, Target)>,
     folder: PathBuf,
     /// Ends the hub and the model.
     stop: Stop,
@@ -78,7 +82,8 @@ impl World {
         let model =
             ScriptedModel::start(SocketAddr::from(([127, 0, 0, 1], 0)), SecretString::new(model_key.clone()), 0, stop.clone()).expect("the model starts");
         let company = Company::at(clock.wall_ms());
-        World { provider: model.addr(), clock, hub, model, company, model_key, folder, stop }
+        let (network, tunnels) = (Outside::system(), Vec::new());
+        World { provider: model.addr(), clock, hub, model, company, model_key, network, tunnels, folder, stop }
     }
 
     fn policy(&self) -> PolicySettings {
@@ -109,6 +114,18 @@ impl World {
         }
         let published = self.hub.published_policies().await.expect("the hub reads its store");
         assert_eq!(published[0].file, file, "the hub has seen it");
+    }
+
+    /// What assistants may reach from now on, for tenants that come later.
+    pub fn outside(&mut self, network: Outside) {
+        self.network = network;
+    }
+
+    /// A door of a TCP service, for tenants that come later.
+    pub fn tunnel(&mut self, target: &str) -> SocketAddr {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        self.tunnels.push((address, Target::parse(target, None).expect("a host and a port")));
+        address
     }
 
     pub fn folder(&self) -> &Path {
@@ -220,6 +237,9 @@ impl World {
             origin,
             tenant: SocketAddr::from(([127, 0, 0, 1], port)),
             egress,
+            proxy: LOOPBACK,
+            tunnels: self.tunnels.clone(),
+            outside: self.network.clone(),
             hub: format!("http://{}", self.hub.public_addr()),
             model: if more.is_some() && matches!(mode, Some(Mode::Child { .. })) { "fake/fake-1" } else { "scripted/scripted-1" }.to_owned(),
             mode: mode.unwrap_or(Mode::Attach { address: gateway.address(), environment, trust: Trust::Token }),
@@ -278,6 +298,10 @@ impl Tenant {
 
     pub async fn console(&self, verb: &Verb) -> serde_json::Value {
         soon(console::say(&self.settings.console_socket(), verb)).await.expect("the console answers")
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub fn browser(&self) -> Browser {

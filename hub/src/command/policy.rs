@@ -451,19 +451,20 @@ fn about_keys(signed: &Signed, document: &KeyDocument) -> String {
 fn held(content: &Content) -> Value {
     let names = |files: &[Named]| files.iter().map(|named| named.name.clone()).collect::<Vec<_>>();
     json!({
-        "rules": names(&content.rules), "tools": names(&content.tools), "levels": content.levels, "gates": content.gates, "exceptions": content.exceptions,
+        "rules": names(&content.rules), "tools": names(&content.tools), "levels": content.levels, "gates": content.gates, "exceptions": content.exceptions, "hosts": content.hosts,
         "prices": content.prices, "patterns": content.patterns, "workflows": names(&content.workflows),
     })
 }
 
 fn in_words(content: &Content) -> String {
     format!(
-        "{} rule files, {} tool files, default level {:?}, {} tools unlocked by default, {} exceptions, {} prices, {} patterns, {} workflow templates",
+        "{} rule files, {} tool files, default level {:?}, {} tools unlocked by default, {} exceptions, {} allowed hosts, {} prices, {} patterns, {} workflow templates",
         content.rules.len(),
         content.tools.len(),
         content.levels.default,
         content.gates.unlocked.len(),
         content.exceptions.len(),
+        content.hosts.len(),
         content.prices.models.len(),
         content.patterns.len(),
         content.workflows.len(),

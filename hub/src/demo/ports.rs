@@ -68,8 +68,8 @@ impl Block {
     fn ports(self) -> Vec<(u16, &'static str)> {
         let mut ports = vec![(self.base, "the hub, for agents"), (self.base + 1, "the dashboard")];
         ports.extend(self.has_model.then_some((self.base + 2, "the scripted model")));
-        if let Some(TenantPorts { tenant, egress, gateway }) = TenantPorts::of(self.base, 0) {
-            ports.extend([(tenant, "the assistant's page"), (egress, "the agent's egress proxy")]);
+        if let Some(TenantPorts { tenant, egress, proxy, gateway }) = TenantPorts::of(self.base, 0) {
+            ports.extend([(tenant, "the assistant's page"), (egress, "the agent's egress proxy"), (proxy, "the agent's forward proxy")]);
             ports.extend(self.has_gateway.then_some((gateway, "OpenClaw")));
         }
         ports
@@ -77,7 +77,7 @@ impl Block {
 }
 
 fn held(state_folder: &Path) -> Vec<u16> {
-    local::held_ports(state_folder).into_iter().flat_map(|TenantPorts { tenant, egress, gateway }| [tenant, egress, gateway]).collect()
+    local::held_ports(state_folder).into_iter().flat_map(|TenantPorts { tenant, egress, proxy, gateway }| [tenant, egress, proxy, gateway]).collect()
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -131,6 +131,6 @@ mod tests {
             assert_eq!(find(base).unwrap_err().code, 2, "{base}");
         }
         let last = Block { base: BASE_MAX, has_model: true, has_gateway: true };
-        assert_eq!(last.ports().iter().map(|(port, _)| port - BASE_MAX).collect::<Vec<_>>(), [0, 1, 2, 10, 11, 130]);
+        assert_eq!(last.ports().iter().map(|(port, _)| port - BASE_MAX).collect::<Vec<_>>(), [0, 1, 2, 10, 11, 12, 130]);
     }
 }

@@ -70,6 +70,8 @@ pub struct TenantPorts {
     pub tenant: u16,
     /// The agent's egress proxy.
     pub egress: u16,
+    /// Its forward proxy.
+    pub proxy: u16,
     pub gateway: u16,
 }
 
@@ -122,6 +124,7 @@ pub struct Local {
 
 const TENANT_PORT: u16 = 10;
 const EGRESS_PORT: u16 = 11;
+const PROXY_PORT: u16 = 12;
 /// OpenClaw takes neighbours of its port for its own purposes, so gateways lie apart from the rest and from one another.
 const GATEWAY_PORT: u16 = 130;
 const PORTS_STEP: u16 = 20;
@@ -494,9 +497,9 @@ impl Local {
 
     fn config_text(&self, name: &str, ports: TenantPorts) -> anyhow::Result<String> {
         let LocalSettings { providers, model, node, openclaw, .. } = &self.settings;
-        let TenantPorts { tenant, egress, gateway } = ports;
+        let TenantPorts { tenant, egress, proxy, gateway } = ports;
         let mut text = format!(
-            "# Written by the hub at each of its starts.\nstate_folder = {}\norigin = {}\nmodel = {}\n\n[listen]\ntenant = \"127.0.0.1:{tenant}\"\negress = \"127.0.0.1:{egress}\"\n\n[hub]\nurl = {}\n",
+            "# Written by the hub at each of its starts.\nstate_folder = {}\norigin = {}\nmodel = {}\n\n[listen]\ntenant = \"127.0.0.1:{tenant}\"\negress = \"127.0.0.1:{egress}\"\nproxy = \"127.0.0.1:{proxy}\"\n\n[hub]\nurl = {}\n",
             quoted_path(&self.tenant_folder(name).join("agent"))?,
             quoted(&origin(name, ports)),
             quoted(model),
@@ -550,24 +553,24 @@ impl TenantPorts {
     /// Those of the tenant at a place; `None` when they do not fit into the range of ports.
     pub fn of(base: u16, index: u16) -> Option<TenantPorts> {
         let at = |distance: u16| base.checked_add(distance)?.checked_add(index.checked_mul(PORTS_STEP)?);
-        Some(TenantPorts { tenant: at(TENANT_PORT)?, egress: at(EGRESS_PORT)?, gateway: at(GATEWAY_PORT)? })
+        Some(TenantPorts { tenant: at(TENANT_PORT)?, egress: at(EGRESS_PORT)?, proxy: at(PROXY_PORT)?, gateway: at(GATEWAY_PORT)? })
     }
 
-    /// Three that were free a moment ago.
+    /// Four that were free a moment ago.
     fn free() -> anyhow::Result<TenantPorts> {
         // Held together, so that they differ.
-        let held: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>().context("looking for free ports")?;
+        let held: Vec<TcpListener> = (0..4).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>().context("looking for free ports")?;
         let port = |n: usize| anyhow::Ok(held[n].local_addr()?.port());
-        Ok(TenantPorts { tenant: port(0)?, egress: port(1)?, gateway: port(2)? })
+        Ok(TenantPorts { tenant: port(0)?, egress: port(1)?, proxy: port(2)?, gateway: port(3)? })
     }
 
     fn text(self) -> String {
-        format!("{} {} {}\n", self.tenant, self.egress, self.gateway)
+        format!("{} {} {} {}\n", self.tenant, self.egress, self.proxy, self.gateway)
     }
 
     fn parse(text: &str) -> Option<TenantPorts> {
         let mut numbers = text.split_whitespace().map(|number| number.parse().ok().filter(|port| *port > 0));
-        Some(TenantPorts { tenant: numbers.next()??, egress: numbers.next()??, gateway: numbers.next()?? })
+        Some(TenantPorts { tenant: numbers.next()??, egress: numbers.next()??, proxy: numbers.next()??, gateway: numbers.next()?? })
     }
 }
 
@@ -774,7 +777,7 @@ mod tests {
         let stop = Stop::default();
         let (other, local, runtime) = life(LocalSettings { ports: Ports::Base(9000), ..here.settings() }, &stop);
         assert_ne!(other, replaced, "other settings need another start");
-        assert_eq!(held_ports(&here.0), [TenantPorts { tenant: 9010, egress: 9011, gateway: 9130 }]);
+        assert_eq!(held_ports(&here.0), [TenantPorts { tenant: 9010, egress: 9011, proxy: 9012, gateway: 9130 }]);
         stop.now();
         runtime.block_on(async { soon(local.ended()).await });
         assert_eq!((held_ports(&here.0), here.lines("runs").len()), (Vec::new(), 3));
@@ -857,14 +860,14 @@ mod tests {
 
     #[test]
     fn ports_read_back_and_must_fit() {
-        let ports = TenantPorts { tenant: 1, egress: 2, gateway: 3 };
+        let ports = TenantPorts { tenant: 1, egress: 2, proxy: 3, gateway: 4 };
         assert_eq!(TenantPorts::parse(&ports.text()), Some(ports));
-        for broken in ["", "1 2", "1 2 x", "0 1 2", "1 2 65536"] {
+        for broken in ["", "1 2 3", "1 2 3 x", "0 1 2 3", "1 2 3 65536"] {
             assert_eq!(TenantPorts::parse(broken), None, "{broken}");
         }
         assert_eq!(TenantPorts::of(u16::MAX - PORTS_SPAN, TENANTS_MAX - 1).map(|ports| ports.gateway), Some(u16::MAX - PORTS_STEP));
         assert_eq!(TenantPorts::of(u16::MAX - 100, 0), None);
         let free = TenantPorts::free().unwrap();
-        assert!(free.tenant != free.egress && free.egress != free.gateway);
+        assert!(free.tenant != free.egress && free.egress != free.proxy && free.proxy != free.gateway);
     }
 }

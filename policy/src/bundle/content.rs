@@ -5,6 +5,7 @@
 
 use super::Refusal;
 use super::source::Fault;
+use crate::host::Allowed;
 use crate::{Class, Level};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,6 +26,8 @@ pub struct Content {
     pub levels: Levels,
     pub gates: Gates,
     pub exceptions: Vec<Exception>,
+    /// Where assistants may connect to, beside what each tenant allows.
+    pub hosts: Vec<Allowed>,
     pub prices: Prices,
     pub budgets: Budgets,
     pub routes: Routes,
@@ -181,7 +184,7 @@ pub struct Pattern {
 }
 
 /// The sections that this version knows; also what `must` may insist on, beside the fields of the manifest.
-pub(super) const SECTIONS: &[&str] = &["rules", "tools", "levels", "gates", "exceptions", "prices", "budgets", "routes", "patterns", "workflows"];
+pub(super) const SECTIONS: &[&str] = &["rules", "tools", "levels", "gates", "exceptions", "hosts", "prices", "budgets", "routes", "patterns", "workflows"];
 
 /// A compiled expression may take this much memory.
 const REGEX_BYTES_MAX: usize = 1 << 20;
@@ -200,6 +203,7 @@ impl Content {
             ("levels", value(serde_json::to_value(&self.levels))),
             ("gates", value(serde_json::to_value(&self.gates))),
             ("exceptions", value(serde_json::to_value(&self.exceptions))),
+            ("hosts", value(serde_json::to_value(&self.hosts))),
             ("prices", value(serde_json::to_value(&self.prices))),
             ("budgets", value(serde_json::to_value(&self.budgets))),
             ("routes", value(serde_json::to_value(&self.routes))),
@@ -223,6 +227,7 @@ impl Content {
             levels: typed("levels", section("levels"))?,
             gates: typed("gates", section("gates"))?,
             exceptions: typed("exceptions", section("exceptions"))?,
+            hosts: typed("hosts", section("hosts"))?,
             prices: typed("prices", section("prices"))?,
             budgets: typed("budgets", section("budgets"))?,
             routes: typed("routes", section("routes"))?,
@@ -244,6 +249,12 @@ impl Content {
                     ),
                 };
                 faults.push(Fault::at("patterns.toml", &format!("pattern `{}`", pattern.kind), &format!("the expression {what}"), fix));
+            }
+        }
+        let mut listed = BTreeSet::new();
+        for pattern in self.hosts.iter().map(Allowed::pattern) {
+            if !listed.insert(pattern.clone()) {
+                faults.push(Fault::at("hosts.toml", &format!("host `{pattern}`"), "it is listed twice", "remove one of the two"));
             }
         }
         let mut priced = BTreeSet::new();

@@ -2,6 +2,7 @@
 
 use super::{Budgets, Content, Exception, Limits, Named};
 use crate::Class;
+use crate::host::Allowed;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,7 @@ pub fn diff(before: &Content, after: &Content) -> Vec<Change> {
     levels(before, after, &mut changes);
     gates(before, after, &mut changes);
     exceptions(&before.exceptions, &after.exceptions, &mut changes);
+    hosts(&before.hosts, &after.hosts, &mut changes);
     let price = |content: &Content| -> BTreeMap<String, String> {
         let of = |price: &super::Price| {
             let (input, cached, output) = (price.input_nano_usd, price.cached_nano_usd, price.output_nano_usd);
@@ -201,6 +203,17 @@ fn exceptions(before: &[Exception], after: &[Exception], changes: &mut Vec<Chang
     }
     for exception in before.iter().filter(|exception| !after.contains(exception)) {
         change(exception, Weight::Tighter, format!("exception removed, {}", said(exception)));
+    }
+}
+
+fn hosts(before: &[Allowed], after: &[Allowed], changes: &mut Vec<Change>) {
+    let said = |allowed: &Allowed| format!("for {}, {}", allowed.reach.name(), allowed.manner.name());
+    let mut change = |allowed: &Allowed, weight, says| changes.push(Change { section: "hosts", about: allowed.pattern(), weight, says });
+    for allowed in after.iter().filter(|allowed| !before.contains(allowed)) {
+        change(allowed, Weight::Looser, format!("assistants may connect to it: {}", said(allowed)));
+    }
+    for allowed in before.iter().filter(|allowed| !after.contains(allowed)) {
+        change(allowed, Weight::Tighter, format!("no longer allowed: {}", said(allowed)));
     }
 }
 

@@ -5,6 +5,7 @@ use super::content::{AssistantLevel, Budgets, Content, Exception, Gates, Levels,
 use super::file::{Draft, is_known, parts};
 use super::trust::{BundleKey, KeyDocument, Roots};
 use super::{BUNDLE_KEY_DAYS_MAX, DAY_MS, FORMAT, PublicKey};
+use crate::host::Allowed;
 use crate::{Class, Level};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -62,6 +63,7 @@ const SCHEMA: &[(&str, &[&str])] = &[
     ("levels.toml", &["default", "ask_red", "assistant.*.level", "assistant.*.ask_red"]),
     ("gates.toml", &["unlocked", "assistant.*.unlocked"]),
     ("exceptions.toml", &["exception.rule", "exception.class", "exception.until", "exception.reason", "exception.tenants"]),
+    ("hosts.toml", &["host.name", "host.reach", "host.manner"]),
     (
         "prices.toml",
         &[
@@ -184,6 +186,12 @@ struct RoutesToml {
 }
 
 #[derive(Default, Deserialize)]
+struct HostsToml {
+    #[serde(default)]
+    host: Vec<Allowed>,
+}
+
+#[derive(Default, Deserialize)]
 struct PatternsToml {
     #[serde(default)]
     pattern: Vec<Pattern>,
@@ -260,6 +268,7 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
     };
     let levels: LevelsToml = text("levels.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let gates: GatesToml = text("gates.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
+    let hosts: HostsToml = text("hosts.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let prices: PricesToml = text("prices.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let budgets: BudgetsToml = text("budgets.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let usual = Budgets::default();
@@ -272,6 +281,7 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
         levels: Levels { default: levels.default, ask_red: levels.ask_red, assistants: levels.assistant },
         gates: Gates { unlocked: gates.unlocked, assistants: gates.assistant.into_iter().map(|(name, gate)| (name, gate.unlocked)).collect() },
         exceptions,
+        hosts: hosts.host,
         prices: Prices { catalogue: prices.catalogue, models: prices.price },
         budgets: Budgets {
             assistant: budgets.each_assistant.unwrap_or(usual.assistant),

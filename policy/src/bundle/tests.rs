@@ -357,6 +357,7 @@ fn files(changes: &[(&str, &str)]) -> Vec<Named> {
         ("levels.toml", "default = \"L2\"\n[assistant.ast_a]\nlevel = \"L1\"\n"),
         ("gates.toml", "unlocked = [\"message\"]\n[assistant.ast_a]\nunlocked = []\n"),
         ("exceptions.toml", "[[exception]]\nrule = \"look\"\nclass = \"green\"\nuntil = 2026-12-31\nreason = \"a trial\"\n"),
+        ("hosts.toml", "[[host]]\nname = \"API.Example.org\"\n[[host]]\nname = \"*.example.net\"\nreach = \"write\"\nmanner = \"tunnel\"\n"),
         ("prices.toml", "catalogue = 3\n[[price]]\nprovider = \"p\"\nmodel = \"m\"\ninput_nano_usd = 3000\ncached_nano_usd = 300\noutput_nano_usd = 15000\n"),
         (
             "budgets.toml",
@@ -402,6 +403,7 @@ fn every_fault_is_told_with_file_line_and_remedy() {
             "exceptions.toml",
             "[[exception]]\nrule = \"look\"\nclass = \"green\"\nuntil = 2020-01-01\nreason = \"x\"\n[[exception]]\nrule = \"x\"\nclass = \"green\"\nuntil = 12:00:00\nreason = \"x\"\nwho = 1\n",
         ),
+        ("hosts.toml", "[[host]]\nname = \"*.example\"\n"),
         ("patterns.toml", "[[pattern]]\nkind = \"a\"\nregex = '('\n[[pattern]]\nkind = \"big\"\nregex = '(a{1000}){1000}'\n"),
         ("rules/more/b.toml", "[[rule]]\nid = \"x\"\n[[rule]]\nid = \"x\"\n"),
         ("notes.md", "x"),
@@ -416,6 +418,7 @@ fn every_fault_is_told_with_file_line_and_remedy() {
         "exceptions.toml:1: exception for `look`: it ended on 2020-01-01;",
         "exceptions.toml:6: exception for `x`: `until` is no date;",
         "exceptions.toml:11: `exception.who`: no key",
+        "hosts.toml:1: `*.` stands before at least two labels",
         "patterns.toml:2: pattern `a`: the expression is no regular expression",
         "patterns.toml:5: pattern `big`: the expression is too large;",
         "rules/more/b.toml:4: rule `x`: its id stands in line 2 already;",

@@ -58,7 +58,7 @@ fn number(part: &str) -> Option<u64> {
 }
 
 /// Ranges that no public server has.
-const INTERNAL: &[([u8; 4], u32)] = &[
+pub const INTERNAL: &[([u8; 4], u32)] = &[
     ([0, 0, 0, 0], 8),
     ([10, 0, 0, 0], 8),
     ([100, 64, 0, 0], 10),

@@ -1,7 +1,6 @@
 //! Whole bodies: opened first if they are packed, within limits, and refused if they cannot be read.
 
 use crate::decode::{self, Opening};
-use crate::search::{Search, What};
 use crate::{Finding, Redactor};
 use std::borrow::Cow;
 
@@ -80,10 +79,9 @@ impl Redactor {
             return self.json(body);
         }
         let Ok(text) = std::str::from_utf8(body) else {
-            let hits = Search::known(&self.known, body);
-            return match hits.first().map(|hit| &hit.what) {
-                Some(What::Known(secret)) => Err(BodyError::Blocked { path: "body".to_owned(), name: self.known.name(*secret).to_owned() }),
-                _ => Ok(Body { bytes: body.into(), findings: Vec::new() }),
+            return match self.forbidden(body) {
+                Some(name) => Err(BodyError::Blocked { path: "body".to_owned(), name: name.to_owned() }),
+                None => Ok(Body { bytes: body.into(), findings: Vec::new() }),
             };
         };
         let redaction = self.text(text);
@@ -144,5 +142,21 @@ mod tests {
         assert_eq!(done(b"{\"a\""), Err(BodyError::Malformed { at: 4 }));
         assert_eq!(done(b"\xff\xffSommer#2026x"), Err(BodyError::Blocked { path: "body".to_owned(), name: "db".to_owned() }));
         assert!(done(b"\xff\xffother").is_ok());
+    }
+
+    #[test]
+    fn what_somebody_may_have_stays_and_nothing_else_does() {
+        let token = format!("ghp_{}", "aB3dE6gH9jK2".repeat(3));
+        let redactor = Redactor::new(Known::new([("db", b"Sommer#2026x".as_slice()), ("git", token.as_bytes())]), &[3; 32]);
+        let spared = redactor.sparing(["git".to_owned()]);
+        let done = |redactor: &Redactor, body: &str| redactor.body(body.as_bytes()).map(|body| String::from_utf8_lossy(&body.bytes).into_owned());
+        for body in [format!("{{\"token\":\"{token}\"}}"), format!("token={token}&x=1"), format!("Authorization: Bearer {token}")] {
+            assert_eq!(done(&spared, &body), Ok(body.clone()));
+            assert!(!done(&redactor, &body).unwrap().contains(&token), "{body}");
+            let both = body.replace("x=1", "x=Sommer#2026x").replace("{\"token", "{\"a\":\"Sommer#2026x\",\"token");
+            assert!(!done(&spared, &both).unwrap().contains("Sommer"), "{both}");
+        }
+        let packed = [&b"\xff\xff"[..], token.as_bytes()].concat();
+        assert!(spared.body(&packed).is_ok() && redactor.body(&packed).is_err());
     }
 }

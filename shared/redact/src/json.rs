@@ -599,6 +599,10 @@ impl Redactor {
         }
         let pair = &text[key..end + 1];
         let mut pairs: Vec<Found> = Vec::new();
+        // A value that may stay is not taken for an unknown one either.
+        if !self.spared.is_empty() && Search::known(&self.known, text[start..end].as_bytes()).iter().any(|hit| self.is_spared(hit)) {
+            return;
+        }
         self.net.scan(pair, &mut pairs);
         let mut hits: Vec<Hit> = pairs.into_iter().map(Hit::from).collect();
         self.beside_placeholders(pair, &mut hits);
@@ -617,7 +621,7 @@ impl Redactor {
     /// Refuses `value` if it holds a known secret in a way that counts.
     fn block(&self, value: &str, counts: impl Fn(&Hit) -> bool, path: impl Fn() -> String) -> Result<(), BodyError> {
         let hits = Search::known(&self.known, value.as_bytes());
-        match hits.iter().find(|hit| counts(hit)).map(|hit| &hit.what) {
+        match hits.iter().find(|hit| counts(hit) && !self.is_spared(hit)).map(|hit| &hit.what) {
             Some(What::Known(secret)) => Err(BodyError::Blocked { path: path(), name: self.known.name(*secret).to_owned() }),
             _ => Ok(()),
         }

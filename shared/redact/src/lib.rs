@@ -41,7 +41,9 @@ const FINDING_BYTES_MIN: usize = SECRET_BYTES_MIN;
 /// Finds and replaces. Made anew when the vault changes; what it was made of does not change.
 #[derive(Debug)]
 pub struct Redactor {
-    known: Known,
+    known: Arc<Known>,
+    /// Names of known secrets that may stay where they stand.
+    spared: Vec<String>,
     net: &'static Net,
     key: hmac::Key,
     seen: seen::Seen,
@@ -93,7 +95,14 @@ impl Redactor {
     /// `key` makes the placeholders of this tenant: not to be turned back, and not to be compared with another tenant's.
     pub fn new(known: Known, key: &[u8; 32]) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-        Self { known, net: Net::built_in(), seen: seen::Seen::new(&key), key }
+        Self { known: Arc::new(known), spared: Vec::new(), net: Net::built_in(), seen: seen::Seen::new(&key), key }
+    }
+
+    /// The same, but for somebody who may have these secrets: they stay, and the net passes over them.
+    pub fn sparing(&self, names: impl IntoIterator<Item = String>) -> Self {
+        let (known, key) = (self.known.clone(), self.key.clone());
+        // What was seen is told apart: a text that is clean for one reader is not for another.
+        Self { known, spared: names.into_iter().collect(), net: self.net, seen: seen::Seen::new(&key), key }
     }
 
     pub fn known(&self) -> &Known {
@@ -120,6 +129,7 @@ impl Redactor {
         if hits.is_empty() {
             return Vec::new();
         }
+        self.spare_named(&mut hits);
         self.spare_placeholders(text, &mut hits);
         // A known secret decides over what the net makes of the same place.
         hits.sort_by_key(|hit| (hit.start, usize::MAX - hit.end, !matches!(hit.what, What::Known(_))));
@@ -153,6 +163,29 @@ impl Redactor {
             }
         };
         Edit { finding: Finding { rule, start, end, confidence }, placeholder }
+    }
+
+    /// Takes out the secrets that may stay, and what the net makes of the same places.
+    fn spare_named(&self, hits: &mut Vec<search::Hit>) {
+        if self.spared.is_empty() {
+            return;
+        }
+        let (stay, mut left): (Vec<_>, Vec<_>) = hits.drain(..).partition(|hit| self.is_spared(hit));
+        left.retain(|hit| matches!(hit.what, What::Known(_)) || stay.iter().all(|stay| hit.end <= stay.start || stay.end <= hit.start));
+        *hits = left;
+    }
+
+    fn is_spared(&self, hit: &search::Hit) -> bool {
+        matches!(hit.what, What::Known(secret) if self.spared.iter().any(|name| name == self.known.name(secret)))
+    }
+
+    /// A known secret that may not stand in `bytes`.
+    pub(crate) fn forbidden(&self, bytes: &[u8]) -> Option<&str> {
+        let hits = Search::known(&self.known, bytes);
+        hits.iter().find(|hit| !self.is_spared(hit)).and_then(|hit| match hit.what {
+            What::Known(secret) => Some(self.known.name(secret)),
+            What::Net(..) => None,
+        })
     }
 
     /// What the net sees in the lines with placeholders when these are not there: a value that holds one is none to it, but

@@ -9,7 +9,7 @@ pub mod openclaw;
 mod process;
 
 pub use connection::{BROWSER_USER, CONTROL_USER, CallError, Caller, Event, TRUSTED_HEADER, USER_HEADER};
-pub use process::{Keys, Program};
+pub use process::{Keys, Program, WayOut};
 
 use crate::network::Network;
 use crate::screen::Screen;
@@ -121,6 +121,11 @@ impl Gateway {
         lock(&self.0.keys).as_ref().map(|keys| keys.proxy_token.clone())
     }
 
+    /// The token that everything else that wants out must show.
+    pub fn forward_token(&self) -> Option<SecretString> {
+        lock(&self.0.keys).as_ref().and_then(|keys| keys.forward_token.clone())
+    }
+
     /// What its calls of our tools must carry.
     pub fn tools_token(&self) -> Option<SecretString> {
         lock(&self.0.keys).as_ref().map(|keys| keys.tools_token.clone())
@@ -168,13 +173,22 @@ impl Gateway {
     }
 
     /// Keeps OpenClaw running until the stop. `started` is told before each start, with fresh keys in force.
-    pub async fn run(&self, mode: Mode, home: Home, client: HttpClient, screen: Screen, stop: Stop, started: impl Fn() -> anyhow::Result<serde_json::Value>) {
+    pub async fn run(
+        &self,
+        mode: Mode,
+        home: Home,
+        way_out: WayOut,
+        client: HttpClient,
+        screen: Screen,
+        stop: Stop,
+        started: impl Fn() -> anyhow::Result<serde_json::Value>,
+    ) {
         let mut back_off_ms = RESTART_MS;
         while !stop.is_stopped() {
             let begun = self.0.clock.now().mono_ms;
             let outcome = match &mode {
                 Mode::None => return,
-                Mode::Child { program } => self.child(program, &home, &client, &screen, &stop, &started).await,
+                Mode::Child { program } => self.child(program, &home, &way_out, &client, &screen, &stop, &started).await,
                 Mode::Unit { address, .. } => {
                     // Drawn at the start of the agent.
                     screen.hold(lock(&self.0.keys).as_ref().map(Keys::named).unwrap_or_default());
@@ -206,6 +220,7 @@ impl Gateway {
         &self,
         program: &Program,
         home: &Home,
+        way_out: &WayOut,
         client: &HttpClient,
         screen: &Screen,
         stop: &Stop,
@@ -216,7 +231,7 @@ impl Gateway {
         *lock(&self.0.keys) = Some(keys.clone());
         home.prepare(&started()?)?;
         self.become_(GatewayState::Starting, Some(STARTING));
-        let mut child = process::start(program, home, &keys, screen)?;
+        let mut child = process::start(program, home, &keys, way_out, screen)?;
         *lock(&self.0.pid) = Some(child.id().and_then(|pid| pid.try_into().ok()));
         let access = Access { address: SocketAddr::from(([127, 0, 0, 1], program.port)), proof: Proof::Token(keys.gateway_token) };
         let outcome = tokio::select! {
@@ -375,17 +390,20 @@ async fn ready(access: &Access, client: &HttpClient) {
 /// `NAME=value` lines, as systemd's EnvironmentFile takes them.
 fn read_keys(path: &std::path::Path) -> anyhow::Result<Keys> {
     let text = String::from_utf8(config::read_private(path)?).context("the keys of the gateway are text")?;
-    let of = |name: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        let secret = SecretString::new(value.with_context(|| format!("`{}` lacks {name}", path.display()))?.trim().to_owned());
+    let found = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
+        let secret = SecretString::new(value.trim().to_owned());
         service::log::know(&secret);
-        anyhow::Ok(secret)
+        Some(secret)
     };
+    let of = |name: &str| found(name).with_context(|| format!("`{}` lacks {name}", path.display()));
     Ok(Keys {
         gateway_token: of("OPENCLAW_GATEWAY_TOKEN")?,
         plugin_key: of("GATEHOUSE_PLUGIN_KEY")?,
         proxy_token: of("GATEHOUSE_PROXY_TOKEN")?,
         tools_token: of("GATEHOUSE_TOOLS_TOKEN")?,
+        // Without one nothing passes the forward proxy.
+        forward_token: found("GATEHOUSE_FORWARD_TOKEN").filter(|token| !token.expose().is_empty()),
     })
 }
 

@@ -6,7 +6,9 @@ use crate::screen::Screen;
 use anyhow::Context;
 use redact::ByteStream;
 use service::SecretString;
+use std::ffi::OsString;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +34,17 @@ pub struct Keys {
     pub proxy_token: SecretString,
     /// For its calls of our tools.
     pub tools_token: SecretString,
+    /// For everything else that wants out, to pass our forward proxy. Whoever runs OpenClaw may have given it none.
+    pub forward_token: Option<SecretString>,
+}
+
+/// The way out, as OpenClaw and what it starts are told of it.
+#[derive(Clone, Debug)]
+pub struct WayOut {
+    pub proxy: SocketAddr,
+    /// The certificate that they believe beside others, and all that they believe.
+    pub own_certificate: PathBuf,
+    pub certificates: PathBuf,
 }
 
 impl Keys {
@@ -41,17 +54,18 @@ impl Keys {
             service::log::know(&secret);
             secret
         };
-        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw(), tools_token: draw() }
+        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw(), tools_token: draw(), forward_token: Some(draw()) }
     }
 
     /// As what they are looked for in everything that leaves.
     pub fn named(&self) -> Vec<(&'static str, SecretString)> {
-        vec![
-            ("openclaw.gateway-token", self.gateway_token.clone()),
-            ("openclaw.plugin-key", self.plugin_key.clone()),
-            ("openclaw.proxy-token", self.proxy_token.clone()),
-            ("openclaw.tools-token", self.tools_token.clone()),
-        ]
+        let always = [
+            ("openclaw.gateway-token", &self.gateway_token),
+            ("openclaw.plugin-key", &self.plugin_key),
+            ("openclaw.proxy-token", &self.proxy_token),
+            ("openclaw.tools-token", &self.tools_token),
+        ];
+        always.into_iter().chain(self.forward_token.iter().map(|token| ("openclaw.forward-token", token))).map(|(name, key)| (name, key.clone())).collect()
     }
 
     /// An EnvironmentFile. One that knows us by our address has no token.
@@ -78,7 +92,23 @@ const OUTPUT_BYTES: usize = 8 * 1024;
 /// OpenClaw writes its sessions down before it ends; then it is killed.
 const TERM_WAIT: Duration = Duration::from_secs(15);
 
-pub fn start(program: &Program, home: &Home, keys: &Keys, screen: &Screen) -> anyhow::Result<Child> {
+impl WayOut {
+    /// Every program finds its way out under another name.
+    fn variables(&self, token: &SecretString) -> Vec<(&'static str, OsString)> {
+        // A child's environment is where it must go.
+        let proxy = format!("http://openclaw:{}@{}", token.expose(), self.proxy);
+        let proxied = ["OPENCLAW_PROXY_URL", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"];
+        let direct = ["NO_PROXY", "no_proxy"];
+        let certificates = ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO"];
+        let mut variables: Vec<(&'static str, OsString)> = proxied.map(|name| (name, proxy.clone().into())).into();
+        variables.extend(direct.map(|name| (name, "127.0.0.1,localhost,::1".into())));
+        variables.extend(certificates.map(|name| (name, self.certificates.clone().into())));
+        variables.extend([("NODE_USE_ENV_PROXY", "1".into()), ("NODE_EXTRA_CA_CERTS", self.own_certificate.clone().into())]);
+        variables
+    }
+}
+
+pub fn start(program: &Program, home: &Home, keys: &Keys, way_out: &WayOut, screen: &Screen) -> anyhow::Result<Child> {
     let log = Arc::new(Mutex::new(Log::open(home.log())?));
     let mut command = Command::new(&program.node);
     command
@@ -86,6 +116,7 @@ pub fn start(program: &Program, home: &Home, keys: &Keys, screen: &Screen) -> an
         .args(["gateway", "run", "--port", &program.port.to_string()])
         .env_clear()
         .envs(keys.variables())
+        .envs(keys.forward_token.iter().flat_map(|token| way_out.variables(token)))
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()))
         .env("LANG", "C.UTF-8")
         .env("HOME", home.home())

@@ -2,8 +2,10 @@
 
 use crate::secrets;
 use policy::bundle::Named;
+use policy::host::{Allowed, Host, Manner, Reach, Target as HostTarget, Verdict, decide};
 use policy::law::EXAMPLE_WORKSPACE;
 use policy::{Law, RuleBook};
+use std::net::IpAddr;
 
 /// What a target does with one input.
 pub type Judge = Box<dyn Fn(&str)>;
@@ -22,6 +24,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "rules", corpus: include_str!("../corpus/rules.jsonl"), pieces: RULES, prepare: rules },
     Target { name: "call", corpus: include_str!("../corpus/call.jsonl"), pieces: CALL, prepare: call },
     Target { name: "address", corpus: "", pieces: ADDRESS, prepare: address },
+    Target { name: "host", corpus: "", pieces: HOST, prepare: host },
     Target { name: "text", corpus: include_str!("../corpus/text.jsonl"), pieces: secrets::PIECES, prepare: secrets::text },
     Target { name: "body", corpus: include_str!("../corpus/text.jsonl"), pieces: secrets::PIECES, prepare: secrets::body },
     Target { name: "stream", corpus: include_str!("../corpus/text.jsonl"), pieces: secrets::PIECES, prepare: secrets::stream },
@@ -242,6 +245,57 @@ fn address() -> Judge {
         law.judge(&policy::Call { assistant: "a", tool: "http_request", arguments: &arguments, workspace: EXAMPLE_WORKSPACE, resolved: &[] });
     })
 }
+
+fn host() -> Judge {
+    let law = law();
+    Box::new(move |text| {
+        let Ok(target) = HostTarget::parse(text, Some(443)) else { return };
+        assert_eq!(Host::parse(&target.host.to_string()).as_ref(), Ok(&target.host), "a host that was read is read the same again");
+        let inside = match &target.host {
+            Host::Address(IpAddr::V4(address)) => address.is_loopback() || address.is_private() || address.is_link_local() || address.is_unspecified(),
+            Host::Address(IpAddr::V6(address)) => address.is_loopback() || address.is_unspecified() || address.to_ipv4_mapped().is_some(),
+            Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),
+        };
+        let allowed = Allowed::new(&format!("{}:{}", target.host, target.port), Reach::Write, Manner::Inspect).into_iter().collect::<Vec<_>>();
+        let verdict = decide(law.http(), &target, Some("GET"), &allowed);
+        assert!(!inside || matches!(verdict, Verdict::Never(_)), "nobody may allow what lies inside");
+    })
+}
+
+const HOST: &[&str] = &[
+    "@.@",
+    "@:443",
+    "[@]",
+    "*.@",
+    "@.",
+    "localhost",
+    "127.0.0.1",
+    "127.1",
+    "0x7f",
+    "0177",
+    "2130706433",
+    "10",
+    "192.168",
+    "::1",
+    "::ffff:@",
+    "fe80::",
+    "fd00::",
+    "64:ff9b::",
+    "2002:",
+    "xn--",
+    "ü",
+    "。",
+    "１",
+    "ⓛ",
+    "-",
+    "_",
+    "0",
+    "a",
+    "example",
+    "org",
+    "nip.io",
+    "local",
+];
 
 const ADDRESS: &[&str] = &[
     "http://",

@@ -30,7 +30,7 @@ export function ApprovalCard({ approval, inline = false }: { approval: Approval;
   return (
     <article ref={card} tabIndex={-1} class={`approval approval-${approval.state} edge-${approval.class}`} aria-label={`${t("approval.title")}: ${plain(approval.sentence[lang.value])}`} data-approval={inline ? approval.id : undefined}>
       <p class="approval-sentence"><Words text={approval.sentence[lang.value]} /></p>
-      <p class="approval-where">{assistantName()} · {toolTitle(approval.tool)} · {t("approval.session", { session: approval.session.replace(/^agent:[^:]+:/, "") })}</p>
+      <p class="approval-where">{assistantName()} · {toolTitle(approval.tool)}{approval.session !== "" && ` · ${t("approval.session", { session: approval.session.replace(/^agent:[^:]+:/, "") })}`}</p>
       <details class="approval-details" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary><Icon name="chevron" />{t("approval.details")}</summary>
         {approval.details.length === 0 ? <p class="hint">{t("approval.no_details")}</p> : <Details approval={approval} />}
