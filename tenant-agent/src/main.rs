@@ -4,6 +4,7 @@ mod vault_command;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use redact::Net;
 use serde_json::Value;
 use service::store::StoreError;
 use service::text::Language;
@@ -12,7 +13,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tenant_agent::console::{self, Verb};
-use tenant_agent::law::{Decided, PolicyCommand, Said, Trial};
+use tenant_agent::law::{self, Decided, PolicyCommand, Said, Trial};
 use tenant_agent::people::Role;
 use tenant_agent::redaction::{self, Shape};
 use tenant_agent::vault::VaultError;
@@ -74,6 +75,9 @@ enum Command {
         /// The known secrets: a file of `[{"name","secret"}]`. Without it only unknown ones are looked for.
         #[arg(long)]
         secrets: Option<PathBuf>,
+        /// A signed bundle or a folder of a bundle's TOML files: its patterns count, too.
+        #[arg(long)]
+        bundle: Option<PathBuf>,
         /// One JSON a line: `{"id","text"}` or `{"id","chunks_b64":[…]}`.
         #[arg(long)]
         jsonl: bool,
@@ -148,13 +152,14 @@ fn alone(cli: &Cli) -> Option<ExitCode> {
                 Err(error) => fail(cli, 1, &error),
             });
         }
-        Command::Redact { secrets, jsonl, body, stats } => {
+        Command::Redact { secrets, bundle, jsonl, body, stats } => {
             let shape = body.as_deref().map(|body| match body {
                 "json" => Shape::Json,
                 "sse" => Shape::Events,
                 _ => Shape::Text,
             });
-            redaction::redact(secrets.as_deref(), *jsonl, shape, *stats, std::io::stdin().lock(), std::io::stdout().lock())
+            let net = bundle.as_deref().map_or_else(|| Ok(Net::built_in().clone()), |bundle| law::net_of(bundle, &Clock::system()));
+            net.and_then(|net| redaction::redact(net, secrets.as_deref(), *jsonl, shape, *stats, std::io::stdin().lock(), std::io::stdout().lock()))
         }
         Command::Vault { command } => command.alone()?,
         _ => return None,

@@ -14,7 +14,7 @@ mod key;
 mod source;
 mod trust;
 
-pub use content::{AssistantLevel, Content, Exception, Gates, Levels, Named, Pattern, Price, Prices};
+pub use content::{AssistantLevel, Content, Exception, Gates, Levels, Named, Price, Prices};
 pub use diff::{Change, Weight, diff};
 pub use file::{Draft, File, Held, Manifest, Reader, Signed};
 pub use key::{PublicKey, Signature, Signer};

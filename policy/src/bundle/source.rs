@@ -1,7 +1,7 @@
 //! Bundles as people write them: a folder of TOML files, given as texts. Everything that is wrong is said at once, with
 //! file, line, what it is about, and the remedy.
 
-use super::content::{AssistantLevel, Content, Exception, Gates, Levels, Named, Pattern, Price, Prices};
+use super::content::{AssistantLevel, Content, Exception, Gates, Levels, Named, Price, Prices};
 use super::file::{Draft, is_known, parts};
 use super::trust::{BundleKey, KeyDocument, Roots};
 use super::{BUNDLE_KEY_DAYS_MAX, DAY_MS, FORMAT, PublicKey};
@@ -19,7 +19,7 @@ use toml::value::Datetime;
 pub struct Fault {
     pub file: String,
     pub line: Option<usize>,
-    /// The rule, exception, pattern or key that it is about.
+    /// The rule, exception or key that it is about.
     pub about: String,
     pub what: String,
     pub fix: String,
@@ -63,7 +63,8 @@ const SCHEMA: &[(&str, &[&str])] = &[
     ("gates.toml", &["unlocked", "assistant.*.unlocked"]),
     ("exceptions.toml", &["exception.rule", "exception.class", "exception.until", "exception.reason", "exception.tenants"]),
     ("prices.toml", &["catalogue", "price.provider", "price.model", "price.input_nano_usd", "price.cached_nano_usd", "price.output_nano_usd"]),
-    ("patterns.toml", &["pattern.kind", "pattern.regex"]),
+    // Read by the secrets net.
+    ("patterns.toml", &[]),
     ("keys.toml", &["fleet", "version", "days", "roots", "threshold", "bundle_threshold", "revoked", "versions_from", "bundle_key.key", "bundle_key.days"]),
 ];
 /// The folders whose files travel as texts.
@@ -132,12 +133,6 @@ struct PricesToml {
     catalogue: i64,
     #[serde(default)]
     price: Vec<Price>,
-}
-
-#[derive(Default, Deserialize)]
-struct PatternsToml {
-    #[serde(default)]
-    pattern: Vec<Pattern>,
 }
 
 #[derive(Deserialize)]
@@ -212,7 +207,6 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
     let levels: LevelsToml = text("levels.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let gates: GatesToml = text("gates.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let prices: PricesToml = text("prices.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
-    let patterns: PatternsToml = text("patterns.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let exceptions = text("exceptions.toml").map(|named| exceptions(named, now_ms, &mut faults)).unwrap_or_default();
     let content = Content {
         rules: within("rules/"),
@@ -221,7 +215,7 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
         gates: Gates { unlocked: gates.unlocked, assistants: gates.assistant.into_iter().map(|(name, gate)| (name, gate.unlocked)).collect() },
         exceptions,
         prices: Prices { catalogue: prices.catalogue, models: prices.price },
-        patterns: patterns.pattern,
+        patterns: text("patterns.toml").cloned().into_iter().collect(),
         workflows: within("workflows/"),
     };
     if content.rules.is_empty() {

@@ -23,7 +23,7 @@ mod stream;
 pub use body::{Body, BodyError};
 pub use known::{Known, SECRET_BYTES_MIN};
 pub use mask::{Hit, find, mask, mask_known};
-pub use net::{Confidence, Net};
+pub use net::{Confidence, Net, NetError};
 pub use placeholder::contains_placeholder;
 pub use stream::{ByteStream, EventStream, HOLD_BYTES_MAX, HOLD_MS_MAX, TextStream};
 
@@ -36,7 +36,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Redactor {
     known: Known,
-    net: &'static Net,
+    net: Arc<Net>,
     key: hmac::Key,
     seen: seen::Seen,
 }
@@ -86,8 +86,13 @@ impl Edit {
 impl Redactor {
     /// `key` makes the placeholders of this tenant: not to be turned back, and not to be compared with another tenant's.
     pub fn new(known: Known, key: &[u8; 32]) -> Self {
+        Self::with_net(known, key, Net::built_in().clone())
+    }
+
+    /// The same with a net of more rules.
+    pub fn with_net(known: Known, key: &[u8; 32], net: Arc<Net>) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-        Self { known, net: Net::built_in(), seen: seen::Seen::new(&key), key }
+        Self { known, net, seen: seen::Seen::new(&key), key }
     }
 
     pub fn known(&self) -> &Known {
@@ -103,7 +108,7 @@ impl Redactor {
     /// What is to be edited in `text`, in order and apart from one another.
     pub(crate) fn edits(&self, text: &str, look: Look) -> Vec<Edit> {
         let with_net = matches!(look, Look::All | Look::Surface);
-        let search = Search { known: &self.known, net: with_net.then_some(self.net) };
+        let search = Search { known: &self.known, net: with_net.then_some(&*self.net) };
         let mut hits = if matches!(look, Look::Surface | Look::KnownSurface) { search.surface(text) } else { search.run(text) };
         if hits.is_empty() {
             return Vec::new();
