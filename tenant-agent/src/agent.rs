@@ -6,12 +6,13 @@ use crate::bundle::InForce;
 use crate::console;
 use crate::egress_proxy::{self, EgressProxy, Observed};
 use crate::gateway::openclaw::{self, Home, Plan};
-use crate::gateway::{CallError, Gateway};
+use crate::gateway::{CallError, Gateway, Mode};
 use crate::hub_link::HubLink;
 use crate::hub_link::enrol;
 use crate::identity::{self, HostKey, Identity};
 use crate::ledger::Ledger;
 use crate::metering::Metering;
+use crate::network::Network;
 use crate::people::People;
 use crate::safety_wrapper::{self, SafetyWrapper};
 use crate::screen::Screen;
@@ -44,6 +45,7 @@ pub(crate) struct Parts {
     pub vault: Vault,
     pub screen: Screen,
     pub gateway: Gateway,
+    pub network: Network,
     pub home: Home,
     pub in_force: InForce,
 }
@@ -97,14 +99,16 @@ impl Agent {
         let client = outward::client();
         let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy).await?;
         let screen = Screen::open(vault.clone(), in_force.net()).await;
+        let network = Network::new(settings.doctor.clone());
         let parts = Arc::new(Parts {
             in_force,
             people: Arc::new(People::new(store.clone(), clock.clone())),
             approvals: Approvals::new(store.clone(), clock.clone()),
             ledger: Ledger::new(store.clone(), clock.clone()),
             metering: Metering::start(store.clone(), clock.clone()).await?,
-            gateway: Gateway::new(clock.clone()),
-            home: Home { folder: settings.openclaw_folder() },
+            gateway: Gateway::new(clock.clone(), network.clone()),
+            network,
+            home: Home { folder: settings.openclaw_folder(), is_shared: matches!(settings.mode, Mode::Unit { .. }) },
             origin: settings.origin.clone(),
             store,
             clock,
@@ -117,11 +121,11 @@ impl Agent {
         // Every door is opened before anything is started, so that a port in use leaves nothing half-started.
         let tenant = listen(settings.tenant, "listen.tenant").await?;
         let egress = listen(settings.egress, "listen.egress").await?;
-        let plugin = listen_unix(&settings.plugin_socket())?;
-        let console_listener = listen_unix(&settings.console_socket())?;
+        let plugin = listen_unix(&settings.plugin_socket(), if parts.home.is_shared { 0o660 } else { 0o600 })?;
+        let console_listener = listen_unix(&settings.console_socket(), 0o600)?;
         let (tenant_at, egress_at) = (tenant.local_addr()?, egress.local_addr()?);
         let home = parts.home.clone();
-        private_folder(&home.workspace())?;
+        home.make_workspace()?;
 
         let mut tasks = JoinSet::new();
         let pages = door::guarded(auth_proxy::routes(auth_room(&parts, &stop)), Door::browser(&settings.origin));
@@ -130,6 +134,7 @@ impl Agent {
             gateway: parts.gateway.clone(),
             ledger: parts.ledger.clone(),
             vault: parts.vault.clone(),
+            network: parts.network.clone(),
             screen: parts.screen.clone(),
             metering: parts.metering.clone(),
             providers: settings.providers.clone(),
@@ -165,22 +170,35 @@ impl Agent {
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
             metering: parts.metering.clone(),
+            network: parts.network.clone(),
             screen: parts.screen.clone(),
             in_force: parts.in_force.clone(),
             since: Default::default(),
         };
         tasks.spawn(async move { link.run().await });
+        parts.network.look().await;
+        let (network, watcher, until) = (parts.network.clone(), parts.clock.clone(), stop.clone());
+        tasks.spawn(async move { network.watch(watcher, until).await });
         let (gateway, ledger, in_force, screen) = (parts.gateway.clone(), parts.ledger.clone(), parts.in_force.clone(), parts.screen.clone());
-        tasks.spawn(async move {
-            let started = || {
-                ledger.forget_announced();
-                let law = in_force.law();
-                let tools = law.law().manifest().iter().map(String::as_str).collect();
-                let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &settings.plugin_socket(), tools };
-                Ok(openclaw::config(&home, &plan))
+        let (mode, place) = (settings.mode.clone(), home.clone());
+        let started = move || {
+            ledger.forget_announced();
+            let law = in_force.law();
+            let tools = law.law().manifest().iter().map(String::as_str).collect();
+            let link = match &settings.mode {
+                Mode::Unit { address, .. } => Some(address.ip()),
+                _ => None,
             };
-            gateway.run(settings.mode.clone(), home.clone(), client, screen, stop, started).await;
-        });
+            let plugin_socket = settings.plugin_socket();
+            let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &plugin_socket, tools, link };
+            Ok(openclaw::config(&place, &plan))
+        };
+        if let Mode::Unit { environment, .. } = &mode {
+            // systemd starts it as soon as we say that we are ready.
+            gateway.hand_over(environment, &screen)?;
+            home.prepare(&started()?)?;
+        }
+        tasks.spawn(async move { gateway.run(mode, home, client, screen, stop, started).await });
         tracing::info!(host.id = %parts.identity.host_id, tenant.id = %parts.identity.tenant_id, origin = parts.origin, "the agent is ready");
         Ok(Agent { parts, tasks, tenant: tenant_at, egress: egress_at })
     }
@@ -278,14 +296,14 @@ async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("`{key}`: {address} cannot be listened on: is another process using the port? `ss -ltnp` names it"))
 }
 
-/// A socket that only our own user may open. One that is left over from a killed agent is replaced.
-fn listen_unix(path: &Path) -> anyhow::Result<UnixListener> {
+/// A socket that only our own user may open, or one group beside it. One that is left over from a killed agent is replaced.
+fn listen_unix(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         anyhow::bail!("another agent already answers on `{}`", path.display());
     }
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).with_context(|| format!("`{}` cannot be listened on (a socket's path may have 107 bytes)", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }

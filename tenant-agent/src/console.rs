@@ -121,7 +121,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             let identity = &parts.identity;
             Ok(json!({
                 "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id, "version": env!("CARGO_PKG_VERSION"),
-                "gateway": parts.gateway.state(), "policy": parts.in_force.report(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
+                "gateway": parts.gateway.state(), "network": parts.network.verdict(), "policy": parts.in_force.report(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
                 // The number of the first line of the audit that was changed, if any was.
                 "vault": parts.vault.check().await?,
                 "audit_broken_at": parts.store.read(audit::first_break).await?,

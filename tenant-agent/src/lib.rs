@@ -17,6 +17,7 @@ pub mod identity;
 pub mod law;
 mod ledger;
 mod metering;
+pub mod network;
 pub mod people;
 pub mod redaction;
 mod safety_wrapper;

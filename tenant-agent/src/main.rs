@@ -10,12 +10,16 @@ use service::store::StoreError;
 use service::text::Language;
 use service::{Clock, SecretString, Stop, log, secret};
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tenant_agent::console::{self, Verb};
 use tenant_agent::law::{self, Decided, PolicyCommand, Said, Trial};
+use tenant_agent::network::doctor::Verdict;
+use tenant_agent::network::plan::Plan;
+use tenant_agent::network::{self, install};
 use tenant_agent::people::Role;
 use tenant_agent::redaction::{self, Shape};
+use tenant_agent::settings::own_uid;
 use tenant_agent::vault::VaultError;
 use tenant_agent::{Agent, Settings, agent};
 use vault_command::VaultCommand;
@@ -90,6 +94,27 @@ enum Command {
     },
     /// Check the configuration and print what it comes to.
     CheckConfig,
+    /// Write the units, users and rules that close OpenClaw's network, and bring them into force. Says what it changes.
+    Install {
+        /// Only say what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// Write below this folder and start nothing.
+        #[arg(long, default_value = "/")]
+        root: PathBuf,
+        /// The binary that the units start.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+    },
+    /// Take away what `install` wrote. Users, state and the configuration stay.
+    Uninstall {
+        #[arg(long)]
+        dry_run: bool,
+        #[arg(long, default_value = "/")]
+        root: PathBuf,
+    },
+    /// Say for each law of the closed network whether it holds, and what mends it. As root it looks; otherwise it asks root.
+    Doctor,
 }
 
 #[derive(Subcommand)]
@@ -162,6 +187,12 @@ fn alone(cli: &Cli) -> Option<ExitCode> {
             net.and_then(|net| redaction::redact(net, secrets.as_deref(), *jsonl, shape, *stats, std::io::stdin().lock(), std::io::stdout().lock()))
         }
         Command::Vault { command } => command.alone()?,
+        Command::Uninstall { dry_run, root } => {
+            return Some(match install::uninstall(root, *dry_run) {
+                Ok(report) => say(cli.json, &report.facts, &report.text),
+                Err(error) => fail(cli, 1, &error),
+            });
+        }
         _ => return None,
     };
     Some(outcome.map_or_else(|error| fail(cli, EXIT_REFUSED, &error), |()| ExitCode::SUCCESS))
@@ -190,7 +221,15 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             let said = policy(command, &settings).await?;
             return Ok(say(cli.json, &said.facts, &said.text));
         }
-        Command::Redact { .. } => anyhow::bail!("this needs no agent"),
+        Command::Install { dry_run, root, binary } => {
+            let report = install::install(&plan(cli, &settings, binary.as_deref())?, root, *dry_run)?;
+            return Ok(say(cli.json, &report.facts, &report.text));
+        }
+        Command::Doctor => {
+            let verdict = verdict(cli, &settings).await?;
+            return Ok(say(cli.json, &serde_json::to_value(&verdict)?, &told(&verdict)));
+        }
+        Command::Redact { .. } | Command::Uninstall { .. } => anyhow::bail!("this needs no agent"),
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
         Command::RestorePlugin => Verb::RestorePlugin {},
@@ -235,10 +274,35 @@ async fn policy(command: &PolicyCommand, settings: &Settings) -> anyhow::Result<
     Ok(trial.said())
 }
 
+fn plan(cli: &Cli, settings: &Settings, binary: Option<&Path>) -> anyhow::Result<Plan> {
+    let this = std::env::current_exe().context("finding this binary")?;
+    Plan::of(settings, binary.unwrap_or(&this), &std::path::absolute(&cli.config)?)
+}
+
+async fn verdict(cli: &Cli, settings: &Settings) -> anyhow::Result<Verdict> {
+    let Some(doctor) = &settings.doctor else { return Ok(Verdict::open()) };
+    if own_uid() != 0 {
+        return network::ask(doctor).await;
+    }
+    network::examine(plan(cli, settings, None)?, &Clock::system()).await
+}
+
+fn told(verdict: &Verdict) -> String {
+    if !verdict.closed {
+        return "this host is not meant to be closed (`closed = false`): OpenClaw reaches whatever its user reaches".to_owned();
+    }
+    let rows = verdict.laws.iter().map(|law| match law.ok {
+        true => format!("OK      {}\n", law.name),
+        false => format!("BROKEN  {}: {}\n        remedy: {}\n", law.name, law.found, law.remedy),
+    });
+    rows.collect::<String>() + if verdict.ok { "OpenClaw's network is closed" } else { "OpenClaw's network is not closed: no model call passes" }
+}
+
 async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let stop = Stop::default();
     stop.on_signals()?;
     let agent = Agent::start(settings, Clock::system(), stop.clone()).await?;
+    service::ready::tell();
     stop.stopped().await;
     tracing::info!("stopping");
     agent.stopped().await;

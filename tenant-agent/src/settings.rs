@@ -2,6 +2,7 @@
 
 use crate::gateway::openclaw::{Dialect, Provider};
 use crate::gateway::{Mode, Program, Trust};
+use crate::network::plan::{DOCTOR_SOCKET, GATEWAY_KEYS, GATEWAY_USER};
 use crate::vault::{Given, provider_key_name};
 use anyhow::{Context, bail};
 use policy::bundle::{self, PublicKey, Roots};
@@ -16,11 +17,23 @@ pub const KEYS: &[Key] = &[
     Key { name: "listen.tenant", kind: Kind::Address, default: None, about: "where browsers come in" },
     Key { name: "listen.egress", kind: Kind::Address, default: Some("127.0.0.1:8411"), about: "where OpenClaw's model calls come in" },
     Key { name: "hub.url", kind: Kind::Url, default: None, about: "the hub's public listener" },
-    Key { name: "gateway.mode", kind: Kind::OneOf(&["child", "attach", "none"]), default: Some("attach"), about: "who runs OpenClaw" },
+    Key { name: "closed", kind: Kind::OneOf(&["true", "false"]), default: Some("false"), about: "no model answers unless OpenClaw's network is closed" },
+    Key { name: "gateway.mode", kind: Kind::OneOf(&["unit", "child", "attach", "none"]), default: Some("attach"), about: "who runs OpenClaw" },
+    Key {
+        name: "gateway.folder",
+        kind: Kind::Path,
+        default: Some(""),
+        about: "OpenClaw's home; left out: below state_folder, for a unit /var/lib/gatehouse/openclaw",
+    },
     Key { name: "gateway.port", kind: Kind::Number { min: 1, max: 65_535 }, default: Some("8520"), about: "the port of OpenClaw as our child" },
-    Key { name: "gateway.node", kind: Kind::Path, default: Some(""), about: "the node binary for OpenClaw as our child" },
-    Key { name: "gateway.openclaw", kind: Kind::Path, default: Some(""), about: "openclaw.mjs for OpenClaw as our child" },
-    Key { name: "gateway.address", kind: Kind::Address, default: Some("127.0.0.1:18789"), about: "where an OpenClaw that somebody else runs listens" },
+    Key { name: "gateway.node", kind: Kind::Path, default: Some(""), about: "the node binary for OpenClaw as our child or unit" },
+    Key { name: "gateway.openclaw", kind: Kind::Path, default: Some(""), about: "openclaw.mjs for OpenClaw as our child or unit" },
+    Key {
+        name: "gateway.address",
+        kind: Kind::Address,
+        default: Some("127.0.0.1:18789"),
+        about: "where an OpenClaw listens that is a unit or that somebody else runs",
+    },
     Key {
         name: "gateway.environment",
         kind: Kind::Path,
@@ -33,7 +46,12 @@ pub const KEYS: &[Key] = &[
         default: Some("token"),
         about: "what it knows us by: its token, or our address on a link of our own",
     },
-    Key { name: "gateway.uid", kind: Kind::Number { min: 0, max: 4_294_967_294 }, default: Some(""), about: "the user it runs as; left out: our own" },
+    Key {
+        name: "gateway.uid",
+        kind: Kind::Number { min: 0, max: 4_294_967_294 },
+        default: Some(""),
+        about: "the user it runs as; left out: our own, for a unit openclaw",
+    },
     Key { name: "policy.fleet", kind: Kind::Text, default: Some(""), about: "the company's fleet, whose policy bundles count here" },
     Key { name: "policy.channel", kind: Kind::Text, default: Some("stable"), about: "which of its bundles" },
     Key { name: "policy.roots", kind: Kind::List, default: Some(""), about: "the root keys behind its bundles; left out: what is compiled in stays law" },
@@ -56,7 +74,11 @@ pub struct Settings {
     pub egress: SocketAddr,
     pub hub: String,
     pub mode: Mode,
+    /// OpenClaw's home.
+    pub gateway_folder: PathBuf,
     pub gateway_uid: u32,
+    /// Where to ask whether OpenClaw's network is closed; `None`: it need not be.
+    pub doctor: Option<PathBuf>,
     pub model: String,
     pub providers: Vec<Provider>,
     pub policy: PolicySettings,
@@ -107,17 +129,33 @@ impl Settings {
         if !known {
             bail!("`model` must name a configured provider and one of its models, as provider/model, not `{model}`");
         }
+        let (mode, state_folder) = (mode(values)?, values.path("state_folder"));
+        let is_unit = matches!(mode, Mode::Unit { .. });
+        let closed = values.text("closed") == "true";
+        if is_unit != closed {
+            bail!(
+                "`closed = true` and `gateway.mode = \"unit\"` belong together: only a unit has a network that can be closed, and without it a unit may not run"
+            )
+        }
+        let gateway_folder = match (values.path("gateway.folder"), is_unit) {
+            (folder, _) if !folder.as_os_str().is_empty() => folder,
+            (_, true) => PathBuf::from("/var/lib/gatehouse/openclaw"),
+            (_, false) => state_folder.join("openclaw"),
+        };
+        let gateway_uid = values.parsed("gateway.uid").or_else(|| uid_of(GATEWAY_USER).filter(|_| is_unit)).unwrap_or_else(own_uid);
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let names: Vec<String> = providers.iter().map(|provider| provider_key_name(&provider.name)).collect();
         Ok(Settings {
             given: Given::read(&names, |name| std::env::var(name).ok(), credentials.as_deref())?,
-            state_folder: values.path("state_folder"),
+            state_folder,
             origin: values.text("origin").to_owned(),
             tenant: address("listen.tenant")?,
             egress: address("listen.egress")?,
             hub: values.text("hub.url").trim_end_matches('/').to_owned(),
-            mode: mode(values)?,
-            gateway_uid: values.parsed("gateway.uid").unwrap_or_else(own_uid),
+            mode,
+            gateway_folder,
+            gateway_uid,
+            doctor: closed.then(|| PathBuf::from(DOCTOR_SOCKET)),
             model,
             providers,
             policy: policy(values)?,
@@ -130,7 +168,11 @@ impl Settings {
     }
 
     pub fn plugin_socket(&self) -> PathBuf {
-        self.run_folder().join("plugin.sock")
+        match self.mode {
+            // Where OpenClaw's user may enter, too.
+            Mode::Unit { .. } => self.gateway_folder.join("plugin.sock"),
+            _ => self.run_folder().join("plugin.sock"),
+        }
     }
 
     pub fn run_folder(&self) -> PathBuf {
@@ -138,7 +180,7 @@ impl Settings {
     }
 
     pub fn openclaw_folder(&self) -> PathBuf {
-        self.state_folder.join("openclaw")
+        self.gateway_folder.clone()
     }
 }
 
@@ -152,15 +194,11 @@ fn is_private(url: &str) -> bool {
 
 fn mode(values: &Values) -> anyhow::Result<Mode> {
     Ok(match values.text("gateway.mode") {
-        "child" => {
-            let (node, openclaw) = (values.path("gateway.node"), values.path("gateway.openclaw"));
-            for (name, path) in [("gateway.node", &node), ("gateway.openclaw", &openclaw)] {
-                if !path.is_file() {
-                    bail!("`{name}` must be a file that exists, not `{}`", path.display());
-                }
-            }
-            Mode::Child { program: Program { node, openclaw, port: values.parsed("gateway.port").context("`gateway.port` is no port")? } }
+        "unit" => {
+            let address: SocketAddr = values.parsed("gateway.address").context("`gateway.address` is no address")?;
+            Mode::Unit { address, program: program(values, address.port())?, environment: PathBuf::from(GATEWAY_KEYS) }
         }
+        "child" => Mode::Child { program: program(values, values.parsed("gateway.port").context("`gateway.port` is no port")?)? },
         "attach" => Mode::Attach {
             address: values.parsed("gateway.address").context("`gateway.address` is no address")?,
             environment: values.path("gateway.environment"),
@@ -168,6 +206,16 @@ fn mode(values: &Values) -> anyhow::Result<Mode> {
         },
         _ => Mode::None,
     })
+}
+
+fn program(values: &Values, port: u16) -> anyhow::Result<Program> {
+    let (node, openclaw) = (values.path("gateway.node"), values.path("gateway.openclaw"));
+    for (name, path) in [("gateway.node", &node), ("gateway.openclaw", &openclaw)] {
+        if !path.is_file() {
+            bail!("`{name}` must be a file that exists, not `{}`", path.display());
+        }
+    }
+    Ok(Program { node, openclaw, port })
 }
 
 fn policy(values: &Values) -> anyhow::Result<PolicySettings> {
@@ -201,6 +249,12 @@ fn providers(values: &Values) -> anyhow::Result<Vec<Provider>> {
 #[expect(unsafe_code, reason = "the standard library does not tell the own uid; the call cannot fail")]
 pub fn own_uid() -> u32 {
     unsafe { libc::getuid() }
+}
+
+/// A user of this machine, as its own list names them.
+pub fn uid_of(user: &str) -> Option<u32> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    users.lines().find_map(|line| line.strip_prefix(user)?.strip_prefix(':')?.split(':').nth(1)?.parse().ok())
 }
 
 #[cfg(test)]

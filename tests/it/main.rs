@@ -7,6 +7,7 @@ mod house;
 mod kill;
 mod link;
 mod model_call;
+mod network;
 mod openclaw;
 mod policy;
 mod secrets;

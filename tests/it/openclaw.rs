@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use tenant_agent::console::{VaultVerb, Verb};
 use tenant_agent::gateway::openclaw::{self, Home, Plan};
-use tenant_agent::gateway::{BROWSER_USER, CONTROL_USER, Program, TRUSTED_HEADER, USER_HEADER};
+use tenant_agent::gateway::{CONTROL_USER, Program, TRUSTED_HEADER, USER_HEADER};
 use tests::{Tenant, World, free_port, soon};
 use wire::fleet::GatewayState;
 
@@ -292,21 +292,17 @@ async fn the_seam_fits_a_gateway_behind_a_link_of_its_own() {
     std::fs::write(tenant.workspace().join("notes.md"), "buy milk").unwrap();
 
     // As a unit of its own would be set up.
-    let home = Home { folder: tenant.settings.openclaw_folder() };
+    let home = Home { folder: tenant.settings.openclaw_folder(), is_shared: false };
     let plugin_socket = tenant.settings.plugin_socket();
-    let tools = vec!["read", "exec"];
-    let plan =
-        Plan { providers: &tenant.settings.providers, model: &tenant.settings.model, egress: tenant.agent.egress_addr(), plugin_socket: &plugin_socket, tools };
-    let mut config = openclaw::config(&home, &plan);
-    config["gateway"] = json!({
-        "mode": "local", "bind": "custom", "customBindHost": GATEWAY_END, "trustedProxies": [AGENT_END],
-        "auth": {
-            "mode": "trusted-proxy",
-            "identityScopes": { BROWSER_USER: ["operator.read", "operator.write"], CONTROL_USER: ["operator.admin", "operator.read", "operator.write"] },
-            "trustedProxy": { "userHeader": USER_HEADER, "requiredHeaders": [TRUSTED_HEADER], "allowUsers": [BROWSER_USER, CONTROL_USER] },
-        },
-        "controlUi": { "enabled": false, "sessionObserver": false }, "terminal": { "enabled": false },
-    });
+    let plan = Plan {
+        providers: &tenant.settings.providers,
+        model: &tenant.settings.model,
+        egress: tenant.agent.egress_addr(),
+        plugin_socket: &plugin_socket,
+        tools: vec!["read", "exec"],
+        link: Some(GATEWAY_END.parse().unwrap()),
+    };
+    let config = openclaw::config(&home, &plan);
     home.prepare(&config).unwrap();
     let mut command = tokio::process::Command::from(apart.exec(&program.node));
     command.arg(&program.openclaw).args(["gateway", "run", "--port", &program.port.to_string()]);

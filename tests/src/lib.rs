@@ -4,6 +4,7 @@
 //! OpenClaw with its plugin and its model calls, the scripted model of the hub's demo plays the provider. Time stands still
 //! until a test moves it.
 
+mod booted;
 mod browser;
 pub mod company;
 mod gateway;
@@ -12,10 +13,11 @@ mod machines;
 mod processes;
 mod world;
 
+pub use booted::booted;
 pub use browser::Browser;
 pub use company::Company;
 pub use gateway::{FakeGateway, Keys, Manners};
 pub use http::{Answer, post_json, request, request_unix, send_raw};
 pub use machines::Machines;
 pub use processes::Processes;
-pub use world::{Tenant, World, free_port, soon};
+pub use world::{PASSWORD, Tenant, World, free_port, soon};

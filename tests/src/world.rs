@@ -131,14 +131,22 @@ impl World {
     /// A tenant whose gateway will answer at `address`, and knows the agent by its own `egress` address.
     pub async fn tenant_over_link(&self, name: &str, egress: SocketAddr, address: SocketAddr) -> Tenant {
         let environment = self.folder.join(name).join("gateway.env");
-        let tenant = self.tenant_with(name, Some(Mode::Attach { address, environment, trust: Trust::Address }), egress).await;
+        let tenant = self.tenant_with(name, Some(Mode::Attach { address, environment, trust: Trust::Address }), egress, None).await;
         self.give_key(&tenant).await;
         tenant
     }
 
     /// A tenant whose gateway is the real OpenClaw, as a child of the agent.
     pub async fn real_tenant(&self, name: &str, program: Program) -> Tenant {
-        let tenant = self.tenant_with(name, Some(Mode::Child { program }), LOOPBACK).await;
+        let tenant = self.tenant_with(name, Some(Mode::Child { program }), LOOPBACK, None).await;
+        self.give_key(&tenant).await;
+        tenant.ready().await;
+        tenant
+    }
+
+    /// A tenant whose OpenClaw must be closed in, and who asks on this socket whether it is.
+    pub async fn closed_tenant(&self, name: &str, doctor: PathBuf) -> Tenant {
+        let tenant = self.tenant_with(name, None, LOOPBACK, Some(doctor)).await;
         self.give_key(&tenant).await;
         tenant.ready().await;
         tenant
@@ -151,10 +159,10 @@ impl World {
 
     /// A tenant as it is right after enrolment.
     pub async fn fresh_tenant(&self, name: &str) -> Tenant {
-        self.tenant_with(name, None, LOOPBACK).await
+        self.tenant_with(name, None, LOOPBACK, None).await
     }
 
-    async fn tenant_with(&self, name: &str, mode: Option<Mode>, egress: SocketAddr) -> Tenant {
+    async fn tenant_with(&self, name: &str, mode: Option<Mode>, egress: SocketAddr, doctor: Option<PathBuf>) -> Tenant {
         let origin = format!("http://{name}.localhost:{}", free_port());
         let (id, token) = self.hub.create_tenant(name, &origin).await.expect("a tenant");
         let gateway_stop = Stop::default();
@@ -171,6 +179,8 @@ impl World {
             egress,
             hub: format!("http://{}", self.hub.public_addr()),
             mode: mode.unwrap_or(Mode::Attach { address: gateway.address(), environment, trust: Trust::Token }),
+            gateway_folder: self.folder.join(name).join("openclaw"),
+            doctor,
             gateway_uid: tenant_agent::settings::own_uid(),
             model: "scripted/scripted-1".to_owned(),
             providers: vec![Provider {

@@ -4,8 +4,8 @@
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use redact::{Known, Redactor};
-use std::sync::LazyLock;
+use redact::{EventStream, Known, Redactor, TextStream};
+use std::sync::{Arc, LazyLock};
 
 fn main() {
     divan::main();
@@ -127,7 +127,63 @@ fn body_warm(bencher: Bencher, count: usize) {
     bencher.counter(BytesCount::new(BODY.len())).bench(|| redactor.json(black_box(&BODY)).map(|body| body.findings.len()));
 }
 
+static ANSWER: LazyLock<Vec<String>> = LazyLock::new(|| Draw(11).text(2400).split_inclusive(' ').take(200).map(str::to_owned).collect());
+
+/// 200 words of an answer, each an event: what `stream_text` measures, and the events around it.
+#[divan::bench(args = [30, 10_000])]
+fn stream_events(bencher: Bencher, count: usize) {
+    let redactor = Arc::new(Redactor::new(known(count), &[1; 32]));
+    let chunk = |piece: &String| {
+        let event = serde_json::json!({"id": "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT", "object": "chat.completion.chunk", "created": 1_763_634_999, "model": "gpt-5",
+            "service_tier": "default", "choices": [{"index": 0, "delta": {"content": piece}, "logprobs": null, "finish_reason": null}]});
+        format!("data: {event}\n\n")
+    };
+    let events: Vec<String> = ANSWER.iter().map(chunk).collect();
+    bencher
+        .with_inputs(|| EventStream::new(redactor.clone()))
+        .bench_refs(|stream| events.iter().map(|event| stream.push(black_box(event.as_bytes())).map_or(0, |gone| gone.len())).sum::<usize>());
+}
+
+#[divan::bench(args = [30, 10_000])]
+fn stream_text(bencher: Bencher, count: usize) {
+    let redactor = Arc::new(Redactor::new(known(count), &[1; 32]));
+    bencher
+        .with_inputs(|| TextStream::new(redactor.clone()))
+        .bench_refs(|stream| ANSWER.iter().map(|piece| stream.push(black_box(piece)).len()).sum::<usize>());
+}
+
 #[divan::bench(args = [30, 10_000], sample_count = 5, sample_size = 1)]
 fn build(bencher: Bencher, count: usize) {
     bencher.bench(|| known(count));
+}
+
+/// An answer of 200 pieces, a word each, as one provider sends them.
+fn events() -> Vec<String> {
+    let mut draw = Draw(11);
+    let event = |piece: &str| {
+        let choice = serde_json::json!({"index": 0, "delta": {"content": piece}, "finish_reason": null});
+        serde_json::json!({"id": "chatcmpl-9f8a7b6c5d4e3f2a", "object": "chat.completion.chunk", "created": 1_763_630_000, "model": "large-1", "choices": [choice]})
+    };
+    (0..200).map(|_| format!("data: {}\n\n", event(&format!("{} ", WORDS[draw.next(WORDS.len())])))).collect()
+}
+
+#[divan::bench]
+fn events_burst(bencher: Bencher) {
+    let (redactor, answer) = (Arc::new(Redactor::new(known(30), &[1; 32])), events().concat());
+    bencher.counter(divan::counter::ItemsCount::new(200usize)).bench(|| EventStream::new(redactor.clone()).push(black_box(answer.as_bytes())));
+}
+
+#[divan::bench]
+fn events_one_by_one(bencher: Bencher) {
+    let (redactor, events) = (Arc::new(Redactor::new(known(30), &[1; 32])), events());
+    bencher.counter(divan::counter::ItemsCount::new(200usize)).bench(|| {
+        let mut stream = EventStream::new(redactor.clone());
+        events.iter().map(|event| stream.push(black_box(event.as_bytes())).map_or(0, |gone| gone.len())).sum::<usize>()
+    });
+}
+
+#[divan::bench]
+fn mask_log_line(bencher: Bencher) {
+    let line = "2026-11-20T10:00:00Z INFO tenant_agent::door: listening address=127.0.0.1:8443 request.id=req_01 took_ms=12";
+    bencher.bench(|| redact::mask(black_box(line), &["a-known-value"]).len());
 }

@@ -6,34 +6,60 @@
 //! letters are decoded. Either way each decoded byte knows the span of the source that it came from, so that an edit goes
 //! into the source. Ciphers and spelling out are beyond any content match.
 
+use crate::sieve::{RUN_BYTES_MIN, SPACED_BYTES_MIN, Sieve};
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use std::io::Read;
 use zeroize::Zeroizing;
 
 /// A skeleton of more passes is an attack on the reader, not an escape.
 const PASSES_MAX: usize = 8;
-/// Shorter runs of code letters hold no secret of eight bytes.
-pub(crate) const RUN_BYTES_MIN: usize = 13;
-/// Eight bytes as `xx:xx`.
-const SPACED_BYTES_MIN: usize = 23;
-const SPACED_STRIDE: usize = SPACED_BYTES_MIN - WINDOW_BYTES + 1;
 const SPACED_DIGITS_MIN: usize = 8;
 /// A line of wrapped code is at least this long; shorter lines are words below one another.
 const WRAP_BYTES_MIN: usize = 20;
 const INDENT_BYTES_MAX: usize = 24;
 
+/// Where one decoded byte stands in the source.
+type Span = (u32, u32);
+
+/// The way back from decoded bytes to their source: kept, or, as `()`, not. Most of what is decoded holds nothing.
+pub(crate) trait Way: Default {
+    fn new(start: usize, len: usize) -> Self;
+    fn at(&self, at: usize) -> Span;
+    fn put(&mut self, span: Span);
+}
+
+impl Way for Vec<Span> {
+    fn new(start: usize, len: usize) -> Self {
+        (start as u32..(start + len) as u32).map(|at| (at, at + 1)).collect()
+    }
+
+    fn at(&self, at: usize) -> Span {
+        self[at]
+    }
+
+    fn put(&mut self, span: Span) {
+        self.push(span);
+    }
+}
+
+impl Way for () {
+    fn new(_: usize, _: usize) -> Self {}
+
+    fn at(&self, _: usize) -> Span {
+        (0, 0)
+    }
+
+    fn put(&mut self, _: Span) {}
+}
+
 /// Decoded bytes, each with the span of the source that it came from.
 #[derive(Default)]
-pub(crate) struct Mapped {
+pub(crate) struct Mapped<W = Vec<Span>> {
     pub bytes: Vec<u8>,
-    spans: Vec<(u32, u32)>,
+    spans: W,
 }
 
 impl Mapped {
-    pub fn identity(bytes: &[u8], base: usize) -> Self {
-        Self { bytes: bytes.to_vec(), spans: (base as u32..(base + bytes.len()) as u32).map(|at| (at, at + 1)).collect() }
-    }
-
     /// The source of `bytes[start..end]`.
     pub fn source(&self, start: usize, end: usize) -> (usize, usize) {
         let start_at = self.spans[start].0;
@@ -41,13 +67,23 @@ impl Mapped {
         let end_at = self.spans[start..end].iter().map(|span| span.1).max().unwrap_or(start_at);
         (start_at as usize, end_at as usize)
     }
+}
 
-    fn put(&mut self, byte: u8, span: (u32, u32)) {
-        self.bytes.push(byte);
-        self.spans.push(span);
+impl<W: Way> Mapped<W> {
+    fn identity(bytes: &[u8], base: usize) -> Self {
+        Self { bytes: bytes.to_vec(), spans: W::new(base, bytes.len()) }
     }
 
-    fn put_char(&mut self, letter: char, span: (u32, u32)) {
+    fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), spans: W::default() }
+    }
+
+    fn put(&mut self, byte: u8, span: Span) {
+        self.bytes.push(byte);
+        self.spans.put(span);
+    }
+
+    fn put_char(&mut self, letter: char, span: Span) {
         for byte in letter.encode_utf8(&mut [0; 4]).bytes() {
             self.put(byte, span);
         }
@@ -57,7 +93,7 @@ impl Mapped {
 // Escapes and insertions.
 
 /// What remains of `bytes` (which stand at `base` of the source) when escapes, quoting, case and white space are gone.
-pub(crate) fn skeleton(bytes: &[u8], base: usize) -> Mapped {
+pub(crate) fn skeleton<W: Way>(bytes: &[u8], base: usize) -> Mapped<W> {
     fold(settled(Mapped::identity(bytes, base)))
 }
 
@@ -65,14 +101,14 @@ pub(crate) fn skeleton(bytes: &[u8], base: usize) -> Mapped {
 pub(crate) fn bones(secret: &[u8]) -> Zeroizing<Vec<u8>> {
     let bends = |byte: &u8| matches!(byte, b'\\' | b'%' | b'&' | 0..=0x1f | 0x7f..);
     if secret.iter().any(bends) {
-        return Zeroizing::new(skeleton(secret, 0).bytes);
+        return Zeroizing::new(skeleton::<()>(secret, 0).bytes);
     }
     Zeroizing::new(secret.iter().filter(|byte| !vanishes(**byte as char)).map(u8::to_ascii_lowercase).collect())
 }
 
 /// The same after quoted-printable was undone, or `None` if `bytes` holds none. It is apart, because `KEY=AB` is no escape.
-pub(crate) fn skeleton_of_printable(bytes: &[u8], base: usize) -> Option<Mapped> {
-    let mut printed = Mapped::default();
+pub(crate) fn skeleton_of_printable<W: Way>(bytes: &[u8], base: usize) -> Option<Mapped<W>> {
+    let mut printed = Mapped::<W>::default();
     let (mut at, mut seen) = (0, false);
     while at < bytes.len() {
         let rest = &bytes[at..];
@@ -91,7 +127,7 @@ pub(crate) fn skeleton_of_printable(bytes: &[u8], base: usize) -> Option<Mapped>
 }
 
 /// Undoes escapes until there are none, so that it does not matter how many layers of them there were.
-fn settled(mut text: Mapped) -> Mapped {
+fn settled<W: Way>(mut text: Mapped<W>) -> Mapped<W> {
     if text.bytes.iter().any(|byte| matches!(byte, 0x1b | 0xc2 | 0xcd | 0xd8 | 0xe1 | 0xe2 | 0xef)) {
         text = shown(text);
     }
@@ -105,14 +141,14 @@ fn settled(mut text: Mapped) -> Mapped {
 }
 
 /// Without what a reader does not see; it may stand in the middle of an escape.
-fn shown(text: Mapped) -> Mapped {
-    let mut shown = Mapped::default();
+fn shown<W: Way>(text: Mapped<W>) -> Mapped<W> {
+    let mut shown = Mapped::<W>::default();
     let mut at = 0;
     while at < text.bytes.len() {
         let rest = &text.bytes[at..];
         let (letter, len) = if rest[0] == 0x1b { ('\0', ansi(rest)) } else { first_char(rest) };
         if letter != '\0' && !is_unseen(letter) {
-            (at..at + len).for_each(|at| shown.put(text.bytes[at], text.spans[at]));
+            (at..at + len).for_each(|at| shown.put(text.bytes[at], text.spans.at(at)));
         }
         at += len;
     }
@@ -126,10 +162,12 @@ enum Unescaped {
 }
 
 /// One layer less of every kind of escape; `None` if there is none.
-fn unescaped(text: &Mapped) -> Option<Mapped> {
+fn unescaped<W: Way>(text: &Mapped<W>) -> Option<Mapped<W>> {
     let bytes = &text.bytes;
-    let mut next = Mapped::default();
-    let (mut at, mut changed) = (0, false);
+    let mut at = bytes.iter().position(|byte| matches!(byte, b'\\' | b'%' | b'&' | 0x1b))?;
+    let mut next = Mapped::<W>::with_capacity(bytes.len());
+    (0..at).for_each(|at| next.put(bytes[at], text.spans.at(at)));
+    let mut changed = false;
     while at < bytes.len() {
         let rest = &bytes[at..];
         let escape = match rest[0] {
@@ -140,11 +178,11 @@ fn unescaped(text: &Mapped) -> Option<Mapped> {
             _ => None,
         };
         let Some((len, to)) = escape else {
-            next.put(rest[0], text.spans[at]);
+            next.put(rest[0], text.spans.at(at));
             at += 1;
             continue;
         };
-        let span = (text.spans[at].0, text.spans[at + len - 1].1);
+        let span = (text.spans.at(at).0, text.spans.at(at + len - 1).1);
         match to {
             Unescaped::Nothing => {}
             Unescaped::Byte(byte) => next.put(byte, span),
@@ -282,21 +320,33 @@ const ENTITIES: &[(&str, char)] = &[
     ("sect", '§'),
 ];
 
-/// The length of a terminal's control sequence.
+/// The length of a terminal's control sequence. One that does not end as those for colour and the like do is no more than
+/// its beginning: what follows may be an escape of another kind.
 fn ansi(rest: &[u8]) -> usize {
     match rest.get(1) {
-        Some(b'[') => 2 + rest[2..].iter().take(32).position(|byte| (0x40..0x7f).contains(byte)).map_or(0, |at| at + 1),
+        Some(b'[') => {
+            let numbers = rest[2..].iter().take(32).take_while(|byte| matches!(byte, b'0'..=b'?')).count();
+            2 + rest.get(2 + numbers).filter(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'@' | b'~')).map_or(0, |_| numbers + 1)
+        }
         Some(b']') => 2 + rest[2..].iter().take(256).position(|byte| *byte == 7).map_or(0, |at| at + 1),
         _ => 1,
     }
 }
 
-fn fold(text: Mapped) -> Mapped {
-    let mut folded = Mapped::default();
+fn fold<W: Way>(text: Mapped<W>) -> Mapped<W> {
+    let mut folded = Mapped::<W>::with_capacity(text.bytes.len());
     let mut at = 0;
     while at < text.bytes.len() {
+        let byte = text.bytes[at];
+        if byte < 0x80 {
+            if FOLDED[byte as usize] != 0 {
+                folded.put(FOLDED[byte as usize], text.spans.at(at));
+            }
+            at += 1;
+            continue;
+        }
         let (letter, len) = first_char(&text.bytes[at..]);
-        let span = (text.spans[at].0, text.spans[at + len - 1].1);
+        let span = (text.spans.at(at).0, text.spans.at(at + len - 1).1);
         at += len;
         if vanishes(letter) {
             continue;
@@ -306,12 +356,25 @@ fn fold(text: Mapped) -> Mapped {
                 folded.put(b's', span);
                 folded.put(b's', span);
             }
-            _ if letter.is_ascii() => folded.put(letter.to_ascii_lowercase() as u8, span),
             _ => letter.to_lowercase().for_each(|letter| folded.put_char(letter, span)),
         }
     }
     folded
 }
+
+/// The small letter of a byte of ASCII, or 0 if it vanishes.
+const FOLDED: [u8; 128] = {
+    let mut folded = [0; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        let letter = byte as u8;
+        if !matches!(letter, 0..=b' ' | 0x7f | b'\'' | b'"' | b'\\' | b'+' | b'%') {
+            folded[byte] = letter.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    folded
+};
 
 /// Bytes that are not UTF-8 are read as Latin-1: `\xfc` is how some languages print `ü`.
 fn first_char(bytes: &[u8]) -> (char, usize) {
@@ -344,31 +407,9 @@ pub(crate) fn bends(byte: u8) -> bool {
 
 /// The stretches of `bytes` in which characters may be escaped or something may be inserted between them, each with
 /// `margin` bytes on both sides, in order, apart from one another.
-pub(crate) fn bent(bytes: &[u8], margin: usize) -> Vec<(usize, usize)> {
-    let mut places: Vec<usize> = Vec::new();
-    let at = |place: usize| bytes.get(place).copied().unwrap_or(0);
-    places.extend(memchr::memchr3_iter(b'\\', b'%', b'&', bytes).filter(|&place| match bytes[place] {
-        b'\\' => true,
-        b'%' => at(place + 1).is_ascii_hexdigit() && at(place + 2).is_ascii_hexdigit() || at(place + 1) == b'u',
-        _ => at(place + 1) == b'#' || entity(&bytes[place..]).is_some(),
-    }));
-    let plain = places.len();
-    places.extend(memchr::memchr3_iter(0x1b, 0xc2, 0xe2, bytes).filter(|&place| match bytes[place] {
-        0xc2 => matches!(at(place + 1), 0xad | 0xa0),
-        0xe2 => matches!((at(place + 1), at(place + 2)), (0x80, 0x8b..=0x8f | 0xaa..=0xae) | (0x81, 0xa0..=0xaf)),
-        _ => true,
-    }));
-    places.extend(memchr::memchr3_iter(b'=', b'+', 0xef, bytes).filter(|&place| match bytes[place] {
-        b'=' => at(place + 1) == b'\n' || at(place + 1) == b'\r' || pair_upper(&bytes[place + 1..]).is_some(),
-        b'+' => place > 0 && !at(place - 1).is_ascii_whitespace() && !at(place + 1).is_ascii_whitespace(),
-        _ => matches!((at(place + 1), at(place + 2)), (0xbb, 0xbf) | (0xb8, 0x80..=0x8f)),
-    }));
-    places.extend(memchr::memchr3_iter(b'\'', b'"', b'\r', bytes).filter(|&place| at(place + 1) == bytes[place] || bytes[place] == b'\r'));
-    if places.len() > plain {
-        places.sort_unstable();
-    }
+pub(crate) fn bent(bytes: &[u8], sieve: &Sieve, margin: usize) -> Vec<(usize, usize)> {
     let mut stretches: Vec<(usize, usize)> = Vec::new();
-    for place in places {
+    for &place in sieve.bends.iter().filter(|place| is_bent(bytes, **place)) {
         let (start, end) = (place.saturating_sub(margin), (place + margin).min(bytes.len()));
         match stretches.last_mut() {
             Some(last) if start <= last.1 => last.1 = end,
@@ -376,6 +417,22 @@ pub(crate) fn bent(bytes: &[u8], margin: usize) -> Vec<(usize, usize)> {
         }
     }
     stretches
+}
+
+fn is_bent(bytes: &[u8], place: usize) -> bool {
+    let at = |place: usize| bytes.get(place).copied().unwrap_or(0);
+    let next = at(place + 1);
+    match bytes[place] {
+        b'\\' | 0x1b | b'\r' => true,
+        b'%' => next.is_ascii_hexdigit() && at(place + 2).is_ascii_hexdigit() || next == b'u',
+        b'&' => next == b'#' || entity(&bytes[place..]).is_some(),
+        0xc2 => matches!(next, 0xad | 0xa0),
+        0xe2 => matches!((next, at(place + 2)), (0x80, 0x8b..=0x8f | 0xaa..=0xae) | (0x81, 0xa0..=0xaf)),
+        0xef => matches!((next, at(place + 2)), (0xbb, 0xbf) | (0xb8, 0x80..=0x8f)),
+        b'=' => next == b'\n' || next == b'\r' || pair_upper(&bytes[place + 1..]).is_some(),
+        b'+' => place > 0 && !at(place - 1).is_ascii_whitespace() && !next.is_ascii_whitespace(),
+        quote => next == quote,
+    }
 }
 
 // Codes.
@@ -387,44 +444,16 @@ pub(crate) struct Run {
 
 /// Calls `visit` for each run of base64 letters (which are those of hex and base32 too) that is long enough, wrapped
 /// lines joined.
-pub(crate) fn runs(bytes: &[u8], mut visit: impl FnMut(Run)) {
-    // Whatever is long enough covers one of the windows that are looked at.
-    let (mut at, mut floor) = (0, 0);
-    while let Some(window) = bytes.get(at..at + WINDOW_BYTES) {
-        if !all_may_be_code(window) || !window.iter().all(|byte| is_code(*byte)) {
-            at += RUN_STRIDE;
-            continue;
-        }
-        let start = floor.max(at - bytes[floor.min(at)..at].iter().rev().take_while(|byte| is_code(**byte)).count());
-        let mut end = ended(bytes, at);
-        if end - start >= RUN_BYTES_MIN {
+pub(crate) fn runs(bytes: &[u8], sieve: &Sieve, mut visit: impl FnMut(Run)) {
+    let mut floor = 0;
+    for &(start, end) in &sieve.runs {
+        let start = start.max(floor);
+        if start + RUN_BYTES_MIN <= end {
             let run = joined(bytes, escape_skipped(bytes, start), end);
-            end = run.pieces.last().map_or(end, |piece| piece.1.max(end));
+            floor = run.pieces.last().map_or(end, |piece| piece.1.max(end));
             visit(run);
         }
-        floor = end;
-        at = end.next_multiple_of(RUN_STRIDE);
     }
-}
-
-const WINDOW_BYTES: usize = 8;
-const RUN_STRIDE: usize = RUN_BYTES_MIN - WINDOW_BYTES + 1;
-
-/// Whether eight bytes are ASCII from `+` on, where all letters of codes are and the space is not: one step for most of
-/// what is no code.
-fn all_may_be_code(window: &[u8]) -> bool {
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let window = u64::from_le_bytes(window.try_into().unwrap_or_default());
-    let from_plus = (window & !HIGH) + 0x0101_0101_0101_0101 * u64::from(0x80 - b'+');
-    from_plus & !window & HIGH == HIGH
-}
-
-/// Whether at most a few of eight bytes are letters that hex does not have.
-fn all_may_be_spaced(window: &[u8]) -> bool {
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let window = u64::from_le_bytes(window.try_into().unwrap_or_default());
-    let from_g = ((window & !HIGH) | 0x2020_2020_2020_2020) + 0x0101_0101_0101_0101 * u64::from(0x80 - b'g');
-    ((from_g | window) & HIGH).count_ones() <= 2
 }
 
 /// Where a run that holds `at` ends.
@@ -679,41 +708,41 @@ pub(crate) fn around(bytes: &[u8], at: usize, reach: usize, code: Code) -> (usiz
 }
 
 /// Calls `visit` for each list of hex bytes with something between them, and for each dump.
-pub(crate) fn spaced(bytes: &[u8], mut visit: impl FnMut(Mapped)) {
-    let (mut at, mut floor) = (0, 0);
-    while let Some(window) = bytes.get(at..at + WINDOW_BYTES) {
-        if !all_may_be_spaced(window) || !window.iter().all(|byte| is_spaced(*byte)) {
-            at += SPACED_STRIDE;
+pub(crate) fn spaced(bytes: &[u8], sieve: &Sieve, mut visit: impl FnMut(Mapped)) {
+    let mut floor = 0;
+    let stretches = sieve.spaced.iter().flat_map(|&(start, end)| {
+        let mut at = start;
+        bytes[start..end].split(|byte| !is_spaced(*byte)).map(move |part| {
+            let start = at;
+            at += part.len() + 1;
+            (start, start + part.len())
+        })
+    });
+    for (start, end) in stretches {
+        let mut at = start.max(floor);
+        // Most of it is white space, and dates.
+        if at + SPACED_BYTES_MIN > end || bytes[at..end].iter().filter(|byte| byte.is_ascii_hexdigit()).count() < SPACED_DIGITS_MIN * 2 {
             continue;
         }
-        let start = floor.max(at - bytes[floor.min(at)..at].iter().rev().take_while(|byte| is_spaced(**byte)).count());
-        let mut end = at + bytes[at..].iter().position(|byte| !is_spaced(*byte)).unwrap_or(bytes.len() - at);
-        if end - start >= SPACED_BYTES_MIN {
-            let line = bytes[..start].iter().rposition(|byte| *byte == b'\n').map_or(0, |found| found + 1).max(floor);
-            if let Some((dump, dump_end)) = dump(bytes, line).or_else(|| dump(bytes, start)) {
-                visit(dump);
-                end = end.max(dump_end);
-            } else {
-                list(bytes, start, end, &mut visit);
+        let mut line = floor + memchr::memrchr(b'\n', &bytes[floor..at]).map_or(0, |found| found + 1);
+        loop {
+            // A dump may begin where the stretch does, or with any line of it.
+            let lines = memchr::memchr_iter(b'\n', &bytes[at..end]).map(|found| at + found + 1);
+            let Some((from, (map, dump_end))) = [line, at].into_iter().chain(lines).find_map(|from| Some((from, dump(bytes, from)?))) else { break };
+            list(bytes, at, from.max(at), &mut visit);
+            visit(map);
+            (at, line) = (dump_end, dump_end);
+            if at >= end {
+                break;
             }
         }
-        floor = end;
-        at = end.next_multiple_of(SPACED_STRIDE);
+        list(bytes, at.min(end), end, &mut visit);
+        floor = at.max(end);
     }
 }
 
-#[inline]
 fn is_spaced(byte: u8) -> bool {
-    const SPACED: [bool; 256] = {
-        let mut table = [false; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            table[byte] = (byte as u8).is_ascii_hexdigit() || is_between(byte as u8) || matches!(byte as u8, b'x' | b'X');
-            byte += 1;
-        }
-        table
-    };
-    SPACED[byte as usize]
+    byte.is_ascii_hexdigit() || is_between(byte) || matches!(byte, b'x' | b'X')
 }
 
 const fn is_between(byte: u8) -> bool {
@@ -755,6 +784,11 @@ fn dump(bytes: &[u8], start: usize) -> Option<(Mapped, usize)> {
     let mut mapped = Mapped::default();
     let mut at = start;
     while let Some(line) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        // Most lines are none of a dump, and some are long.
+        if dump_offset(line).is_none() {
+            break;
+        }
+        let line = &line[..line.len().min(DUMP_LINE_LETTERS_MAX)];
         let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
         // An escaped end of line is one if an offset comes next: the column of letters may hold the same two.
         let offset = |at: &usize| line[at + 2..].iter().take(6).filter(|byte| byte.is_ascii_hexdigit()).count() == 6;
@@ -765,9 +799,14 @@ fn dump(bytes: &[u8], start: usize) -> Option<(Mapped, usize)> {
     (mapped.bytes.len() >= SPACED_DIGITS_MIN).then_some((mapped, at))
 }
 
+/// How long the offset is that a line of a dump begins with.
+fn dump_offset(line: &[u8]) -> Option<usize> {
+    let len = line.iter().take(17).take_while(|byte| byte.is_ascii_hexdigit()).count();
+    (6..=16).contains(&len).then_some(len)
+}
+
 fn dump_line(line: &[u8], base: usize, mapped: &mut Mapped) -> Option<()> {
-    let offset = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    (6..=16).contains(&offset).then_some(())?;
+    let offset = dump_offset(line)?;
     let colon = line.get(offset) == Some(&b':');
     let mut at = offset + usize::from(colon);
     let before = mapped.bytes.len();
@@ -796,6 +835,8 @@ fn dump_line(line: &[u8], base: usize, mapped: &mut Mapped) -> Option<()> {
 }
 
 const DUMP_LINE_BYTES_MAX: usize = 32;
+/// A line of a dump with all its columns.
+const DUMP_LINE_LETTERS_MAX: usize = 512;
 
 // The end of a stream.
 
@@ -841,7 +882,11 @@ pub(crate) fn code_at_end(bytes: &[u8]) -> usize {
     }
     if spaced >= 8 {
         let tail = &bytes[bytes.len() - spaced..];
-        let pairs = tail.split(|byte| is_between(*byte)).filter(|token| matches!(token.len(), 2 | 4) && token.iter().all(u8::is_ascii_hexdigit)).count();
+        let digits = |token: &&[u8]| {
+            let token = token.strip_prefix(b"0x").or(token.strip_prefix(b"0X")).unwrap_or(token);
+            matches!(token.len(), 2 | 4) && token.iter().all(u8::is_ascii_hexdigit)
+        };
+        let pairs = tail.split(|byte| is_between(*byte)).filter(digits).count();
         len = if pairs >= 2 { len.max(spaced) } else { len };
     }
     len
@@ -977,7 +1022,7 @@ mod tests {
     use super::*;
 
     fn bones(text: &str) -> String {
-        String::from_utf8(skeleton(text.as_bytes(), 0).bytes).expect("skeletons of text are text")
+        String::from_utf8(skeleton::<()>(text.as_bytes(), 0).bytes).expect("skeletons of text are text")
     }
 
     #[test]
@@ -994,6 +1039,7 @@ mod tests {
             ("a\u{200b}b\u{ad}c", "abc"),
             ("\u{1b}[31ma\u{1b}[0mb", "ab"),
             (r"\u001b[31mab", "ab"),
+            ("\u{1b}[31 \\x41b\u{1b}[%41b", "31abab"),
             (r"\ud83d\udc0e!", "🐎!"),
             ("Grüße", "grüsse"),
             (r"Gr\xc3\xbc\xc3\x9fe", "grüsse"),
@@ -1006,8 +1052,15 @@ mod tests {
     }
 
     #[test]
+    fn what_vanishes_is_the_same_in_ascii() {
+        for byte in 0..128u8 {
+            assert_eq!(FOLDED[usize::from(byte)] == 0, vanishes(byte as char), "{byte}");
+        }
+    }
+
+    #[test]
     fn decoded_bytes_know_where_they_came_from() {
-        let skeleton = skeleton(br"x\u0041b", 10);
+        let skeleton: Mapped = skeleton(br"x\u0041b", 10);
         assert_eq!(skeleton.source(1, 2), (11, 17));
         assert_eq!(skeleton.source(0, 3), (10, 18));
     }
@@ -1018,7 +1071,7 @@ mod tests {
         for wrap in ["\n", "\r\n", "\\n", "\n    "] {
             let text = format!("x {code}{wrap}{code}{wrap}QUJD== y");
             let mut seen = Vec::new();
-            runs(text.as_bytes(), |run| seen.push(run.decoded(text.as_bytes(), Code::Base64, 1000)));
+            runs(text.as_bytes(), &Sieve::new(text.as_bytes()), |run| seen.push(run.decoded(text.as_bytes(), Code::Base64, 1000)));
             assert_eq!(seen, ["ABC".repeat(33).into_bytes()], "{wrap:?}");
         }
     }
@@ -1030,10 +1083,11 @@ mod tests {
             "see 53 6f 6d 6d 65 72 23 32.",
             "0x53, 0x6f, 0x6d, 0x6d, 0x65, 0x72, 0x23, 0x32",
             "00000000: 536f 6d6d 6572 2332  Sommer#2",
+            "$ xxd f\n00000000: 536f 6d6d 6572 2332  Sommer#2\n",
             "00000000  53 6f 6d 6d 65 72 23 32                           |Sommer#2|",
         ] {
             let mut seen = Vec::new();
-            spaced(text.as_bytes(), |mapped| seen.push(String::from_utf8_lossy(&mapped.bytes).into_owned()));
+            spaced(text.as_bytes(), &Sieve::new(text.as_bytes()), |mapped| seen.push(String::from_utf8_lossy(&mapped.bytes).into_owned()));
             assert_eq!(seen, ["Sommer#2"], "{text}");
         }
     }

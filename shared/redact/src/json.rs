@@ -7,9 +7,10 @@
 
 use crate::body::{Body, BodyError};
 use crate::net::Found;
-use crate::search::{Search, What};
+use crate::search::{Hit, Search, What};
 use crate::seen::SEEN_BYTES_MIN;
 use crate::{Confidence, Edit, Finding, Look, Redactor, placeholder, splice};
+use std::borrow::Cow;
 
 /// JSON in a string in JSON.
 const NESTED_MAX: usize = 4;
@@ -24,6 +25,8 @@ const NUMBER_BYTES_MIN: usize = 8;
 #[derive(Default)]
 pub(crate) struct Place {
     frames: Vec<Frame>,
+    /// Where the backslashes of the string that is visited stand that begin an escape.
+    escapes: Vec<usize>,
 }
 
 struct Frame {
@@ -44,15 +47,22 @@ impl Place {
         self.frames.last().and_then(|frame| frame.key)
     }
 
-    fn is_free(&self) -> bool {
+    pub fn is_free(&self) -> bool {
         self.frames.last().is_some_and(|frame| frame.free)
     }
 
     /// The keys and indices that lead here.
-    pub fn steps<'a>(&self, text: &'a str) -> Vec<&'a str> {
-        // Indices beyond these are no piece of an answer.
-        const INDICES: [&str; 16] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"];
-        self.frames.iter().map(|frame| frame.key.map_or(*INDICES.get(frame.index).unwrap_or(&"-"), |(start, end)| &text[start..end])).collect()
+    pub fn steps<'a>(&self, text: &'a str) -> Vec<Step<'a>> {
+        let step = |frame: &Frame| match frame.key {
+            None => Step::Index(frame.index),
+            Some((start, end)) if text[start..end].contains('\\') => {
+                let mut key = String::new();
+                unescape(&text[start..end], &mut key);
+                Step::Key(key.into())
+            }
+            Some((start, end)) => Step::Key(text[start..end].into()),
+        };
+        self.frames.iter().map(step).collect()
     }
 
     /// As `messages[2].content`. Keys are cut: one may be a secret.
@@ -71,6 +81,32 @@ impl Place {
             }
         }
         path
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step<'a> {
+    Key(Cow<'a, str>),
+    Index(usize),
+}
+
+impl Step<'_> {
+    pub fn into_owned(self) -> Step<'static> {
+        match self {
+            Step::Key(key) => Step::Key(key.into_owned().into()),
+            Step::Index(at) => Step::Index(at),
+        }
+    }
+
+    pub fn key(&self) -> Option<&str> {
+        if let Step::Key(key) = self { Some(key) } else { None }
+    }
+
+    pub fn of<'v>(&self, node: &'v serde_json::Value) -> &'v serde_json::Value {
+        match self {
+            Step::Key(key) => &node[key.as_ref()],
+            Step::Index(at) => &node[at],
+        }
     }
 }
 
@@ -108,7 +144,7 @@ pub(crate) fn walk(text: &str, free: bool, mut visit: impl FnMut(&Place, Token) 
                     }
                 }
                 b'"' => {
-                    let end = string(bytes, at)?;
+                    let end = string(bytes, at, &mut place.escapes)?;
                     visit(&place, Token::String(at + 1, end))?;
                     (at, wants_value) = (end + 1, false);
                 }
@@ -155,7 +191,7 @@ fn member(bytes: &[u8], at: usize, place: &mut Place, visit: &mut impl FnMut(&Pl
     if bytes.get(at) != Some(&b'"') {
         return Err(BodyError::Malformed { at });
     }
-    let end = string(bytes, at)?;
+    let end = string(bytes, at, &mut place.escapes)?;
     if let Some(frame) = place.frames.last_mut() {
         frame.key = Some((at + 1, end));
     }
@@ -168,8 +204,9 @@ fn space(bytes: &[u8], at: usize) -> usize {
     at + bytes[at.min(bytes.len())..].iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count()
 }
 
-/// The closing quote of the string that begins at `at`.
-fn string(bytes: &[u8], at: usize) -> Result<usize, BodyError> {
+/// The closing quote of the string that begins at `at`, and its escapes.
+fn string(bytes: &[u8], at: usize, escapes: &mut Vec<usize>) -> Result<usize, BodyError> {
+    escapes.clear();
     let mut next = at + 1;
     loop {
         let malformed = BodyError::Malformed { at: next };
@@ -177,12 +214,30 @@ fn string(bytes: &[u8], at: usize) -> Result<usize, BodyError> {
         if bytes[found] == b'"' {
             return Ok(found);
         }
+        escapes.push(found);
         next = match bytes.get(found + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => found + 2,
             Some(b'u') if bytes.get(found + 2..found + 6).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) => found + 6,
             _ => return Err(BodyError::Malformed { at: found }),
         };
     }
+}
+
+/// Whether `raw` is what can stand between the quotes of one JSON string. Half a pair of units is not.
+pub(crate) fn is_inside(raw: &str) -> bool {
+    let bytes = raw.as_bytes();
+    if bytes.iter().any(|byte| *byte < b' ' || *byte == b'"' || *byte == b'\\') {
+        let units = memchr::memmem::find(bytes, b"\\ud").or_else(|| memchr::memmem::find(bytes, b"\\uD"));
+        // `string` looks for a quote: this one is the only that may end it.
+        let quoted = [b"\"", bytes, b"\""].concat();
+        return units.is_none() && bytes.iter().all(|byte| *byte >= b' ') && string_end(&quoted, 0) == Some(quoted.len() - 1);
+    }
+    true
+}
+
+/// Where the string that begins at `at` ends, if it is well-formed.
+pub(crate) fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
+    string(bytes, at, &mut Vec::new()).ok()
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<usize> {
@@ -208,17 +263,31 @@ fn number(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// Appends what the inside of a JSON string says.
 pub(crate) fn unescape(raw: &str, to: &mut String) {
-    each_char(raw, |_, piece| match piece {
+    each_char(raw, memchr::memchr_iter(b'\\', raw.as_bytes()), |_, piece| match piece {
         Piece::Plain(text) => to.push_str(text),
         Piece::Escape(letter) => to.push(letter),
     });
+}
+
+/// What `text[start..end]`, the string at `place`, says.
+fn said<'a>(text: &'a str, start: usize, end: usize, place: &Place, to: &'a mut String) -> &'a str {
+    let raw = &text[start..end];
+    if place.escapes.is_empty() {
+        return raw;
+    }
+    to.clear();
+    each_char(raw, place.escapes.iter().map(|at| at - start), |_, piece| match piece {
+        Piece::Plain(text) => to.push_str(text),
+        Piece::Escape(letter) => to.push(letter),
+    });
+    to
 }
 
 /// Where in `raw` the bytes of what it says begin that stand at `wanted`, which is sorted.
 fn raw_offsets(raw: &str, wanted: &[usize]) -> Vec<usize> {
     let mut offsets = Vec::with_capacity(wanted.len());
     let mut said = 0;
-    each_char(raw, |at, piece| {
+    each_char(raw, memchr::memchr_iter(b'\\', raw.as_bytes()), |at, piece| {
         let len = match &piece {
             Piece::Plain(text) => text.len(),
             Piece::Escape(letter) => letter.len_utf8(),
@@ -237,20 +306,16 @@ enum Piece<'a> {
     Escape(char),
 }
 
-const NEAR_BYTES: usize = 8;
-
-fn each_char<'a>(raw: &'a str, mut visit: impl FnMut(usize, Piece<'a>)) {
+/// `backslashes` are those of `raw`, or at least those that begin an escape.
+fn each_char<'a>(raw: &'a str, backslashes: impl Iterator<Item = usize>, mut visit: impl FnMut(usize, Piece<'a>)) {
     let bytes = raw.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        // Escapes stand near one another: a call for each would cost more than the steps.
-        let near = bytes[at..].iter().take(NEAR_BYTES).position(|byte| *byte == b'\\');
-        let far = || memchr::memchr(b'\\', &bytes[(at + NEAR_BYTES).min(bytes.len())..]).map(|found| found + NEAR_BYTES);
-        let plain = near.or_else(far).unwrap_or(bytes.len() - at);
-        if plain > 0 {
-            visit(at, Piece::Plain(&raw[at..at + plain]));
-            at += plain;
+    let mut done = 0;
+    for at in backslashes {
+        if at < done {
             continue;
+        }
+        if at > done {
+            visit(done, Piece::Plain(&raw[done..at]));
         }
         let unit = |at: usize| u32::from_str_radix(raw.get(at + 2..at + 6).filter(|_| bytes[at..].starts_with(b"\\u"))?, 16).ok();
         let (letter, len) = match bytes.get(at + 1) {
@@ -271,7 +336,10 @@ fn each_char<'a>(raw: &'a str, mut visit: impl FnMut(usize, Piece<'a>)) {
             _ => ('\\', 1),
         };
         visit(at, Piece::Escape(letter));
-        at += len;
+        done = at + len;
+    }
+    if done < raw.len() {
+        visit(done, Piece::Plain(&raw[done..]));
     }
 }
 
@@ -285,6 +353,46 @@ fn opens_free(key: &str, open: u8) -> bool {
         "input" => open == b'{',
         _ => false,
     }
+}
+
+/// The keys of the formats and of schemas, as far as a secret could be one of them.
+#[rustfmt::skip]
+const KEYS: [&str; 91] = [
+    "additionalProperties", "annotations", "arguments", "budget_tokens", "cache_control", "cache_creation_input_tokens",
+    "cache_read_input_tokens", "cached_tokens", "candidates", "candidatesTokenCount", "citations", "completion", "completion_tokens",
+    "completion_tokens_details", "contentIndex", "content_block", "content_index", "contents", "definitions", "description", "encrypted_content",
+    "exclusiveMaximum", "exclusiveMinimum", "fileData", "file_data", "finishReason", "finish_reason", "frequency_penalty", "function", "functionCall",
+    "functionCallingConfig", "functionDeclarations", "functionResponse", "function_call", "generationConfig", "image_url", "include_usage",
+    "incomplete_details", "inlineData", "input_schema", "input_tokens", "instructions", "is_error", "json_schema", "logit_bias", "logprobs",
+    "maxItems", "maxLength", "maxOutputTokens", "max_completion_tokens", "max_output_tokens", "max_tokens", "media_type", "messages", "metadata",
+    "mimeType", "minItems", "minLength", "modelVersion", "output_index", "output_tokens", "parallel_tool_calls", "parameters", "partial_json",
+    "patternProperties", "presence_penalty", "prompt_tokens", "prompt_tokens_details", "properties", "provider", "reasoning", "reasoning_content",
+    "reasoning_details", "reasoning_effort", "redacted_thinking", "required", "response_format", "safetySettings", "sequence_number", "service_tier",
+    "signature", "stop_reason", "stop_sequence", "stop_sequences", "stream_options", "systemInstruction", "system_fingerprint", "thinking",
+    "tool_calls", "tool_choice", "tool_use_id",
+];
+
+/// What the formats write under their own keys. Where a list is open, as the names of events are, its parts are closed.
+#[rustfmt::skip]
+const VALUES: [&str; 53] = [
+    "adaptive", "application/json", "application/pdf", "assistant", "chat.completion", "chat.completion.chunk", "completed", "content_block_delta",
+    "content_block_start", "content_block_stop", "content_filter", "developer", "disabled", "document", "end_turn", "ephemeral", "function",
+    "function_call", "function_call_output", "image/jpeg", "image/png", "image/webp", "image_url", "in_progress", "incomplete", "input_audio",
+    "input_file", "input_image", "input_json_delta", "input_text", "json_object", "json_schema", "max_output_tokens", "max_tokens", "message_delta",
+    "message_start", "message_stop", "output_text", "reasoning", "redacted_thinking", "required", "response", "server_tool_use", "signature_delta",
+    "stop_sequence", "summary_text", "text_delta", "text_editor", "thinking", "thinking_delta", "tool_calls", "tool_result",
+    "tool_use",
+];
+
+/// Whether `value` is a word that a provider's format writes itself: nobody could read the body without it.
+pub(crate) fn is_of_format(value: &str) -> bool {
+    VALUES.contains(&value)
+        || value.strip_prefix("response.").is_some_and(|kind| kind.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'_')))
+}
+
+/// Whether the text at a place is a key or a word of the format.
+fn is_fixed(place: &Place, text: &str, is_key: bool, value: &str) -> bool {
+    if is_key { KEYS.contains(&value) } else { !place.is_free() && field(place.key(text), value) == Field::Word && is_of_format(value) }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -309,6 +417,11 @@ fn field(key: &str, value: &str) -> Field {
         | "modelVersion" | "service_tier" => Field::Word,
         _ => Field::Text,
     }
+}
+
+/// Whether a string under this key is text that may be edited.
+pub(crate) fn is_text(key: &str, value: &str) -> bool {
+    field(key, value) == Field::Text
 }
 
 fn is_base64(value: &str) -> bool {
@@ -353,16 +466,16 @@ impl Redactor {
     /// The edits of one JSON text. `own` may take a string for itself: a stream does with its deltas.
     pub(crate) fn json_edits(&self, text: &str, free: bool, nested: usize, own: &mut Own) -> Result<Vec<Edit>, BodyError> {
         let mut edits: Vec<Edit> = Vec::new();
-        let mut said = String::new();
+        let mut buffer = String::new();
         walk(text, free, |place, token| {
             let (start, end, is_key) = match token {
                 Token::String(start, end) => (start, end, false),
                 Token::Key(start, end) => (start, end, true),
                 Token::Number(start, end) => {
-                    if end - start >= NUMBER_BYTES_MIN {
-                        self.block(&text[start..end], || place.path(text))?;
-                    }
-                    return Ok(());
+                    // Digits within a number are no value: each time of day has some.
+                    let digits = text[start..end].trim_start_matches('-');
+                    let whole = |hit: &Hit| hit.start == 0 && hit.end == digits.len();
+                    return if digits.len() < NUMBER_BYTES_MIN { Ok(()) } else { self.block(digits, whole, || place.path(text)) };
                 }
             };
             if start == end {
@@ -381,23 +494,20 @@ impl Redactor {
                 edits.extend(known.iter().map(|edit| edit.moved(start)));
                 return Ok(());
             }
-            let value = if raw.contains('\\') {
-                said.clear();
-                unescape(raw, &mut said);
-                said.as_str()
-            } else {
-                raw
-            };
+            let value = said(text, start, end, place, &mut buffer);
             let field = match (is_key, place.is_free()) {
                 (true, _) => Field::Word,
                 (_, true) => Field::Text,
                 _ => field(place.key(text), value),
             };
             if field == Field::Opaque {
-                return self.block(value, || place.path(text));
+                return self.block(value, |_| true, || place.path(text));
             }
             let mut found = if field == Field::Text { self.value_edits(value, nested)? } else { self.edits(value, Look::Known) };
-            if raw.len() != value.len() {
+            if !found.is_empty() && is_fixed(place, text, is_key, value) {
+                return Ok(());
+            }
+            if raw.len() != value.len() && !found.is_empty() {
                 let wanted: Vec<usize> = found.iter().flat_map(|edit| [edit.finding.start, edit.finding.end]).collect();
                 for (edit, span) in found.iter_mut().zip(raw_offsets(raw, &wanted).chunks(2)) {
                     (edit.finding.start, edit.finding.end) = (span[0], span[1]);
@@ -429,11 +539,11 @@ impl Redactor {
         }
         let wire = is_wire(text);
         let inner = self.json_edits(text, !wire, 0, &mut |_, _, _| Ok(None)).ok()?;
-        Some(self.with_surface(text, inner, if wire { Look::KnownSurface } else { Look::Surface }))
+        Some(self.with_surface(text, !wire, inner, if wire { Look::KnownSurface } else { Look::Surface }))
     }
 
     /// The edits of a string's text, which may be JSON itself.
-    fn value_edits(&self, value: &str, nested: usize) -> Result<Vec<Edit>, BodyError> {
+    pub(crate) fn value_edits(&self, value: &str, nested: usize) -> Result<Vec<Edit>, BodyError> {
         if nested == NESTED_MAX || !value.trim_ascii_start().starts_with(['{', '[']) {
             return Ok(self.edits(value, Look::All));
         }
@@ -443,34 +553,41 @@ impl Redactor {
             Err(BodyError::Malformed { .. } | BodyError::TooDeep) => return Ok(self.edits(value, Look::All)),
             Err(error) => return Err(error),
         };
-        Ok(self.with_surface(value, inner, Look::Surface))
+        Ok(self.with_surface(value, true, inner, Look::Surface))
     }
 
     /// The edits of the strings of a JSON text, and of what spans several of them or only its surroundings explain.
-    fn with_surface(&self, text: &str, inner: Vec<Edit>, look: Look) -> Vec<Edit> {
+    fn with_surface(&self, text: &str, free: bool, inner: Vec<Edit>, look: Look) -> Vec<Edit> {
         let mut outer = self.edits(text, look);
         if outer.is_empty() {
             return inner;
         }
         // The net sees quotes and escapes here for what they are not: it is believed within one plain value, where nothing
         // was found, and what it cuts never costs a tool its arguments.
-        let (mut within, mut next) = (vec![false; outer.len()], 0);
+        let (mut within, mut fixed, mut next) = (vec![false; outer.len()], vec![false; outer.len()], 0);
         // Whoever calls has walked it.
-        let _ = walk(text, true, |_, token| {
-            let Token::String(start, end) = token else { return Ok(()) };
+        let _ = walk(text, free, |place, token| {
+            let (start, end, is_key) = match token {
+                Token::String(start, end) => (start, end, false),
+                Token::Key(start, end) => (start, end, true),
+                Token::Number(..) => return Ok(()),
+            };
             while let Some(edit) = outer.get(next).filter(|edit| edit.finding.start < end) {
-                within[next] = start <= edit.finding.start && edit.finding.end <= end;
+                let inside = start <= edit.finding.start && edit.finding.end <= end;
+                within[next] = inside && !is_key;
+                fixed[next] = inside && is_fixed(place, text, is_key, &text[start..end]);
                 next += 1;
             }
             Ok(())
         });
-        let mut within = within.into_iter();
+        let mut within = within.into_iter().zip(fixed);
         outer.retain(|edit| {
             let Finding { start, end, .. } = edit.finding;
-            let within = within.next().unwrap_or_default() && !text[start..end].contains('\\');
+            let (within, fixed) = within.next().unwrap_or_default();
+            let within = within && !text[start..end].contains('\\');
             let behind = inner.partition_point(|edit| edit.finding.end <= start);
             let apart = inner.get(behind).is_none_or(|edit| end <= edit.finding.start);
-            within && apart || edit.finding.rule.starts_with("known:")
+            !fixed && (within && apart || edit.finding.rule.starts_with("known:"))
         });
         merged(outer, &inner)
     }
@@ -480,25 +597,27 @@ impl Redactor {
         if end + 1 - key > PAIR_BYTES_MAX || end - start < 4 {
             return;
         }
+        let pair = &text[key..end + 1];
         let mut pairs: Vec<Found> = Vec::new();
-        self.net.scan(&text[key..end + 1], &mut pairs);
-        for pair in pairs {
-            let (from, to) = (key + pair.start, key + pair.end);
-            let apart = found.iter().all(|edit| to <= edit.finding.start || edit.finding.end <= from);
-            let value = &text[start..end];
-            if from >= start && to <= end && apart && placeholder::spans(value).next().is_none() {
-                let placeholder = placeholder::redacted(pair.rule.kind(), &self.key, &text.as_bytes()[from..to]);
-                let finding = Finding { rule: pair.rule.id().into(), start: from, end: to, confidence: pair.confidence };
-                found.push(Edit { finding, placeholder });
+        self.net.scan(pair, &mut pairs);
+        let mut hits: Vec<Hit> = pairs.into_iter().map(Hit::from).collect();
+        self.beside_placeholders(pair, &mut hits);
+        hits.retain(|hit| key + hit.start >= start && key + hit.end <= end);
+        self.spare_placeholders(pair, &mut hits);
+        for hit in hits {
+            let edit = self.edit(pair, hit).moved(key);
+            let (from, to) = (edit.finding.start, edit.finding.end);
+            if found.iter().all(|edit| to <= edit.finding.start || edit.finding.end <= from) {
+                found.push(edit);
             }
         }
         found.sort_by_key(|edit| edit.finding.start);
     }
 
-    /// Refuses `value` if it holds a known secret.
-    fn block(&self, value: &str, path: impl Fn() -> String) -> Result<(), BodyError> {
+    /// Refuses `value` if it holds a known secret in a way that counts.
+    fn block(&self, value: &str, counts: impl Fn(&Hit) -> bool, path: impl Fn() -> String) -> Result<(), BodyError> {
         let hits = Search::known(&self.known, value.as_bytes());
-        match hits.first().map(|hit| &hit.what) {
+        match hits.iter().find(|hit| counts(hit)).map(|hit| &hit.what) {
             Some(What::Known(secret)) => Err(BodyError::Blocked { path: path(), name: self.known.name(*secret).to_owned() }),
             _ => Ok(()),
         }
@@ -597,6 +716,32 @@ mod tests {
             &format!("{{\"messages\":[{{\"source\":{{\"data\":{}}}}}]}}", quoted(&format!("see {VALUE} here"))),
             Ok("{\"messages\":[{\"source\":{\"data\":\"see SECRET_REF(db) here\"}}]}"),
         );
+    }
+
+    #[test]
+    fn words_of_the_format_are_never_edited() {
+        let secrets = ["assistant", "function", "password", "description", "properties", "tool_calls", "content_block_delta"];
+        let redactor = Redactor::new(Known::new(secrets.map(|word| ("v", word.as_bytes()))), &[3; 32]);
+        let wire = json!({"type":"content_block_delta","messages":[{"role":"assistant","tool_calls":[{"type":"function","function":{"name":"f",
+            "parameters":{"type":"object","properties":{"a":{"type":"string","description":"x"}}}}}]}]})
+        .to_string();
+        let done = |body: &str| redactor.json(body.as_bytes()).map(|body| String::from_utf8(body.bytes.into_owned()).expect("text"));
+        assert_eq!(done(&wire), Ok(wire.clone()));
+        assert_eq!(redactor.text(&wire).text, wire);
+        let nested = json!({"messages":[{"content":wire}]}).to_string();
+        assert_eq!(done(&nested).map(|body| body.matches("properties").count()), Ok(1), "a schema in a text stays one");
+        // Elsewhere it is a value like any other.
+        let said = r#"{"messages":[{"role":"assistant","content":"assistant: function","name":"password"}]}"#;
+        assert_eq!(done(said), Ok(r#"{"messages":[{"role":"assistant","content":"SECRET_REF(v): SECRET_REF(v)","name":"SECRET_REF(v)"}]}"#.to_owned()));
+        assert_eq!(done(r#"{"messages":[{"role":"password"}]}"#), Ok(r#"{"messages":[{"role":"SECRET_REF(v)"}]}"#.to_owned()));
+    }
+
+    #[test]
+    fn a_number_is_one_value() {
+        for (body, blocked) in [("1763634999", false), ("17636349", true), ("-17636349", true), ("0.17636349", false), ("117636349", false)] {
+            let redactor = Redactor::new(Known::new([("pin", b"17636349".as_slice())]), &[3; 32]);
+            assert_eq!(redactor.json(format!("{{\"created\":{body}}}").as_bytes()).is_err(), blocked, "{body}");
+        }
     }
 
     #[test]

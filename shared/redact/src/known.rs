@@ -7,6 +7,7 @@
 //! case; the comparison decides.
 
 use crate::decode::{self, Code, Mapped};
+use crate::sieve::Sieve;
 use std::collections::HashSet;
 use std::fmt;
 use zeroize::Zeroizing;
@@ -149,25 +150,45 @@ impl Known {
     }
 
     /// The values whose characters are escaped, or have something between them.
-    pub(crate) fn find_bent(&self, bytes: &[u8], hits: &mut Vec<Hit>) {
+    pub(crate) fn find_bent(&self, bytes: &[u8], sieve: &Sieve, hits: &mut Vec<Hit>) {
         if self.is_empty() {
             return;
         }
         let mut places = Vec::new();
-        for (start, end) in decode::bent(bytes, BENT_MARGIN_BYTES) {
+        for (start, end) in decode::bent(bytes, sieve, BENT_MARGIN_BYTES) {
             let stretch = &bytes[start..end];
-            let printable = stretch.contains(&b'=').then(|| decode::skeleton_of_printable(stretch, start)).flatten();
-            for skeleton in [Some(decode::skeleton(stretch, start)), printable].into_iter().flatten() {
-                for filter in &self.filters {
-                    filter.scan(&skeleton.bytes, &mut places);
-                    for at in places.drain(..) {
-                        filter.look_up(&skeleton.bytes, at, |pattern, forms| {
-                            if forms & SKELETON != 0 {
-                                self.verify_skeleton(&skeleton, at, filter.q, pattern, hits);
-                            }
-                        });
+            // The way back is looked for when there is something to go back from.
+            if self.may_hold(&decode::skeleton::<()>(stretch, 0).bytes, &mut places) {
+                self.find_bones(&decode::skeleton(stretch, start), &mut places, hits);
+            }
+            if stretch.contains(&b'=')
+                && decode::skeleton_of_printable::<()>(stretch, 0).is_some_and(|skeleton| self.may_hold(&skeleton.bytes, &mut places))
+                && let Some(skeleton) = decode::skeleton_of_printable(stretch, start)
+            {
+                self.find_bones(&skeleton, &mut places, hits);
+            }
+        }
+    }
+
+    /// Whether some filter points at a place of `bytes`.
+    fn may_hold(&self, bytes: &[u8], places: &mut Vec<usize>) -> bool {
+        self.filters.iter().any(|filter| {
+            places.clear();
+            filter.scan(bytes, places);
+            !places.is_empty()
+        })
+    }
+
+    fn find_bones(&self, skeleton: &Mapped, places: &mut Vec<usize>, hits: &mut Vec<Hit>) {
+        for filter in &self.filters {
+            places.clear();
+            filter.scan(&skeleton.bytes, places);
+            for at in places.drain(..) {
+                filter.look_up(&skeleton.bytes, at, |pattern, forms| {
+                    if forms & SKELETON != 0 {
+                        self.verify_skeleton(skeleton, at, filter.q, pattern, hits);
                     }
-                }
+                });
             }
         }
     }

@@ -10,6 +10,7 @@
 
 pub mod body;
 mod decode;
+mod events;
 mod json;
 mod known;
 mod mask;
@@ -18,19 +19,24 @@ pub mod placeholder;
 pub mod reference;
 mod search;
 mod seen;
+mod sieve;
 mod stream;
 
 pub use body::{Body, BodyError};
+pub use events::EventStream;
 pub use known::{Known, SECRET_BYTES_MIN};
 pub use mask::{Hit, find, mask, mask_known};
 pub use net::{Confidence, Net, NetError};
 pub use placeholder::contains_placeholder;
-pub use stream::{ByteStream, EventStream, HOLD_BYTES_MAX, HOLD_MS_MAX, TextStream};
+pub use stream::{ByteStream, HOLD_BYTES_MAX, HOLD_MS_MAX, TextStream};
 
 use ring::hmac;
 use search::{Search, What};
 use std::borrow::Cow;
 use std::sync::Arc;
+
+/// No known secret is shorter, nor is a name with a value that the net would take for one.
+const FINDING_BYTES_MIN: usize = SECRET_BYTES_MIN;
 
 /// Finds and replaces. Made anew when the vault changes; what it was made of does not change.
 #[derive(Debug)]
@@ -107,9 +113,15 @@ impl Redactor {
 
     /// What is to be edited in `text`, in order and apart from one another.
     pub(crate) fn edits(&self, text: &str, look: Look) -> Vec<Edit> {
+        if text.len() < FINDING_BYTES_MIN {
+            return Vec::new();
+        }
         let with_net = matches!(look, Look::All | Look::Surface);
         let search = Search { known: &self.known, net: with_net.then_some(&*self.net) };
         let mut hits = if matches!(look, Look::Surface | Look::KnownSurface) { search.surface(text) } else { search.run(text) };
+        if with_net {
+            self.beside_placeholders(text, &mut hits);
+        }
         if hits.is_empty() {
             return Vec::new();
         }
@@ -148,7 +160,43 @@ impl Redactor {
         Edit { finding: Finding { rule, start, end, confidence }, placeholder }
     }
 
-    /// A placeholder is no secret, whatever stands around it.
+    /// What the net sees in the lines with placeholders when these are not there: a value that holds one is none to it, but
+    /// a part of it may still be a secret.
+    pub(crate) fn beside_placeholders(&self, text: &str, hits: &mut Vec<search::Hit>) {
+        if !placeholder::may_stand_in(text) {
+            return;
+        }
+        let mut spans = placeholder::spans(text).peekable();
+        while let Some(span) = spans.next() {
+            let line = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+            let end = text[span.end..].find('\n').map_or(text.len(), |at| span.end + at);
+            let mut cuts = vec![(span.start, span.end)];
+            cuts.extend(std::iter::from_fn(|| spans.next_if(|next| next.start < end)).map(|next| (next.start, next.end)));
+            let mut rest = String::with_capacity(end - line);
+            let mut at = line;
+            for &(start, next) in &cuts {
+                rest.push_str(&text[at..start]);
+                at = next;
+            }
+            rest.push_str(&text[at..end]);
+            // Where in `text` the byte at a place of `rest` stands.
+            let source = |place: usize| cuts.iter().fold(line + place, |at, (start, end)| if at >= *start { at + end - start } else { at });
+            let mut found = Vec::new();
+            self.net.scan(&rest, &mut found);
+            for hit in found {
+                let (start, end) = (source(hit.start), source(hit.end - 1) + 1);
+                let is_near = |(from, to): &(usize, usize)| {
+                    let (before, behind) = (end.min(*from), start.max(*to));
+                    start < *to && end > *from || text[before..*from].trim().is_empty() && end <= *from || text[*to..behind].trim().is_empty() && start >= *to
+                };
+                if cuts.iter().any(is_near) && is_rest(&text[start..end], &text[..start], &text[end..]) {
+                    hits.push(search::Hit { start, end, what: What::Net(hit.rule, hit.confidence) });
+                }
+            }
+        }
+    }
+
+    /// A placeholder is no secret, whatever stands around it: what is found there is what is left on its two sides.
     fn spare_placeholders(&self, text: &str, hits: &mut Vec<search::Hit>) {
         let spans: Vec<placeholder::Span> = placeholder::spans(text).collect();
         if spans.is_empty() {
@@ -156,37 +204,41 @@ impl Redactor {
         }
         let mut left = Vec::with_capacity(hits.len());
         for mut hit in hits.drain(..) {
+            let known = matches!(hit.what, What::Known(_));
             let first = spans.partition_point(|span| span.end <= hit.start);
-            for span in spans[first..].iter().take_while(|span| span.start < hit.end) {
-                match &hit.what {
-                    // A name may be a value, and a placeholder's first letter the last of code before it.
-                    What::Known(_) => {
-                        let ours = span.reference && span.name(text).is_some_and(|name| self.known.is_name(name));
-                        if ours {
-                            hit.start = hit.end;
-                            break;
-                        }
-                    }
-                    // The rest of a private key is still one; what is left of a line's frame is not.
-                    What::Net(..) if !text.as_bytes()[hit.start..hit.end].contains(&b'\n') => {
-                        hit.start = hit.end;
-                        break;
-                    }
-                    What::Net(..) => {
-                        if hit.start < span.start {
-                            left.push(search::Hit { end: span.start, ..hit.clone() });
-                        }
-                        hit.start = span.end.min(hit.end);
-                    }
+            let count = spans[first..].iter().take_while(|span| span.start < hit.end).count();
+            // The rest of a private key is still one; what is left of a line's frame need not be.
+            let whole = count == 0 || known || text.as_bytes()[hit.start..hit.end].contains(&b'\n');
+            let is_one = |start: usize, end: usize| start < end && (whole || is_rest(&text[start..end], &text[..start], &text[end..]));
+            for span in &spans[first..first + count] {
+                // A name may be a value, and a placeholder's first letter the last of code before it.
+                if known && !span.name(text).is_some_and(|name| self.known.is_name(name)) {
+                    continue;
                 }
+                if is_one(hit.start, span.start) {
+                    left.push(search::Hit { end: span.start, ..hit.clone() });
+                }
+                hit.start = span.end.min(hit.end);
             }
-            if hit.start < hit.end {
+            if is_one(hit.start, hit.end) {
                 left.push(hit);
             }
         }
         *hits = left;
     }
 }
+
+/// Whether what stands beside a placeholder, where the net sees one value, is more than the words and signs around it.
+fn is_rest(piece: &str, before: &str, behind: &str) -> bool {
+    let core = piece.trim_matches(|letter: char| letter.is_ascii_punctuation() || letter.is_whitespace());
+    let joined =
+        before.ends_with([')', ']']) && !piece.starts_with(char::is_whitespace) || behind.starts_with(['S', '[']) && !piece.ends_with(char::is_whitespace);
+    let is_word = core.chars().all(|letter| letter.is_alphabetic() || matches!(letter, ' ' | '\''));
+    core.len() >= REST_BYTES_MIN && (joined || !is_word)
+}
+
+/// What is shorter beside a placeholder is no secret of its own.
+const REST_BYTES_MIN: usize = 4;
 
 pub(crate) fn splice(text: &str, edits: &[Edit]) -> String {
     let mut spliced = String::with_capacity(text.len());
@@ -198,4 +250,33 @@ pub(crate) fn splice(text: &str, edits: &[Edit]) -> String {
     }
     spliced.push_str(&text[at..]);
     spliced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_beside_a_placeholder_is_still_a_secret() {
+        let redactor = Redactor::new(Known::new([("a", b"Sommer#2026x".as_slice())]), &[3; 32]);
+        let value = format!("Kq9#{}", "vv81xZpp");
+        for text in [
+            format!("DB_PASSWORD=SECRET_REF(a){value}"),
+            format!("DB_PASSWORD={value}SECRET_REF(a)"),
+            format!("DB_PASSWORD={value}SECRET_REF(a){value}"),
+            format!("DB_PASSWORD=[REDACTED:x]{value}"),
+            format!("password: [REDACTED:x] {value}"),
+            format!("{{\"password\":\"SECRET_REF(a){value}\"}}"),
+        ] {
+            let once = redactor.text(&text).text.into_owned();
+            assert!(!once.contains(&value), "{text:?} became {once:?}");
+            assert_eq!(once.contains("SECRET_REF(a)"), text.contains("SECRET_REF(a)"), "{text:?} became {once:?}");
+            assert_eq!(redactor.text(&once).text, once);
+        }
+        for text in
+            ["password: SECRET_REF(a), and so on", "Authorization: Bearer SECRET_REF(a)", "DB_PASSWORD=SECRET_REF(a).", "password is [REDACTED:x] for now"]
+        {
+            assert_eq!(redactor.text(text).text, text);
+        }
+    }
 }

@@ -49,6 +49,11 @@ impl Span {
     }
 }
 
+/// Whether there is a need to look.
+pub(crate) fn may_stand_in(text: &str) -> bool {
+    [REFERENCE, REDACTED].iter().any(|mark| memchr::memmem::find(text.as_bytes(), mark.as_bytes()).is_some())
+}
+
 /// The placeholders in `text`, in order.
 pub(crate) fn spans(text: &str) -> impl Iterator<Item = Span> {
     let mut at = 0;

@@ -5,6 +5,7 @@
 use crate::decode::{self, Mapped};
 use crate::known::{self, Known};
 use crate::net::{Confidence, Found, Net, Rule};
+use crate::sieve::Sieve;
 
 /// Code in code in code.
 const LAYERS_MAX: usize = 4;
@@ -48,44 +49,45 @@ pub(crate) struct Search<'a> {
 impl Search<'_> {
     /// The hits in `text`, in any order, perhaps overlapping.
     pub fn run(&self, text: &str) -> Vec<Hit> {
-        let mut hits = self.shapes(text);
-        self.layer(text.as_bytes(), 0, &mut (LAYER_BYTES_MAX + text.len() * 2), &mut hits);
+        let sieve = Sieve::new(text.as_bytes());
+        let mut hits = self.shapes(text, &sieve);
+        self.layer(text.as_bytes(), &sieve, 0, &mut (LAYER_BYTES_MAX + text.len() * 2), &mut hits);
         hits
     }
 
     /// Only the known secrets in `bytes`.
     pub fn known(known: &Known, bytes: &[u8]) -> Vec<Hit> {
         let mut hits = Vec::new();
-        Search { known, net: None }.layer(bytes, 0, &mut (LAYER_BYTES_MAX + bytes.len() * 2), &mut hits);
+        Search { known, net: None }.layer(bytes, &Sieve::new(bytes), 0, &mut (LAYER_BYTES_MAX + bytes.len() * 2), &mut hits);
         hits
     }
 
     /// The same without looking into what is escaped or encoded.
     pub fn surface(&self, text: &str) -> Vec<Hit> {
-        let mut hits = self.shapes(text);
+        let mut hits = self.shapes(text, &Sieve::new(text.as_bytes()));
         let mut known = Vec::new();
         self.known.find(text.as_bytes(), &mut known);
         hits.extend(known.into_iter().map(Hit::from));
         hits
     }
 
-    fn shapes(&self, text: &str) -> Vec<Hit> {
+    fn shapes(&self, text: &str, sieve: &Sieve) -> Vec<Hit> {
         let mut found = Vec::new();
         if let Some(net) = self.net {
-            net.scan(text, &mut found);
+            net.scan_sifted(text, sieve, &mut found);
         }
         found.into_iter().map(Hit::from).collect()
     }
 
-    fn layer(&self, bytes: &[u8], depth: usize, budget: &mut usize, hits: &mut Vec<Hit>) {
+    fn layer(&self, bytes: &[u8], sieve: &Sieve, depth: usize, budget: &mut usize, hits: &mut Vec<Hit>) {
         let mut known: Vec<known::Hit> = Vec::new();
         self.known.find(bytes, &mut known);
-        self.known.find_bent(bytes, &mut known);
+        self.known.find_bent(bytes, sieve, &mut known);
         hits.extend(known.into_iter().map(Hit::from));
         if depth == LAYERS_MAX {
             return;
         }
-        decode::runs(bytes, |run| {
+        decode::runs(bytes, sieve, |run| {
             for code in run.codes(bytes) {
                 let decoded = run.decoded(bytes, code, LAYER_BYTES_MAX.min(*budget));
                 *budget = budget.saturating_sub(decoded.len());
@@ -97,7 +99,7 @@ impl Search<'_> {
                 hits.extend(inner.into_iter().map(|hit| outward(hit, &map)));
             }
         });
-        decode::spaced(bytes, |map| {
+        decode::spaced(bytes, sieve, |map| {
             *budget = budget.saturating_sub(map.bytes.len());
             hits.extend(self.inside(&map.bytes, depth, budget).into_iter().map(|hit| outward(hit, &map)));
         });
@@ -123,14 +125,15 @@ impl Search<'_> {
     }
 
     fn decoded(&self, bytes: &[u8], depth: usize, budget: &mut usize, hits: &mut Vec<Hit>) {
-        self.layer(bytes, depth + 1, budget, hits);
+        let sieve = Sieve::new(bytes);
+        self.layer(bytes, &sieve, depth + 1, budget, hits);
         let Some(net) = self.net.filter(|_| bytes.len() >= NET_BYTES_MIN) else { return };
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         if text.bytes().any(|byte| byte < b' ' && !matches!(byte, b'\n' | b'\r' | b'\t')) {
             return;
         }
         let mut found = Vec::new();
-        net.scan(text, &mut found);
+        net.scan_sifted(text, &sieve, &mut found);
         let certain = found.into_iter().filter(|found| found.confidence == Confidence::Certain);
         hits.extend(certain.map(Hit::from));
     }

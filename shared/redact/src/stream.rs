@@ -1,4 +1,4 @@
-//! Text and bodies that arrive in pieces: what is let go is what the whole would have become, wherever it was cut.
+//! Text and bytes that arrive in pieces: what is let go is what the whole would have become, wherever it was cut.
 //!
 //! Only an end that may still grow into a secret is held back: the beginning of a known one, in the disguises that a stream
 //! can hold; at most 256 bytes for what the net may still recognise, and for code that may hide one. What was let go is kept
@@ -7,11 +7,7 @@
 //!
 //! A limit: what is encoded twice is found if it comes within those 256 bytes.
 
-use crate::body::BodyError;
-use crate::json::{self, Place};
-use crate::{Confidence, Edit, Finding, Look, Redactor, splice};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use crate::{Finding, Look, Redactor};
 use std::sync::Arc;
 
 /// What the net may hold back.
@@ -22,10 +18,11 @@ pub const HOLD_MS_MAX: u64 = 50;
 const CONTEXT_BYTES: usize = 1024;
 const CONTEXT_BYTES_MIN: usize = 256;
 /// A secret that goes on and on (a private key) is replaced when this much of it has come; the rest is swallowed.
-const SWALLOW_BYTES_MIN: usize = 4096;
-const EVENT_BYTES_MAX: usize = 4 << 20;
-/// Choices, contents and tool calls of one answer.
-const CHANNELS_MAX: usize = 256;
+const SWALLOW_BYTES_MIN: usize = 16 << 10;
+/// And so much of it at most.
+const SWALLOW_BYTES_MAX: usize = 1 << 20;
+/// A line of a key is not longer. One that writes its line breaks out is swallowed without waiting for its end.
+const KEY_LINE_BYTES_MAX: usize = 256;
 
 /// One text, piece by piece.
 #[derive(Debug)]
@@ -35,30 +32,70 @@ pub struct TextStream {
     raw: String,
     /// All before this was let go, or a placeholder for it.
     done: usize,
+    /// Where the last placeholder's secret ended, if what comes next may be more of it.
+    covered: usize,
     /// What came before `raw`.
     dropped: usize,
+    /// The end of a secret is still to come, and nothing of it is kept.
+    swallow: Option<Swallow>,
     findings: Vec<Finding>,
+}
+
+#[derive(Debug)]
+struct Swallow {
+    kind: Swallowed,
+    left: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Swallowed {
+    /// A block of lines that has an end of its own.
+    Key,
+    /// What has no blank in it.
+    Word,
+}
+
+/// How much may be held.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Hold {
+    /// For known secrets and the net.
+    Everything,
+    /// As long as the caller's clock allows it: for known secrets, and the last word.
+    Word,
+    /// For known secrets.
+    Known,
+    Nothing,
 }
 
 impl TextStream {
     pub fn new(redactor: Arc<Redactor>) -> Self {
-        Self { redactor, raw: String::new(), done: 0, dropped: 0, findings: Vec::new() }
+        Self { redactor, raw: String::new(), done: 0, covered: 0, dropped: 0, swallow: None, findings: Vec::new() }
     }
 
     /// The text that may go now that `piece` has come.
     pub fn push(&mut self, piece: &str) -> String {
+        self.push_holding(piece, Hold::Everything)
+    }
+
+    pub(crate) fn push_holding(&mut self, piece: &str, hold: Hold) -> String {
         self.raw.push_str(piece);
-        self.let_go(Hold::Everything)
+        self.let_go(hold)
     }
 
-    /// The text that may go although the net would wait for more. A known secret is waited for, however long it takes.
+    /// The text that may go although the net would wait for more. A known secret is waited for, however long it takes, and
+    /// so is the end of a word: slow pieces of a token are still one token.
     pub fn release(&mut self) -> String {
-        self.let_go(Hold::Known)
+        self.let_go(Hold::Word)
     }
 
-    /// The rest.
+    /// The rest. If more comes all the same, this is its context.
     pub fn finish(&mut self) -> String {
         self.let_go(Hold::Nothing)
+    }
+
+    /// Goes on with another redactor, with what is held and the context as they are.
+    pub fn renew(&mut self, redactor: Arc<Redactor>) {
+        self.redactor = redactor;
     }
 
     /// How much is held back.
@@ -72,45 +109,84 @@ impl TextStream {
     }
 
     fn let_go(&mut self, hold: Hold) -> String {
+        if self.swallow.is_some() && !self.swallowed(hold) {
+            return String::new();
+        }
         let edits = self.redactor.edits(&self.raw, Look::All);
         let len = self.raw.len();
-        let mut until = match hold {
-            Hold::Nothing => len,
-            Hold::Known => self.redactor.known.live_from(self.raw.as_bytes(), false),
-            Hold::Everything => self.redactor.known.live_from(self.raw.as_bytes(), true).min(self.redactor.uncertain_from(&self.raw)),
-        };
+        let mut until = self.certain_until(hold);
         for edit in edits.iter().rev() {
             let (start, end) = (edit.finding.start, edit.finding.end);
             // One that ends here may go on.
-            let grows = end > until || end == len && matches!(hold, Hold::Everything);
+            let grows = end > until || end == len && hold == Hold::Everything;
             if grows && start < until && (len - start < SWALLOW_BYTES_MIN || end > until && end < len) {
                 until = start;
             } else if grows && end == len && len - start >= SWALLOW_BYTES_MIN {
                 until = len;
             }
         }
-        until = (0..=until).rev().find(|at| self.raw.is_char_boundary(*at)).unwrap_or(0);
+        until = self.raw.floor_char_boundary(until);
         let mut gone = String::new();
         let mut at = self.done;
+        let mut endless = None;
         for edit in edits {
             let Finding { start, end, .. } = edit.finding;
             if end <= at || start >= until {
                 continue;
             }
-            if start >= at {
-                gone.push_str(&self.raw[at..start]);
+            let seen = start < at;
+            // Of what was let go before it was known for what it is, the rest is replaced; of what was replaced, swallowed.
+            if !(seen && self.covered == at) {
+                gone.push_str(&self.raw[at..start.max(at)]);
                 gone.push_str(&edit.placeholder);
-                self.findings.push(Finding { start: start + self.dropped, end: end + self.dropped, ..edit.finding });
+                self.findings.push(Finding { start: start + self.dropped, end: end + self.dropped, ..edit.finding.clone() });
+            } else if let Some(last) = self.findings.last_mut() {
+                last.end = last.end.max(end + self.dropped);
             }
-            // If a part of it is gone already, so is the placeholder for all of it.
-            at = end;
+            (at, self.covered) = (end, end);
+            if end == len && len - start >= SWALLOW_BYTES_MIN && hold != Hold::Nothing {
+                let block = &*edit.finding.rule == "private_key" || self.raw[start..end].contains('\n');
+                endless = Some(if block { Swallowed::Key } else { Swallowed::Word });
+            }
         }
         if at < until {
             gone.push_str(&self.raw[at..until]);
         }
         self.done = until.max(at);
+        if let Some(kind) = endless {
+            self.swallow = Some(Swallow { kind, left: SWALLOW_BYTES_MAX });
+            self.drop_front(self.raw.len());
+        }
         self.forget();
         gone
+    }
+
+    /// Where that begins which has to wait.
+    fn certain_until(&self, hold: Hold) -> usize {
+        let known = |strict| self.redactor.known.live_from(self.raw.as_bytes(), strict);
+        match hold {
+            Hold::Nothing => self.raw.len(),
+            Hold::Known => known(false),
+            Hold::Word => known(false).min(word_from(&self.raw)),
+            Hold::Everything => known(true).min(self.redactor.uncertain_from(&self.raw)),
+        }
+    }
+
+    /// Takes away what still belongs to a secret without an end. Whether something else has come.
+    fn swallowed(&mut self, hold: Hold) -> bool {
+        let Some(Swallow { kind, left }) = self.swallow else { return true };
+        let (len, ended) = match kind {
+            Swallowed::Word => word_len(&self.raw),
+            Swallowed::Key => key_len(&self.raw, hold == Hold::Nothing),
+        };
+        let len = self.raw.floor_char_boundary(len.min(left));
+        if let Some(last) = self.findings.last_mut() {
+            last.end += len;
+        }
+        self.drop_front(len);
+        let ended = ended || left - len < KEY_LINE_BYTES_MAX;
+        self.swallow = (!ended).then_some(Swallow { kind, left: left - len });
+        ended
     }
 
     /// Drops what is too long ago to matter, from the front up to a line or a word.
@@ -118,20 +194,65 @@ impl TextStream {
         if self.done < CONTEXT_BYTES * 2 {
             return;
         }
-        let from = (self.done - CONTEXT_BYTES..self.done).find(|at| self.raw.is_char_boundary(*at)).unwrap_or(0);
-        let to = (from..=self.done - CONTEXT_BYTES_MIN).rev().find(|at| self.raw.is_char_boundary(*at)).unwrap_or(from);
+        let from = self.raw.ceil_char_boundary(self.done - CONTEXT_BYTES);
+        let to = self.raw.floor_char_boundary(self.done - CONTEXT_BYTES_MIN).max(from);
         let line = self.raw[from..to].find('\n').or_else(|| self.raw[from..to].find(char::is_whitespace));
-        let cut = from + line.map_or(0, |at| at + 1);
+        self.drop_front(from + line.map_or(0, |at| at + 1));
+    }
+
+    fn drop_front(&mut self, cut: usize) {
         self.raw.drain(..cut);
-        self.done -= cut;
+        self.done = self.done.saturating_sub(cut);
+        self.covered = self.covered.saturating_sub(cut);
         self.dropped += cut;
+    }
+
+    /// Something else than text comes in between, and no text goes on over it.
+    fn interrupt(&mut self, bytes: usize) {
+        (self.done, self.covered, self.swallow) = (self.raw.len(), 0, None);
+        self.drop_front(self.raw.len());
+        self.dropped += bytes;
     }
 }
 
-enum Hold {
-    Everything,
-    Known,
-    Nothing,
+/// Where the last word begins, as far as it is held.
+fn word_from(text: &str) -> usize {
+    let floor = text.ceil_char_boundary(text.len().saturating_sub(HOLD_BYTES_MAX));
+    text[floor..].rfind(char::is_whitespace).map_or(floor, |at| text.ceil_char_boundary(floor + at + 1))
+}
+
+/// How much of `text` is still the word that it begins with, and whether the word has ended.
+fn word_len(text: &str) -> (usize, bool) {
+    let end = text.find(|letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'' | '`' | '<' | '>'));
+    (end.unwrap_or(text.len()), end.is_some())
+}
+
+/// How much of `text` is still the key whose beginning came before, and whether the key has ended.
+fn key_len(text: &str, last: bool) -> (usize, bool) {
+    const END: &str = "-----END";
+    if let Some(at) = text.find(END) {
+        let tail = &text[at + END.len()..];
+        let near = &tail[..tail.floor_char_boundary(92)];
+        return match near.find("-----") {
+            Some(end) => (at + END.len() + end + 5, true),
+            None if last || near.len() < tail.len() => (at + END.len(), true),
+            None => (at, false),
+        };
+    }
+    let mut len = 0;
+    for line in text.split_inclusive('\n') {
+        // As the net reads a block that has no end.
+        if line.bytes().filter(|byte| *byte == b' ').count() > 3 && !line.contains(':') {
+            return (len, true);
+        }
+        if !line.ends_with('\n') && !last && line.len() < KEY_LINE_BYTES_MAX {
+            return (len, false);
+        }
+        len += line.len();
+    }
+    // The end's own mark may be cut.
+    let kept = if last { 0 } else { (1..END.len()).rev().find(|kept| text.ends_with(&END[..*kept])).unwrap_or(0) };
+    (text.len() - kept, false)
 }
 
 impl Redactor {
@@ -176,7 +297,7 @@ impl ByteStream {
                     };
                     // No text goes on over this.
                     gone.extend(self.text.finish().into_bytes());
-                    self.text = TextStream::new(self.text.redactor.clone());
+                    self.text.interrupt(len);
                     gone.extend_from_slice(&bad[..len]);
                     rest = &bad[len..];
                 }
@@ -186,6 +307,11 @@ impl ByteStream {
 
     pub fn release(&mut self) -> Vec<u8> {
         self.text.release().into_bytes()
+    }
+
+    /// Goes on with another redactor, with what is held and the context as they are.
+    pub fn renew(&mut self, redactor: Arc<Redactor>) {
+        self.text.renew(redactor);
     }
 
     pub fn finish(&mut self) -> Vec<u8> {
@@ -203,337 +329,12 @@ impl ByteStream {
     }
 }
 
-/// An answer as server-sent events: the texts that its deltas spell are what is looked at, and edits are made in the deltas.
-#[derive(Debug)]
-pub struct EventStream {
-    redactor: Arc<Redactor>,
-    pending: Vec<u8>,
-    channels: BTreeMap<Channel, Open>,
-    findings: Vec<Finding>,
-}
-
-/// One text of an answer.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Channel {
-    shape: Shape,
-    /// Choice, content block, output or candidate.
-    index: u64,
-    /// Tool call or part.
-    part: u64,
-    /// The member that holds the text, or the event's type.
-    field: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Shape {
-    /// `choices[].delta`, `choices[].text`
-    Chat,
-    /// `content_block_delta`
-    Block,
-    /// `response.….delta`
-    Response,
-    /// `candidates[].content.parts[]`
-    Candidate,
-}
-
-#[derive(Debug)]
-struct Open {
-    stream: TextStream,
-    /// The last event that carried a piece, to carry what is left.
-    event_line: String,
-    event: Value,
-}
-
-impl EventStream {
-    pub fn new(redactor: Arc<Redactor>) -> Self {
-        Self { redactor, pending: Vec::new(), channels: BTreeMap::new(), findings: Vec::new() }
-    }
-
-    /// The events that may go now that `piece` has come.
-    pub fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, BodyError> {
-        self.pending.extend_from_slice(piece);
-        let mut gone = Vec::new();
-        while let Some(len) = event_len(&self.pending) {
-            let event: Vec<u8> = self.pending.drain(..len).collect();
-            self.event(&event, &mut gone)?;
-        }
-        if self.pending.len() > EVENT_BYTES_MAX {
-            return Err(BodyError::TooLarge { bytes_max: EVENT_BYTES_MAX });
-        }
-        Ok(gone)
-    }
-
-    /// What the net would still wait for, as events of their own.
-    pub fn release(&mut self) -> Vec<u8> {
-        self.flush(|_| true, TextStream::release)
-    }
-
-    pub fn finish(&mut self) -> Result<Vec<u8>, BodyError> {
-        let mut gone = Vec::new();
-        let last = std::mem::take(&mut self.pending);
-        if !last.is_empty() {
-            self.event(&last, &mut gone)?;
-        }
-        gone.extend(self.close(|_| true));
-        Ok(gone)
-    }
-
-    pub fn held_bytes(&self) -> usize {
-        self.channels.values().map(|open| open.stream.held_bytes()).sum()
-    }
-
-    /// Spans are of the text that a channel spells.
-    pub fn findings(&self) -> Vec<Finding> {
-        self.findings.iter().chain(self.channels.values().flat_map(|open| open.stream.findings())).cloned().collect()
-    }
-
-    fn event(&mut self, event: &[u8], gone: &mut Vec<u8>) -> Result<(), BodyError> {
-        let text = std::str::from_utf8(event).map_err(|error| BodyError::Malformed { at: error.valid_up_to() })?;
-        let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data:")).map(|data| data.strip_prefix(' ').unwrap_or(data)).collect();
-        let data = data.join("\n");
-        let trimmed = data.trim();
-        if !trimmed.starts_with(['{', '[']) || trimmed == "[DONE]" {
-            if trimmed == "[DONE]" {
-                gone.extend(self.close(|_| true));
-            }
-            // A comment, a name, or a text of its own.
-            gone.extend(self.redactor.text(text).text.as_bytes());
-            return Ok(());
-        }
-        let value: Value = serde_json::from_str(&data).map_err(|_| BodyError::Malformed { at: 0 })?;
-        gone.extend(self.close(|channel| ends(&value, channel)));
-        let event_line = text.lines().find(|line| line.starts_with("event:")).unwrap_or_default();
-        let redactor = self.redactor.clone();
-        let (channels, findings) = (&mut self.channels, &mut self.findings);
-        let edits = redactor.json_edits(&data, false, 0, &mut |place, start, end| {
-            let Some(channel) = channel(&value, place, &data) else { return Ok(None) };
-            if !channels.contains_key(&channel) && channels.len() == CHANNELS_MAX {
-                return Err(BodyError::TooDeep);
-            }
-            let last = finishes(&value, &channel);
-            let open = channels.entry(channel.clone()).or_insert_with(|| Open {
-                stream: TextStream::new(redactor.clone()),
-                event_line: event_line.to_owned(),
-                event: Value::Null,
-            });
-            let mut said = String::new();
-            json::unescape(&data[start..end], &mut said);
-            let mut spoken = open.stream.push(&said);
-            if last {
-                spoken.push_str(&open.stream.finish());
-                findings.extend(open.stream.findings().iter().cloned());
-                channels.remove(&channel);
-            } else {
-                open.event = value.clone();
-            }
-            if spoken == said {
-                return Ok(Some(Vec::new()));
-            }
-            let quoted = Value::String(spoken).to_string();
-            let finding = Finding { rule: Arc::from("delta"), start, end, confidence: Confidence::Certain };
-            Ok(Some(vec![Edit { finding, placeholder: quoted[1..quoted.len() - 1].to_owned() }]))
-        })?;
-        if edits.is_empty() {
-            gone.extend_from_slice(event);
-            return Ok(());
-        }
-        self.findings.extend(edits.iter().filter(|edit| &*edit.finding.rule != "delta").map(|edit| edit.finding.clone()));
-        gone.extend(rewritten(text, &splice(&data, &edits)).into_bytes());
-        Ok(())
-    }
-
-    /// Ends channels: what they hold goes out, in events of their own.
-    fn close(&mut self, which: impl Fn(&Channel) -> bool) -> Vec<u8> {
-        let gone = self.flush(&which, TextStream::finish);
-        let closed: Vec<Channel> = self.channels.keys().filter(|channel| which(channel)).cloned().collect();
-        for channel in closed {
-            if let Some(open) = self.channels.remove(&channel) {
-                self.findings.extend(open.stream.findings);
-            }
-        }
-        gone
-    }
-
-    fn flush(&mut self, which: impl Fn(&Channel) -> bool, how: impl Fn(&mut TextStream) -> String) -> Vec<u8> {
-        let mut gone = String::new();
-        for (channel, open) in self.channels.iter_mut().filter(|(channel, _)| which(channel)) {
-            let rest = how(&mut open.stream);
-            if !rest.is_empty() {
-                if !open.event_line.is_empty() {
-                    gone.push_str(&open.event_line);
-                    gone.push('\n');
-                }
-                gone.push_str(&format!("data: {}\n\n", channel.carry(&open.event, rest)));
-            }
-        }
-        gone.into_bytes()
-    }
-}
-
-impl Channel {
-    /// An event like `last` that adds `rest` to this text and nothing else.
-    fn carry(&self, last: &Value, rest: String) -> Value {
-        let mut event = last.clone();
-        match self.shape {
-            Shape::Chat => {
-                let piece = match self.field.as_str() {
-                    "text" => json!({ "text": rest }),
-                    "arguments" => json!({ "delta": { "tool_calls": [{ "index": self.part, "function": { "arguments": rest } }] } }),
-                    field => json!({ "delta": { field: rest } }),
-                };
-                let mut choice = json!({ "index": self.index, "finish_reason": null });
-                if let (Some(choice), Value::Object(piece)) = (choice.as_object_mut(), piece) {
-                    choice.extend(piece);
-                }
-                event["choices"] = json!([choice]);
-                if let Some(event) = event.as_object_mut() {
-                    event.remove("usage");
-                }
-            }
-            Shape::Block => event["delta"][&self.field] = rest.into(),
-            Shape::Response => event["delta"] = rest.into(),
-            Shape::Candidate => {
-                let mut part = json!({ "text": rest });
-                if self.field == "thought" {
-                    part["thought"] = true.into();
-                }
-                event["candidates"] = json!([{ "index": self.index, "content": { "role": "model", "parts": [part] } }]);
-                if let Some(event) = event.as_object_mut() {
-                    event.remove("usageMetadata");
-                }
-            }
-        }
-        event
-    }
-}
-
-/// Which text the string at `place` of an event is a piece of.
-fn channel(event: &Value, place: &Place, text: &str) -> Option<Channel> {
-    let path = place.steps(text);
-    let new = |shape, index, part, field: &str| Some(Channel { shape, index, part, field: field.to_owned() });
-    let kind = event["type"].as_str().unwrap_or_default();
-    match path.as_slice() {
-        ["choices", choice, rest @ ..] => {
-            let choice = &event["choices"][number(choice)?];
-            let index = choice["index"].as_u64().unwrap_or(0);
-            match rest {
-                ["text"] => new(Shape::Chat, index, 0, "text"),
-                ["delta", field @ ("content" | "reasoning_content" | "reasoning" | "refusal")] => new(Shape::Chat, index, 0, field),
-                ["delta", "tool_calls", call, "function", "arguments"] => {
-                    let at = number(call)?;
-                    let part = choice["delta"]["tool_calls"][at]["index"].as_u64().unwrap_or(at as u64);
-                    new(Shape::Chat, index, part, "arguments")
-                }
-                _ => None,
-            }
-        }
-        ["delta", field @ ("text" | "thinking" | "partial_json")] if kind == "content_block_delta" => {
-            new(Shape::Block, event["index"].as_u64().unwrap_or(0), 0, field)
-        }
-        // Sound is no text.
-        ["delta"] if kind.ends_with(".delta") && !kind.ends_with("audio.delta") => {
-            let part = event["content_index"].as_u64().or(event["summary_index"].as_u64()).unwrap_or(0);
-            new(Shape::Response, event["output_index"].as_u64().unwrap_or(0), part, kind)
-        }
-        ["candidates", candidate, "content", "parts", part, "text"] => {
-            let candidate = &event["candidates"][number(candidate)?];
-            let thought = candidate["content"]["parts"][number(part)?]["thought"] == true;
-            new(Shape::Candidate, candidate["index"].as_u64().unwrap_or(0), 0, if thought { "thought" } else { "text" })
-        }
-        _ => None,
-    }
-}
-
-fn number(step: &str) -> Option<usize> {
-    step.parse().ok()
-}
-
-/// Whether nothing more comes for `channel` once `event` has come: what is held must go before it.
-fn ends(event: &Value, channel: &Channel) -> bool {
-    let kind = event["type"].as_str().unwrap_or_default();
-    match channel.shape {
-        Shape::Chat => choices(event, "choices").any(|choice| {
-            let finished = choice["finish_reason"].is_string() && choice["index"].as_u64().unwrap_or(0) == channel.index;
-            // If the last piece comes with the end, it is ended there.
-            finished && !has_piece(choice, channel)
-        }),
-        Shape::Block => match kind {
-            "content_block_stop" => event["index"].as_u64().unwrap_or(0) == channel.index,
-            _ => matches!(kind, "message_delta" | "message_stop" | "error"),
-        },
-        Shape::Response => {
-            let same = event["output_index"].as_u64().is_none_or(|index| index == channel.index);
-            !kind.ends_with(".delta") && !matches!(kind, "response.in_progress" | "keepalive") && same
-        }
-        Shape::Candidate => choices(event, "candidates").any(|candidate| {
-            let same = candidate["index"].as_u64().unwrap_or(0) == channel.index;
-            let finished = candidate["finishReason"].is_string();
-            let parts = candidate["content"]["parts"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let continued = parts.iter().any(|part| part["text"].is_string() && (part["thought"] == true) == (channel.field == "thought"));
-            same && !continued && (finished || !parts.is_empty())
-        }),
-    }
-}
-
-fn choices<'a>(event: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
-    event[key].as_array().into_iter().flatten()
-}
-
-fn has_piece(choice: &Value, channel: &Channel) -> bool {
-    match channel.field.as_str() {
-        "text" => choice["text"].is_string(),
-        "arguments" => choices(&choice["delta"], "tool_calls").any(|call| call["index"].as_u64().unwrap_or(0) == channel.part),
-        field => choice["delta"][field].is_string(),
-    }
-}
-
-/// Whether `event`, which has a piece for `channel`, is also its last.
-fn finishes(event: &Value, channel: &Channel) -> bool {
-    let finished =
-        |list: &str, reason: &str| choices(event, list).any(|choice| choice[reason].is_string() && choice["index"].as_u64().unwrap_or(0) == channel.index);
-    match channel.shape {
-        Shape::Chat => finished("choices", "finish_reason"),
-        Shape::Candidate => finished("candidates", "finishReason"),
-        _ => false,
-    }
-}
-
-/// The length of the first whole event.
-fn event_len(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\n', bytes).find_map(|at| {
-        let rest = &bytes[at + 1..];
-        match rest {
-            [b'\n', ..] => Some(at + 2),
-            [b'\r', b'\n', ..] => Some(at + 3),
-            _ => None,
-        }
-    })
-}
-
-/// An event with other data.
-fn rewritten(event: &str, data: &str) -> String {
-    let mut written = String::with_capacity(event.len());
-    let mut said = false;
-    for line in event.split_inclusive('\n') {
-        if !line.starts_with("data:") {
-            written.push_str(line);
-        } else if !said {
-            let end = &line[line.trim_end_matches(['\r', '\n']).len()..];
-            for data in data.split('\n') {
-                written.push_str("data: ");
-                written.push_str(data);
-                written.push_str(if end.is_empty() { "\n" } else { end });
-            }
-            said = true;
-        }
-    }
-    written
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Known;
+    use base64::Engine;
+    use std::io::Write;
 
     fn redactor() -> Arc<Redactor> {
         let known = Known::new([("db", "Sommer#2026x".as_bytes()), ("key", format!("k-{}", "Qz7Lm".repeat(6)).as_bytes())]);
@@ -542,17 +343,31 @@ mod tests {
 
     fn texts() -> Vec<String> {
         let key = format!("k-{}", "Qz7Lm".repeat(6));
-        let hex: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let escaped: String = key.bytes().map(|byte| format!("\\u{:04x}", byte)).collect();
+        let code = |write: &dyn Fn(u8) -> String, between: &str| key.bytes().map(write).collect::<Vec<_>>().join(between);
+        let hex = |byte: u8| format!("{byte:02x}");
+        let wide: String = key.bytes().map(|byte| format!("{byte:02x}00")).collect();
+        let token = format!("{}_{}", "ghp", "aB3dE7gH2kL9mN4pQ8s".repeat(2));
         vec![
             format!("before {key} after, and {key}"),
             "it is Sommer#2026x, not Sommer#2027x. Sommer#".to_owned(),
             "k=Sommer%232026x&x=1 \\x53ommer\\#2026x".to_owned(),
-            format!("a {escaped} b"),
-            format!("dump {hex}, done"),
+            format!("a {} b", code(&|byte| format!("\\u{byte:04x}"), "")),
+            format!("dump {}, done", code(&hex, "")),
+            format!("dump {} done", code(&hex, " ")),
+            format!("dump {} done", code(&hex, ":")),
+            format!("wide {wide} done"),
+            format!("tail {} done, head {} done", &key[key.len() - 24..], &key[..24]),
+            format!("packed {} done", packed(&key)),
             "Basic dXNlcjpTb21tZXIjMjAyNng= ok, eHlTb21tZXIjMjAyNnh6".to_owned(),
+            format!("TOKEN={token}\n{token} and \"{token}\", password: Hunter{}! ok", 2026),
             "plain words, nothing else: Some, k-, dXNl\n\n".to_owned(),
         ]
+    }
+
+    fn packed(text: &str) -> String {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(text.as_bytes()).expect("memory takes it");
+        base64::engine::general_purpose::STANDARD.encode(encoder.finish().expect("memory takes it"))
     }
 
     #[test]
@@ -560,14 +375,20 @@ mod tests {
         let redactor = redactor();
         for text in texts() {
             let whole = redactor.text(&text).text.into_owned();
-            for size in 1..=text.len() {
+            assert_eq!(whole == text, text.starts_with("plain"), "{text}");
+            let cut = |places: &[usize]| {
                 let mut stream = TextStream::new(redactor.clone());
-                let mut got = String::new();
-                for piece in text.as_bytes().chunks(size) {
-                    got.push_str(&stream.push(std::str::from_utf8(piece).expect("the texts are ASCII")));
+                let (mut got, mut at) = (String::new(), 0);
+                for &place in places.iter().chain([&text.len()]) {
+                    got.push_str(&stream.push(&text[at..place]));
+                    at = place;
                 }
                 got.push_str(&stream.finish());
-                assert_eq!(got, whole, "pieces of {size}");
+                assert_eq!(got, whole, "{places:?}");
+            };
+            for size in 1..=text.len() {
+                cut(&(size..text.len()).step_by(size).collect::<Vec<_>>());
+                cut(&[size]);
             }
         }
     }
@@ -590,6 +411,60 @@ mod tests {
     }
 
     #[test]
+    fn a_long_key_leaves_no_tail() {
+        let redactor = redactor();
+        let mut line = (0..).map(|at: usize| b"QmFzZTY0TGluZQxVt7Lp4Rw9"[at * 7 % 24] as char);
+        for lines in [100, 400, 5000] {
+            for (before, after, end) in [
+                (concat!("-----BEGIN RSA ", "PRIVATE KEY-----\n"), concat!("-----END RSA ", "PRIVATE KEY-----"), "\n and so on, "),
+                (concat!("-----BEGIN ", "PRIVATE KEY-----\n"), "", "That is all that I have of it.\n"),
+            ] {
+                let body: String = (0..lines).map(|_| line.by_ref().take(64).collect::<String>() + "\n").collect();
+                let text = format!("see {before}{body}{after}{end}bye");
+                let mut stream = TextStream::new(redactor.clone());
+                let mut got = String::new();
+                for piece in text.as_bytes().chunks(1500) {
+                    got.push_str(&stream.push(std::str::from_utf8(piece).expect("ASCII")));
+                    got.push_str(&stream.release());
+                }
+                got.push_str(&stream.finish());
+                let (head, tail) = got.split_once("[REDACTED:private_key:").expect("it is found");
+                assert_eq!((head, &tail[tail.find(']').expect("closed") + 1..]), ("see ", format!("{end}bye").as_str()), "{lines} lines");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_known_late_is_replaced_from_there_and_slow_tokens_are_one() {
+        let redactor = redactor();
+        let token = format!("{}_{}", "ghp", "aB3dE7gH2kL9mN4pQ8s".repeat(2));
+        for text in [format!("it is {token}, and"), "x=\"correct horse\" is it\n".to_owned(), format!("password: \"the long {token} of it\" ok")] {
+            for size in [1, 3, 10] {
+                let mut stream = TextStream::new(redactor.clone());
+                let mut got = String::new();
+                for piece in text.as_bytes().chunks(size) {
+                    got.push_str(&stream.push(std::str::from_utf8(piece).expect("ASCII")));
+                    got.push_str(&stream.release());
+                    assert!(stream.held_bytes() <= HOLD_BYTES_MAX);
+                }
+                got.push_str(&stream.finish());
+                assert!(!got.contains(&token[..12]), "{got}");
+                if text.starts_with("it") {
+                    assert_eq!(got, redactor.text(&text).text);
+                }
+            }
+        }
+        // The beginning is gone: the rest is replaced, and told.
+        let mut stream = TextStream::new(redactor);
+        let mut got = stream.push("Sommer#");
+        got.push_str(&stream.finish());
+        got.push_str(&stream.push("2026x ok"));
+        got.push_str(&stream.finish());
+        assert_eq!(got, "Sommer#SECRET_REF(db) ok");
+        assert_eq!(stream.findings().iter().map(|finding| (&*finding.rule, finding.start, finding.end)).collect::<Vec<_>>(), [("known:db", 0, 12)]);
+    }
+
+    #[test]
     fn bytes_that_are_no_text_go_through() {
         let mut stream = ByteStream::new(redactor());
         let mut got = Vec::new();
@@ -598,62 +473,5 @@ mod tests {
         }
         got.extend(stream.finish());
         assert_eq!(got, [b"\xff\xfe Gr\xc3\xbc\xc3 ".as_slice(), b"SECRET_REF(db)", b"\xe2\x82"].concat());
-    }
-
-    /// Runs `events` through and gives what each text spelled, in the order in which the texts began.
-    fn spelled(events: &[Value], size: usize, of: impl Fn(&Value) -> Option<&str>) -> String {
-        let body: String = events.iter().map(|event| format!("event: x\ndata: {event}\n\n")).collect::<String>() + "data: [DONE]\n\n";
-        let mut stream = EventStream::new(redactor());
-        let mut out = Vec::new();
-        for piece in body.as_bytes().chunks(size) {
-            out.extend(stream.push(piece).expect("the events are well-formed"));
-        }
-        out.extend(stream.finish().expect("the events are well-formed"));
-        let out = String::from_utf8(out).expect("events are text");
-        assert!(out.ends_with("data: [DONE]\n\n"));
-        let events = out.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
-        events.filter_map(|event| of(&event).map(str::to_owned)).collect()
-    }
-
-    #[test]
-    fn deltas_of_every_provider_are_one_text() {
-        let pieces = ["it is Som", "mer#20", "26x", " and Sommer#2", "026x"];
-        let expected = "it is SECRET_REF(db) and SECRET_REF(db)";
-        for size in [1, 7, 1000] {
-            let mut chat: Vec<Value> =
-                pieces.iter().map(|piece| json!({"id":"c","choices":[{"index":0,"delta":{"content":piece},"finish_reason":null}]})).collect();
-            chat.push(json!({"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}));
-            assert_eq!(spelled(&chat, size, |event| event["choices"][0]["delta"]["content"].as_str()), expected);
-
-            let call = |piece: &str| json!({"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"function":{"arguments":piece}}]},"finish_reason":null}]});
-            let calls: Vec<Value> = pieces.iter().map(|piece| call(piece)).collect();
-            assert_eq!(spelled(&calls, size, |event| event["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"].as_str()), expected);
-
-            let mut blocks: Vec<Value> =
-                pieces.iter().map(|piece| json!({"type":"content_block_delta","index":2,"delta":{"type":"text_delta","text":piece}})).collect();
-            blocks.push(json!({"type":"content_block_stop","index":2}));
-            assert_eq!(spelled(&blocks, size, |event| event["delta"]["text"].as_str()), expected);
-
-            let mut response: Vec<Value> = pieces
-                .iter()
-                .map(|piece| json!({"type":"response.output_text.delta","item_id":"m","output_index":0,"content_index":0,"delta":piece}))
-                .collect();
-            response.push(json!({"type":"response.output_text.done","output_index":0,"content_index":0,"text":pieces.concat()}));
-            assert_eq!(spelled(&response, size, |event| event["delta"].as_str()), expected);
-            assert_eq!(spelled(&response, size, |event| event["text"].as_str()), expected, "the whole text comes once more");
-
-            let mut candidates: Vec<Value> = pieces.iter().map(|piece| json!({"candidates":[{"content":{"parts":[{"text":piece}],"role":"model"}}]})).collect();
-            candidates[4]["candidates"][0]["finishReason"] = "STOP".into();
-            assert_eq!(spelled(&candidates, size, |event| event["candidates"][0]["content"]["parts"][0]["text"].as_str()), expected);
-        }
-    }
-
-    #[test]
-    fn events_without_secrets_stay_as_they_came() {
-        let body = ": hello\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\ndata: {\"choices\": [{\"index\":0,\"delta\":{\"content\":\"Hi, \\u00fcber. \"}}]}\r\n\r\ndata: [DONE]\n\n";
-        let mut stream = EventStream::new(redactor());
-        let mut out = stream.push(body.as_bytes()).expect("well-formed");
-        out.extend(stream.finish().expect("well-formed"));
-        assert_eq!(String::from_utf8(out).expect("text"), body);
     }
 }

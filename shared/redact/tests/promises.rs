@@ -170,6 +170,30 @@ proptest! {
         prop_assert_eq!(got, whole, "{}", name);
     }
 
+    /// Deltas of any provider, cut anywhere: what a client puts together is what the whole text would have become.
+    #[test]
+    fn deltas_say_what_the_whole_would_say(secret in secrets(), words in "[a-zA-Z ,.:\n\"]{0,40}", cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8), size in 1..200usize, dialect in 0..4usize, noise in 0..4usize) {
+        let redactor = redactor(&secret);
+        let text = format!("{words} it is {secret}, and {secret}\n{words}");
+        let out = said(&redactor, &text, &cuts, size, dialect, noise, false)?;
+        prop_assert_eq!(out, redactor.text(&text).text.into_owned());
+    }
+
+    /// So are arguments, which stay JSON whatever is in them.
+    #[test]
+    fn streamed_arguments_are_the_whole_ones(secret in secrets(), key in "[a-z]{1,9}", words in "[a-zA-Z ,.:\n\"\\\\]{0,40}", cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8), size in 1..200usize, dialect in 0..3usize, noise in 0..4usize) {
+        let redactor = redactor(&secret);
+        for value in [format!("{words}\n{secret}\n"), words] {
+            let arguments = json!({key.clone(): value, "n": [1, {"b": true}]}).to_string();
+            let out = said(&redactor, &arguments, &cuts, size, dialect, noise, true)?;
+            let whole = json!({"choices":[{"message":{"function_call":{"arguments":arguments}}}]}).to_string();
+            let whole = redactor.json(whole.as_bytes()).expect("JSON");
+            let whole: Value = serde_json::from_slice(&whole.bytes).expect("JSON");
+            prop_assert_eq!(Some(out.as_str()), whole["choices"][0]["message"]["function_call"]["arguments"].as_str());
+            prop_assert!(serde_json::from_str::<Value>(&out).is_ok(), "{}", out);
+        }
+    }
+
     #[test]
     fn what_holds_no_secret_is_not_changed(secret in "[A-Z]{4}[0-9]{8}", words in prop::collection::vec("[a-zäöü]{1,9}[ ,.;\n\\\\%&\"']", 0..60)) {
         let redactor = redactor(&secret);
@@ -189,6 +213,71 @@ proptest! {
     fn no_text_makes_it_panic(text in "[\\\\%&=+'\"{}\\[\\]:,uxnU0-9a-fA-F\u{200b}\u{1b} \n-]{0,200}", size in 1..50usize) {
         thrown(&redactor("abc\\u0041%41&amp;-x"), text.as_bytes(), size);
     }
+}
+
+/// What a client puts together of `text`, streamed in the events of a provider.
+fn said(
+    redactor: &Arc<Redactor>,
+    text: &str,
+    cuts: &[prop::sample::Index],
+    size: usize,
+    dialect: usize,
+    noise: usize,
+    is_call: bool,
+) -> Result<String, TestCaseError> {
+    let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).filter(|at| text.is_char_boundary(*at)).chain([0, text.len()]).collect();
+    places.sort_unstable();
+    let (mut body, end) = (String::new(), ["\n", "\r\n", "\r"][noise % 3]);
+    let pointers = match dialect {
+        0 if is_call => "/choices/0/delta/tool_calls/0/function/arguments",
+        0 => "/choices/0/delta/content",
+        1 if is_call => "/delta/partial_json",
+        1 => "/delta/text",
+        2 => "/delta",
+        _ => "/candidates/0/content/parts/0/text",
+    };
+    for piece in places.windows(2).map(|span| &text[span[0]..span[1]]) {
+        let event = match dialect {
+            0 if is_call => json!({"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":2,"function":{"arguments":piece}}]},"finish_reason":""}]}),
+            0 => json!({"id":"c","choices":[{"index":0,"delta":{"content":piece},"finish_reason":null}],"usage":null}),
+            1 if is_call => json!({"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":piece}}),
+            1 => json!({"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":piece}}),
+            2 if is_call => json!({"type":"response.function_call_arguments.delta","output_index":1,"delta":piece,"sequence_number":body.len()}),
+            2 => json!({"type":"response.output_text.delta","output_index":1,"content_index":0,"delta":piece,"sequence_number":body.len()}),
+            _ => json!({"candidates":[{"content":{"parts":[{"text":piece}],"role":"model"},"index":0}]}),
+        };
+        let event = if noise == 3 { serde_json::to_string_pretty(&event).expect("JSON").replace('\n', "\ndata: ") } else { event.to_string() };
+        body.push_str(&format!(": c{end}event: x{end}data: {}{end}{end}", event.replace('\n', end)));
+    }
+    let finish = [
+        json!({"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}),
+        json!({"type":"content_block_stop","index":1}),
+        json!({"type":"response.completed"}),
+        json!({"candidates":[{"finishReason":"STOP"}]}),
+    ];
+    let last = format!("data: {}", finish[dialect]);
+    body.push_str(&last);
+    let mut stream = EventStream::new(redactor.clone());
+    let mut out = Vec::new();
+    for piece in body.as_bytes().chunks(size) {
+        out.extend(stream.push(piece).map_err(|error| TestCaseError::fail(error.to_string()))?);
+    }
+    out.extend(stream.finish().map_err(|error| TestCaseError::fail(error.to_string()))?);
+    let out = String::from_utf8(out).expect("events are text");
+    let (mut said, mut data, mut ended) = (String::new(), String::new(), false);
+    for line in out.replace("\r\n", "\n").split(['\r', '\n']).chain([""]) {
+        prop_assert!(line.is_empty() || line.starts_with(": c") || line == "event: x" || line.starts_with("data: "), "{:?}", line);
+        data.push_str(line.strip_prefix("data: ").unwrap_or_default());
+        if line.is_empty() && !data.is_empty() {
+            let event: Value = serde_json::from_str(&std::mem::take(&mut data)).map_err(|error| TestCaseError::fail(format!("{error}: {out}")))?;
+            let piece = event.pointer(pointers).and_then(Value::as_str);
+            prop_assert!(!ended || piece.is_none(), "nothing comes after the end");
+            said.push_str(piece.unwrap_or_default());
+            ended |= event == finish[dialect];
+        }
+    }
+    prop_assert!(ended);
+    Ok(said)
 }
 
 /// Whether `twice` has every placeholder of `once`. It may have more: beside a placeholder a word may stand where only a

@@ -15,6 +15,7 @@ pub mod outward;
 pub mod pages;
 pub mod password;
 pub mod random;
+pub mod ready;
 pub mod secret;
 pub mod session;
 pub mod stop;

@@ -1,7 +1,7 @@
 //! The way of a model call: OpenClaw → here → provider, and back.
 //!
-//! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → frozen? → every result known? →
-//! redact → the key → write it down → forward → redact → count → release. OpenClaw never sees the provider's key, and the
+//! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → network closed? → frozen? → every result
+//! known? → redact → the key → write it down → forward → redact → count → release. OpenClaw never sees the provider's key, and the
 //! provider never sees a tool result that nobody decided about, nor a secret.
 
 mod answer;
@@ -14,6 +14,7 @@ use crate::gateway::openclaw::{Dialect, Provider};
 use crate::gateway::{Gateway, UNGATED};
 use crate::ledger::{self, Known, Ledger, Run, canonical_call_id};
 use crate::metering::{Metering, OpenCall};
+use crate::network::{NOT_CLOSED, Network};
 use crate::screen::{self, Screen};
 use crate::vault::Vault;
 use answer::Answer;
@@ -39,6 +40,7 @@ pub struct EgressProxy {
     pub gateway: Gateway,
     pub ledger: Ledger,
     pub vault: Vault,
+    pub network: Network,
     pub screen: Screen,
     pub metering: Metering,
     pub providers: Vec<Provider>,
@@ -78,6 +80,7 @@ const TOKEN_WRONG: Stopped = stopped("proxy_token_wrong", "This request does not
 const PROVIDER_UNKNOWN: Stopped = stopped("provider_unknown", "No provider of this name is configured.");
 const MODEL_UNKNOWN: Stopped = stopped("model_unknown", "This model is not among those that the assistant may use.");
 const ROUTE_UNKNOWN: Stopped = stopped("route_unknown", "This provider's dialect has no such route here.");
+const NETWORK_OPEN: Stopped = stopped(NOT_CLOSED, "OpenClaw's network is not closed, so no model may answer.");
 const NOT_LOADED: Stopped = stopped(UNGATED, "The safety plugin is not loaded, so no model may answer.");
 const UNANNOUNCED: Stopped = stopped("trace_unannounced", "The safety plugin did not announce this model call, so it was not sent.");
 const FROZEN: Stopped = stopped("session_frozen", "A tool ran in this session without a safety check. The session is frozen until an operator looks at it.");
@@ -131,6 +134,9 @@ async fn pass(proxy: &Arc<EgressProxy>, provider: Option<&Provider>, path: &str,
 /// The rest of the way, for a call that is known to be whose.
 async fn admitted(proxy: &EgressProxy, provider: &Provider, headers: &HeaderMap, bytes: Bytes, model: Model, runs: &[Run]) -> Result<Response, Stopped> {
     let run = runs.first().ok_or(UNANNOUNCED)?;
+    if !proxy.network.is_in_force() {
+        return Err(NETWORK_OPEN);
+    }
     if !provider.models.contains(&model.name) {
         return Err(MODEL_UNKNOWN);
     }
@@ -162,7 +168,6 @@ async fn admitted(proxy: &EgressProxy, provider: &Provider, headers: &HeaderMap,
         call,
         session: run.session.clone(),
         tools: model.tools,
-        redactor,
         screen: proxy.screen.clone(),
     };
     // In a task of its own: OpenClaw may hang up before the provider has said a word, and the books must be closed all the same.
@@ -361,7 +366,6 @@ struct Books {
     call: OpenCall,
     session: String,
     tools: Tools,
-    redactor: Arc<Redactor>,
     screen: Screen,
 }
 
@@ -419,7 +423,8 @@ type Piece = Result<Bytes, std::io::Error>;
 
 /// Passes the answer on event by event as it comes, without the secrets that it repeats. The books are closed before the line that ends it is released.
 async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incoming, pieces: mpsc::Sender<Piece>) {
-    let mut events = EventStream::new(books.redactor.clone());
+    let (screen, mut redactor) = (books.screen.clone(), books.screen.now());
+    let mut events = EventStream::new(redactor.clone());
     let (mut books, mut released) = (Some(books), false);
     let broken = loop {
         let frame = tokio::select! {
@@ -430,6 +435,12 @@ async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incomin
             () = pieces.closed() => break false,
         };
         released = frame.is_none();
+        // What became a secret meanwhile is one.
+        let now = screen.now();
+        if !Arc::ptr_eq(&now, &redactor) {
+            events.renew(now.clone());
+            redactor = now;
+        }
         let gone = match frame {
             None => events.release(),
             Some(Ok(Some(Ok(frame)))) => {

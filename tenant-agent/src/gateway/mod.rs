@@ -11,6 +11,7 @@ mod process;
 pub use connection::{BROWSER_USER, CONTROL_USER, CallError, Caller, Event, TRUSTED_HEADER, USER_HEADER};
 pub use process::{Keys, Program};
 
+use crate::network::Network;
 use crate::screen::Screen;
 use anyhow::{Context, bail};
 use axum::body::Body;
@@ -19,6 +20,7 @@ use http_body_util::BodyExt;
 use openclaw::{Home, PLUGIN_ID};
 use serde::Deserialize;
 use serde_json::json;
+use service::config::write_private;
 use service::outward::HttpClient;
 use service::{Clock, SecretString, Stop, config};
 use std::net::SocketAddr;
@@ -35,7 +37,9 @@ pub enum Mode {
     None,
     /// As our child.
     Child { program: Program },
-    /// By somebody else (a systemd unit), who gets its keys from the same file.
+    /// As a unit of its own, behind the closed network. We write what it starts from, with its keys in `environment`.
+    Unit { address: SocketAddr, program: Program, environment: PathBuf },
+    /// By somebody else, who gets its keys from the same file.
     Attach { address: SocketAddr, environment: PathBuf, trust: Trust },
 }
 
@@ -54,10 +58,11 @@ struct Inner {
     keys: Mutex<Option<Keys>>,
     access: Mutex<Option<Access>>,
     control: Mutex<Option<Caller>>,
-    /// The process, where it is our child; `None` in the middle while there is none.
+    /// The process, where it is our child or the doctor names it; `None` in the middle while there is none.
     pid: Mutex<Option<Option<i32>>>,
     restart: Notify,
     clock: Clock,
+    network: Network,
 }
 
 /// A gateway that dies is started again after this, doubled each time up to the maximum.
@@ -80,7 +85,7 @@ pub const UNGATED: &str = "plugin_not_loaded";
 pub const CHANGED: &str = "plugin_changed";
 
 impl Gateway {
-    pub fn new(clock: Clock) -> Gateway {
+    pub fn new(clock: Clock, network: Network) -> Gateway {
         let state = watch::Sender::new(State { state: GatewayState::Absent, reason: None });
         Gateway(Arc::new(Inner {
             state,
@@ -90,6 +95,7 @@ impl Gateway {
             pid: Mutex::default(),
             restart: Notify::new(),
             clock,
+            network,
         }))
     }
 
@@ -115,7 +121,7 @@ impl Gateway {
         lock(&self.0.keys).as_ref().map(|keys| keys.proxy_token.clone())
     }
 
-    /// OpenClaw's process, where it is our child.
+    /// OpenClaw's process, where it is known.
     pub fn pid(&self) -> Option<i32> {
         lock(&self.0.pid).flatten()
     }
@@ -129,7 +135,16 @@ impl Gateway {
         }
     }
 
-    /// Ends OpenClaw; it is started again at once.
+    /// Draws the keys of an OpenClaw that is a unit, and lays them where systemd finds them. Before it starts.
+    pub fn hand_over(&self, environment: &std::path::Path, screen: &Screen) -> anyhow::Result<()> {
+        let keys = Keys::draw();
+        screen.hold(keys.named());
+        write_private(environment, keys.of_a_unit().as_bytes()).context("handing over the keys of OpenClaw")?;
+        *lock(&self.0.keys) = Some(keys);
+        Ok(())
+    }
+
+    /// Ends OpenClaw where it is our child; it is started again at once.
     pub fn restart(&self) {
         self.0.restart.notify_one();
     }
@@ -155,6 +170,7 @@ impl Gateway {
             let outcome = match &mode {
                 Mode::None => return,
                 Mode::Child { program } => self.child(program, &home, &client, &screen, &stop, &started).await,
+                Mode::Unit { address, .. } => self.unit(*address, &home, &client, &stop, &started).await,
                 Mode::Attach { address, environment, trust } => {
                     let keys = read_keys(environment);
                     let access = keys.map(|keys| (Access { address: *address, proof: trust.proof(&keys) }, keys));
@@ -209,6 +225,22 @@ impl Gateway {
         outcome
     }
 
+    async fn unit(
+        &self,
+        address: SocketAddr,
+        home: &Home,
+        client: &HttpClient,
+        stop: &Stop,
+        started: &impl Fn() -> anyhow::Result<serde_json::Value>,
+    ) -> anyhow::Result<()> {
+        // Whoever was OpenClaw is it no more, until somebody has looked.
+        *lock(&self.0.pid) = Some(None);
+        home.prepare(&started()?)?;
+        self.become_(GatewayState::Starting, Some(STARTING));
+        let access = Access { address, proof: Proof::Address };
+        stop.or(self.attend(&access, client, || home.plugin_is_ours())).await.unwrap_or(Ok(()))
+    }
+
     async fn attached(
         &self,
         access: anyhow::Result<(Access, Keys)>,
@@ -227,6 +259,12 @@ impl Gateway {
     /// Waits until it is ready, then watches over it until it is not.
     async fn attend(&self, access: &Access, client: &HttpClient, plugin_is_ours: impl Fn() -> bool) -> anyhow::Result<()> {
         tokio::time::timeout(READY_WAIT, ready(access, client)).await.context("it did not become ready in time")?;
+        let network = &self.0.network;
+        if network.is_looked_after() {
+            // Only the process that answers there is believed on the plugin's socket.
+            network.look().await;
+            *lock(&self.0.pid) = Some(network.verdict().gateway_pid);
+        }
         let (control, mut events) = connection::connect(access, Reach::Control).await?;
         *lock(&self.0.control) = Some(control.clone());
         *lock(&self.0.access) = Some(access.clone());
@@ -347,7 +385,7 @@ mod tests {
 
     #[test]
     fn only_openclaw_itself_is_its_process() {
-        let gateway = Gateway::new(Clock::manual(0));
+        let gateway = Gateway::new(Clock::manual(0), Network::new(None));
         assert!(gateway.is_process(Some(7)), "of a gateway that somebody else runs only the user is known");
         *lock(&gateway.0.pid) = Some(Some(7));
         assert!(gateway.is_process(Some(7)) && !gateway.is_process(Some(8)) && !gateway.is_process(None));
@@ -357,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_gateway_is_well_only_with_our_plugin_loaded_and_unchanged() {
-        let gateway = Gateway::new(Clock::manual(0));
+        let gateway = Gateway::new(Clock::manual(0), Network::new(None));
         for (health, plugin_is_ours, state, reason) in [
             (r#"{"plugins":{"loaded":["gatehouse"],"errors":[]}}"#, true, GatewayState::Ready, None),
             (r#"{"plugins":{"loaded":["gatehouse"],"errors":[]}}"#, false, GatewayState::Ungated, Some(CHANGED)),

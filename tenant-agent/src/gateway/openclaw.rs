@@ -3,17 +3,23 @@
 //! OpenClaw's own files hold no secret: the configuration names environment variables, whose values are drawn for each
 //! start and never touch a disk in the demo. The provider's key is not among them; it stays in the vault.
 
-use anyhow::Context as _;
+use super::connection::{BROWSER_USER, CONTROL_USER, TRUSTED_HEADER, USER_HEADER};
+use anyhow::{Context as _, ensure};
 use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value, json};
 use service::config::{private_folder, write_private};
 use service::random::base64url;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The id under which OpenClaw lists our plugin.
 pub const PLUGIN_ID: &str = "gatehouse";
 
-const PLUGIN_FILES: [(&str, &str); 3] = [
+/// Where `tenant-agent install` puts our plugin: OpenClaw takes it from root or from its own user only.
+pub const PACKAGED_PLUGIN: &str = "/usr/lib/gatehouse/openclaw-plugin";
+
+pub const PLUGIN_FILES: [(&str, &str); 3] = [
     ("index.js", include_str!("../../../packaging/openclaw-plugin/index.js")),
     ("openclaw.plugin.json", include_str!("../../../packaging/openclaw-plugin/openclaw.plugin.json")),
     ("package.json", include_str!("../../../packaging/openclaw-plugin/package.json")),
@@ -58,6 +64,8 @@ impl Dialect {
 #[derive(Clone, Debug)]
 pub struct Home {
     pub folder: PathBuf,
+    /// OpenClaw runs as a user of its own, whose group reads what we write. Folders and plugin are there already.
+    pub is_shared: bool,
 }
 
 impl Home {
@@ -70,7 +78,7 @@ impl Home {
     }
 
     pub fn plugin(&self) -> PathBuf {
-        self.folder.join("plugin").join(PLUGIN_ID)
+        if self.is_shared { PathBuf::from(PACKAGED_PLUGIN) } else { self.folder.join("plugin").join(PLUGIN_ID) }
     }
 
     pub fn log(&self) -> PathBuf {
@@ -80,19 +88,44 @@ impl Home {
     /// Writes the configuration, and the plugin where it is missing or of an earlier version of ours.
     pub fn prepare(&self, config: &Value) -> anyhow::Result<()> {
         for folder in [self.folder.clone(), self.workspace(), self.folder.join("home"), self.folder.join("state")] {
-            private_folder(&folder)?;
+            self.make(&folder)?;
         }
+        if !self.is_shared {
+            self.refresh_plugin()?;
+        }
+        let text = serde_json::to_string_pretty(config).context("OpenClaw's configuration is JSON")?;
+        self.write(&self.config(), text.as_bytes()).context("writing OpenClaw's configuration")
+    }
+
+    fn refresh_plugin(&self) -> anyhow::Result<()> {
         let installed = std::fs::read_to_string(self.stamp()).ok();
         let untouched = installed.is_none() || installed == self.plugin_on_disk();
         if installed.as_deref() != Some(&our_plugin()) && untouched {
             self.write_plugin()?;
         }
-        let text = serde_json::to_string_pretty(config).context("OpenClaw's configuration is JSON")?;
-        write_private(&self.config(), text.as_bytes()).context("writing OpenClaw's configuration")
+        Ok(())
+    }
+
+    pub fn make_workspace(&self) -> anyhow::Result<()> {
+        self.make(&self.workspace())
+    }
+
+    fn make(&self, folder: &Path) -> anyhow::Result<()> {
+        if self.is_shared { Ok(()) } else { private_folder(folder) }
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+        write_private(path, bytes)?;
+        if self.is_shared {
+            // The folder gives it the group.
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o640))?;
+        }
+        Ok(())
     }
 
     /// Writes the plugin over whatever is there.
     pub fn write_plugin(&self) -> anyhow::Result<()> {
+        ensure!(!self.is_shared, "on this host the plugin belongs to root: `tenant-agent install` writes it, then restart openclaw.service");
         private_folder(&self.plugin())?;
         for (name, text) in PLUGIN_FILES {
             write_private(&self.plugin().join(name), text.as_bytes()).context("writing our plugin for OpenClaw")?;
@@ -136,9 +169,11 @@ pub struct Plan<'a> {
     pub providers: &'a [Provider],
     /// `provider/model` of the assistant.
     pub model: &'a str,
-    pub egress: std::net::SocketAddr,
+    pub egress: SocketAddr,
     pub plugin_socket: &'a Path,
     pub tools: Vec<&'a str>,
+    /// OpenClaw's own end of a link, where it believes whoever comes from the agent's end.
+    pub link: Option<IpAddr>,
 }
 
 pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
@@ -157,14 +192,9 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
         })
         .collect();
     json!({
-        "gateway": {
-            "mode": "local", "bind": "loopback",
-            "auth": { "mode": "token", "token": "${OPENCLAW_GATEWAY_TOKEN}" },
-            "controlUi": { "enabled": false, "sessionObserver": false },
-            "terminal": { "enabled": false },
-        },
+        "gateway": door(plan),
         // Otherwise it writes into a folder of /tmp that every user shares.
-        "logging": { "file": home.folder.join("openclaw.log") },
+        "logging": { "file": home.folder.join("state/openclaw.log") },
         "update": { "checkOnStart": false },
         "telemetry": { "enabled": false },
         "cron": { "enabled": false },
@@ -200,6 +230,25 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
     })
 }
 
+/// Who may come in, and what proves it.
+fn door(plan: &Plan<'_>) -> Value {
+    let mut door = match plan.link {
+        None => json!({ "bind": "loopback", "auth": { "mode": "token", "token": "${OPENCLAW_GATEWAY_TOKEN}" } }),
+        Some(own_end) => json!({
+            "bind": "custom", "customBindHost": own_end, "trustedProxies": [plan.egress.ip()],
+            "auth": {
+                "mode": "trusted-proxy",
+                "identityScopes": { BROWSER_USER: ["operator.read", "operator.write"], CONTROL_USER: ["operator.admin", "operator.read", "operator.write"] },
+                "trustedProxy": { "userHeader": USER_HEADER, "requiredHeaders": [TRUSTED_HEADER], "allowUsers": [BROWSER_USER, CONTROL_USER] },
+            },
+        }),
+    };
+    door["mode"] = json!("local");
+    door["controlUi"] = json!({ "enabled": false, "sessionObserver": false });
+    door["terminal"] = json!({ "enabled": false });
+    door
+}
+
 fn model_entry(id: &str) -> Value {
     json!({
         "id": id, "name": id, "reasoning": false, "input": ["text"],
@@ -215,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_changed_plugin_is_seen_and_left_for_somebody_to_look_at() {
-        let home = Home { folder: std::env::temp_dir().join(service::random::token()) };
+        let home = Home { folder: std::env::temp_dir().join(service::random::token()), is_shared: false };
         let code = home.plugin().join("index.js");
         home.prepare(&json!({})).unwrap();
         assert!(home.plugin_is_ours());
@@ -248,8 +297,17 @@ mod tests {
             egress: "127.0.0.1:8411".parse().unwrap(),
             plugin_socket: Path::new("/s"),
             tools: vec!["read"],
+            link: None,
         };
-        let config = config(&Home { folder: "/h".into() }, &plan);
+        let home = Home { folder: "/h".into(), is_shared: false };
+        let behind = Plan { link: Some("10.77.0.2".parse().unwrap()), egress: "10.77.0.1:8411".parse().unwrap(), tools: Vec::new(), ..plan };
+        let door = &config(&home, &behind)["gateway"];
+        assert_eq!(
+            (&door["auth"]["mode"], &door["trustedProxies"], &door["customBindHost"]),
+            (&json!("trusted-proxy"), &json!(["10.77.0.1"]), &json!("10.77.0.2"))
+        );
+        assert!(door["auth"].get("token").is_none(), "it takes either a token or an address for a proof");
+        let config = config(&home, &plan);
         assert_eq!(config["models"]["providers"]["scripted"]["baseUrl"], "http://127.0.0.1:8411/llm/scripted");
         assert_eq!(config["models"]["mode"], "replace");
         assert_eq!(config["plugins"]["allow"], json!(["gatehouse"]));

@@ -51,6 +51,11 @@ impl Keys {
         ]
     }
 
+    /// An EnvironmentFile. One that knows us by our address has no token.
+    pub fn of_a_unit(&self) -> String {
+        self.variables().iter().skip(1).map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
     /// The environment, as OpenClaw's configuration and our plugin name it. A child's environment is where they must go.
     fn variables(&self) -> [(&'static str, &str); 3] {
         [
@@ -124,8 +129,7 @@ async fn keep(mut output: impl AsyncRead + Unpin, log: Arc<Mutex<Log>>, screen: 
         }
         let now = screen.now();
         if !Arc::ptr_eq(&now, &redactor) {
-            write(&stream.finish());
-            stream = ByteStream::new(now.clone());
+            stream.renew(now.clone());
             redactor = now;
         }
         write(&stream.push(&bytes[..count]));

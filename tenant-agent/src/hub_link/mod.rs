@@ -11,6 +11,7 @@ use crate::gateway::{self, Gateway};
 use crate::identity::{HostKey, Identity};
 use crate::ledger::Ledger;
 use crate::metering::Metering;
+use crate::network::Network;
 use crate::screen::Screen;
 use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
@@ -39,6 +40,7 @@ pub struct HubLink {
     pub approvals: Approvals,
     pub ledger: Ledger,
     pub metering: Metering,
+    pub network: Network,
     pub screen: Screen,
     pub in_force: InForce,
     pub since: Mutex<HashMap<String, i64>>,
@@ -96,7 +98,8 @@ impl HubLink {
         tracing::info!(host.id = %self.identity.host_id, "the link to the hub is up");
         let heartbeat_ms = welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
         let (mut gateway, mut usage, mut frozen) = (self.gateway.watch(), self.metering.changes(), self.ledger.watch_frozen());
-        let (mut approvals, mut law, mut screen) = (self.approvals.changes(), self.in_force.changes(), self.screen.changes());
+        let (mut approvals, mut law) = (self.approvals.changes(), self.in_force.changes());
+        let (mut screen, mut network) = (self.screen.changes(), self.network.changes());
         let (mut offer, mut fetch) = (PolicyOffer::default(), None);
         let mut seq = 0_u64;
         let mut sent: Option<(String, Vec<UsageRow>)> = None;
@@ -157,6 +160,7 @@ impl HubLink {
                 changed = frozen.changed() => changed?,
                 changed = law.changed() => changed?,
                 changed = screen.changed() => changed?,
+                changed = network.changed() => changed?,
                 // Lagging behind is as good a reason for a heartbeat as a change.
                 _ = approvals.recv() => {}
             }
@@ -249,7 +253,8 @@ impl HubLink {
         let mut held: Vec<(String, Severity, Option<i64>, String)> =
             severity.map(|severity| (gateway_code, severity, None, String::new())).into_iter().collect();
         held.extend((!self.screen.is_sound()).then(|| ("vault_unscreened".to_owned(), Severity::Fail, None, String::new())));
-        held.extend(self.in_force.findings().into_iter().map(|(code, severity, since_ms, detail)| (code.to_owned(), severity, since_ms, detail)));
+        let known = self.in_force.findings().into_iter().chain(self.network.findings());
+        held.extend(known.map(|(code, severity, since_ms, detail)| (code.to_owned(), severity, since_ms, detail)));
         {
             let mut since = self.since.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             since.retain(|code, _| held.iter().any(|(held, ..)| held == code));

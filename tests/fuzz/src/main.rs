@@ -5,6 +5,7 @@
 //! then kept in the corpus, which the tests run through each time.
 
 mod chance;
+mod secrets;
 mod target;
 
 use chance::Chance;

@@ -1,5 +1,6 @@
 //! What input is thrown at.
 
+use crate::secrets;
 use policy::bundle::Named;
 use policy::law::EXAMPLE_WORKSPACE;
 use policy::{Law, RuleBook};
@@ -21,6 +22,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "rules", corpus: include_str!("../corpus/rules.jsonl"), pieces: RULES, prepare: rules },
     Target { name: "call", corpus: include_str!("../corpus/call.jsonl"), pieces: CALL, prepare: call },
     Target { name: "address", corpus: "", pieces: ADDRESS, prepare: address },
+    Target { name: "text", corpus: include_str!("../corpus/text.jsonl"), pieces: secrets::PIECES, prepare: secrets::text },
+    Target { name: "body", corpus: include_str!("../corpus/text.jsonl"), pieces: secrets::PIECES, prepare: secrets::body },
+    Target { name: "stream", corpus: include_str!("../corpus/text.jsonl"), pieces: secrets::PIECES, prepare: secrets::stream },
+    Target { name: "events", corpus: include_str!("../corpus/text.jsonl"), pieces: secrets::PIECES, prepare: secrets::events },
 ];
 
 const SHELL: &[&str] = &[

@@ -72,74 +72,107 @@ const TRIGGERS: &[(&str, usize, Trigger)] = &[
     ("phrase", 0, Trigger::Phrase),
     (":5432:", 0, Trigger::Pgpass),
 ];
-/// Finds triggers by looking at every second pair of bytes only.
+/// Finds triggers by looking at four bytes at every second place only.
 ///
-/// Of each trigger two pairs of bytes that follow each other are known: one of them begins at an even place wherever the
-/// trigger stands. Of all its pairs those are chosen that are rare in text. A vectorised search for as many short words
-/// spends most of its time on false starts; this reads half of the pairs, and hardly any begins a trigger.
+/// Of each trigger two windows of four bytes are known, one of which begins at an even place wherever the trigger stands;
+/// what reaches beyond a short trigger may be anything. A small table says for the halves of a window which groups of
+/// triggers have such a half. Both halves agree nowhere but at a trigger, nearly, so that the branch that follows is
+/// foreseen; a vectorised search for as many short words spends most of its time on false starts.
 pub struct Triggers {
-    /// By a pair of bytes: 0, or a place in `starts` plus one.
-    slot: Box<[u8; 1 << 16]>,
-    starts: Vec<Vec<Start>>,
+    /// For the low bits of two bytes, a bit for each group that has them as its first half, and above it one for each that
+    /// has them as its second. Small enough to stay at hand while text goes by.
+    halves: Box<[u16; 1 << (LOW_BITS * 2)]>,
+    groups: [Vec<Start>; GROUPS],
 }
 
-/// A trigger that a pair of bytes may belong to.
+/// These tell letters and their cases apart, and most signs from letters.
+const LOW_BITS: u32 = 6;
+const GROUPS: usize = 8;
+const WINDOW_BYTES: usize = 4;
+const SMALL: u8 = 0x20;
+
+/// A trigger, and how far in it one of its windows begins: one before it at the earliest.
 struct Start {
-    number: u8,
-    /// How far in the trigger the pair lies.
-    offset: u8,
-    /// Its first three or four bytes, all with the bit of small letters set, and which of them count.
+    number: usize,
+    offset: isize,
+    /// The bytes of the window, all with the bit of small letters set, and which of them are the trigger's.
     bytes: u32,
     mask: u32,
 }
 
+/// The places in `Halves` of four pairs of bytes, sixteen bits each.
+fn pairs(eight: [u8; 8]) -> u64 {
+    let eight = u64::from_le_bytes(eight);
+    eight & 0x003f_003f_003f_003f | eight >> (8 - LOW_BITS) & 0x0fc0_0fc0_0fc0_0fc0
+}
+
 impl Triggers {
     pub fn new() -> Triggers {
-        let mut triggers = Triggers { slot: vec![0; 1 << 16].into_boxed_slice().try_into().expect("the slice was made with this length"), starts: Vec::new() };
-        for (number, (word, rarest, _)) in (0..).zip(TRIGGERS) {
-            let word = word.as_bytes();
-            let any_case = word.iter().all(|byte| !byte.is_ascii_uppercase());
-            for at in [*rarest, rarest + 1] {
-                for case in 0..if any_case { 4 } else { 1 } {
-                    let cased = |byte: u8, upper: bool| if upper { byte.to_ascii_uppercase() } else { byte };
-                    triggers.add([cased(word[at], case & 1 == 1), cased(word[at + 1], case & 2 == 2)], number, at as u8);
-                }
+        let mut triggers = Triggers { halves: Box::new([0; 1 << (LOW_BITS * 2)]), groups: Default::default() };
+        for (number, (word, rarest, _)) in TRIGGERS.iter().enumerate() {
+            let last = word.len() as isize - WINDOW_BYTES as isize;
+            for rarest in [*rarest as isize, *rarest as isize + 1] {
+                // Without a place for the rarest pairs, as far in the word as there is one.
+                let offset = (-1..=rarest).rev().step_by(2).find(|offset| *offset <= last).unwrap_or(if rarest % 2 == 0 { 0 } else { -1 });
+                triggers.add(number, offset);
             }
         }
         triggers
     }
 
-    fn add(&mut self, pair: [u8; 2], number: u8, offset: u8) {
-        let slot = &mut self.slot[usize::from(u16::from_le_bytes(pair))];
-        if *slot == 0 {
-            self.starts.push(Vec::new());
-            *slot = u8::try_from(self.starts.len()).expect("a test counts the pairs of the triggers");
+    fn add(&mut self, number: usize, offset: isize) {
+        let word = TRIGGERS[number].0.as_bytes();
+        let any_case = is_any_case(word);
+        let group = number % GROUPS;
+        let may_be = |at: isize, low: u8| {
+            let Some(byte) = usize::try_from(offset + at).ok().and_then(|at| word.get(at)) else { return true };
+            let is = |byte: u8| byte & ((1 << LOW_BITS) - 1) == low;
+            is(*byte) || any_case && is(byte.to_ascii_uppercase())
+        };
+        for (from, bit) in [(0, group), (2, GROUPS + group)] {
+            for low in (0..1u8 << LOW_BITS).filter(|low| may_be(from, *low)) {
+                for high in (0..1u8 << LOW_BITS).filter(|high| may_be(from + 1, *high)) {
+                    self.halves[usize::from(high) << LOW_BITS | usize::from(low)] |= 1 << bit;
+                }
+            }
         }
-        let (mut bytes, mut mask) = ([0; 4], [0; 4]);
-        for (at, byte) in TRIGGERS[usize::from(number)].0.bytes().take(4).enumerate() {
-            (bytes[at], mask[at]) = (byte | 0x20, 0xff);
+        let (mut bytes, mut mask) = ([0; WINDOW_BYTES], [0; WINDOW_BYTES]);
+        for (at, (byte, mask)) in (offset..).zip(bytes.iter_mut().zip(&mut mask)) {
+            if let Some(letter) = usize::try_from(at).ok().and_then(|at| word.get(at)) {
+                (*byte, *mask) = (letter | SMALL, 0xff);
+            }
         }
-        let starts = &mut self.starts[usize::from(*slot) - 1];
-        if starts.iter().all(|start| (start.number, start.offset) != (number, offset)) {
-            starts.push(Start { number, offset, bytes: u32::from_le_bytes(bytes), mask: u32::from_le_bytes(mask) });
-        }
+        self.groups[group].push(Start { number, offset, bytes: u32::from_le_bytes(bytes), mask: u32::from_le_bytes(mask) });
     }
 
-    /// The trigger that the pair at `at` belongs to, and where it begins.
-    fn find(&self, text: &[u8], at: usize, slot: u8) -> Option<(usize, usize, Trigger)> {
-        self.starts[usize::from(slot) - 1].iter().find_map(|start| {
-            let first = at.wrapping_sub(usize::from(start.offset));
-            if let Some(&[a, b, c, d]) = text.get(first..first.wrapping_add(4))
-                && (u32::from_le_bytes([a, b, c, d]) | 0x2020_2020) & start.mask != start.bytes
-            {
-                return None;
-            }
-            let (word, _, trigger) = TRIGGERS[usize::from(start.number)];
+    /// The groups of which a trigger may have a window at each of the four even places of `eight`; `next` comes behind it.
+    fn groups_at(&self, eight: &[u8; 8], next: [u8; 2]) -> [u8; 4] {
+        let pairs = pairs(*eight);
+        let half = |pair: usize| self.halves[(pairs >> (pair * 16)) as usize & 0xfff];
+        let [first, second, third, fourth] = [half(0), half(1), half(2), half(3)];
+        let fifth = self.halves[usize::from(next[1] & 0x3f) << LOW_BITS | usize::from(next[0] & 0x3f)];
+        [(first, second), (second, third), (third, fourth), (fourth, fifth)].map(|(first, second)| (first & second >> GROUPS) as u8)
+    }
+
+    /// The trigger of one of `groups` that has a window at `at`, and where it begins.
+    fn find(&self, text: &[u8], at: usize, groups: u8) -> Option<(usize, usize, Trigger)> {
+        let mut window = [0; WINDOW_BYTES];
+        window.iter_mut().zip(&text[at..]).for_each(|(window, byte)| *window = byte | SMALL);
+        let window = u32::from_le_bytes(window);
+        let groups = (0..GROUPS).filter(|group| groups >> group & 1 == 1);
+        let near = groups.flat_map(|group| &self.groups[group]).filter(|start| window & start.mask == start.bytes);
+        near.into_iter().find_map(|start| {
+            let first = at.checked_add_signed(-start.offset)?;
+            let (word, _, trigger) = TRIGGERS[start.number];
+            let word = word.as_bytes();
             let found = text.get(first..first.checked_add(word.len())?)?;
-            let same = found == word.as_bytes() || found.eq_ignore_ascii_case(word.as_bytes()) && word.bytes().all(|byte| !byte.is_ascii_uppercase());
-            same.then_some((first, first + word.len(), trigger))
+            (found == word || is_any_case(word) && found.eq_ignore_ascii_case(word)).then_some((first, first + word.len(), trigger))
         })
     }
+}
+
+fn is_any_case(word: &[u8]) -> bool {
+    word.iter().all(|byte| !byte.is_ascii_uppercase())
 }
 
 pub fn scan(catch: &mut Catch) {
@@ -147,25 +180,38 @@ pub fn scan(catch: &mut Catch) {
     let text = catch.text.as_bytes();
     // INVARIANT: everything before `done` was read as part of a name.
     let mut done = 0;
-    let slot = |pair: &[u8]| triggers.slot[usize::from(u16::from_le_bytes([pair[0], pair[1]]))];
-    let mut hit = |place: usize, slot: u8| {
-        if slot != 0
-            && let Some((start, end, trigger)) = triggers.find(text, place, slot)
-            && start >= done
-        {
-            done = at(catch, trigger, start, end).max(end);
+    let mut hit = |place: usize, groups: [u8; 4]| {
+        for (pair, groups) in groups.into_iter().enumerate() {
+            if groups != 0
+                && let Some((start, end, trigger)) = triggers.find(text, place + pair * 2, groups)
+                && start >= done
+            {
+                done = at(catch, trigger, start, end).max(end);
+            }
         }
     };
+    let mut place = 0;
     let (eights, rest) = text.as_chunks::<8>();
-    for (number, eight) in eights.iter().enumerate() {
-        let slots = [slot(&eight[..2]), slot(&eight[2..4]), slot(&eight[4..6]), slot(&eight[6..])];
-        if u32::from_le_bytes(slots) != 0 {
-            (0..4).for_each(|pair| hit(number * 8 + pair * 2, slots[pair]));
+    for eight in eights {
+        // What is beyond the end is no byte of a trigger.
+        let next = [text.get(place + 8).copied().unwrap_or(0), text.get(place + 9).copied().unwrap_or(0)];
+        let groups = triggers.groups_at(eight, next);
+        if u32::from_le_bytes(groups) != 0 {
+            hit(place, groups);
         }
+        place += 8;
     }
-    for (number, pair) in rest.chunks_exact(2).enumerate() {
-        hit(eights.len() * 8 + number * 2, slot(pair));
-    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    hit(place, triggers.groups_at(&last, [0; 2]));
+}
+
+/// How far lines and commands were read that hold many values: reading them again from each of their own triggers would
+/// take the square of their length.
+#[derive(Default)]
+pub struct Read {
+    cookie: usize,
+    commands: [usize; TAKERS.len()],
 }
 
 /// Every way from a trigger to a finding; answers how far the name goes.
@@ -227,6 +273,8 @@ fn name(catch: &mut Catch, start: usize, end: usize) -> usize {
     while last < text.len() && last - start < 64 && (in_name(text[last]) || text[last] == b'.' && text.get(last + 1).is_some_and(|byte| in_name(*byte))) {
         last += 1;
     }
+    // A name that is cut at its length may be cut within a character.
+    (first, last) = (catch.text.ceil_char_boundary(first), catch.text.floor_char_boundary(last));
     // A command line's flag is not part of the name; an escape before it (`\nPASSWORD`) is not either.
     let mut flag = first;
     while flag < last && text[flag] == b'-' {
@@ -517,12 +565,7 @@ fn closing(text: &[u8], start: usize, open: &[u8]) -> Option<usize> {
 fn assigned(catch: &mut Catch, promise: Promise, seat: Seat, literal: &Literal) -> bool {
     let Some(shown) = catch.text.get(literal.start..literal.end) else { return false };
     // An unquoted value may be an address with its own secrets in it, or a list; those are read elsewhere.
-    if value::is_plain(shown)
-        || value::is_placeholder(shown)
-        || shown.contains("://")
-        || shown.starts_with(['-', '\\', '@'])
-        || shown.starts_with("0x") && shown.len() <= 18
-    {
+    if value::is_plain(shown) || shown.starts_with(['-', '\\', '@']) || shown.starts_with("0x") && shown.len() <= 18 {
         return false;
     }
     let looks = Looks::of(shown.as_bytes());
@@ -545,18 +588,15 @@ fn assigned(catch: &mut Catch, promise: Promise, seat: Seat, literal: &Literal) 
     if spaced || code && !literal.quoted || compared && !literal.quoted {
         return false;
     }
-    match promise {
+    let form = match promise {
         Promise::Password => {
             let sure = literal.quoted || seat != Seat::Flag && looks.digit > 0;
-            if !code && (value::is_password(shown, sure) || looks.is_random() && looks.len >= 8) {
-                return catch.form(Form::AssignedPassword, literal.start, literal.end);
-            }
+            let chosen = !code && (looks.is_random() && looks.len >= 8 || value::is_password(shown, sure));
+            chosen.then_some(Form::AssignedPassword)
         }
         Promise::Pin => {
             let counted = matches!(shown, "1234" | "12345" | "123456" | "0000" | "000000" | "1111" | "4321");
-            if looks.digit == looks.len && (4..=10).contains(&looks.len) && !compared && !counted {
-                return catch.form(Form::Pin, literal.start, literal.end);
-            }
+            (looks.digit == looks.len && (4..=10).contains(&looks.len) && !compared && !counted).then_some(Form::Pin)
         }
         _ => {
             let mixed = looks.digit >= 2
@@ -565,12 +605,12 @@ fn assigned(catch: &mut Catch, promise: Promise, seat: Seat, literal: &Literal) 
                 && (looks.surprise >= 4.6 || looks.mark >= 2)
                 && !value::is_numbered_name(shown, &looks);
             let marked = looks.mark >= 3 && looks.len >= 16 && looks.distinct >= 10 && looks.other == 0 && !code;
-            if looks.len >= 8 && !looks.is_monotone() && (looks.is_random() && looks.len >= 12 || mixed || marked) && !(code && looks.mark > 0) {
-                return catch.form(Form::AssignedSecret, literal.start, literal.end);
-            }
+            let drawn = looks.len >= 8 && !looks.is_monotone() && (looks.is_random() && looks.len >= 12 || mixed || marked) && !(code && looks.mark > 0);
+            drawn.then_some(Form::AssignedSecret)
         }
-    }
-    false
+    };
+    // Last, because it takes longest.
+    form.is_some_and(|form| !shown.contains("://") && !value::is_placeholder(shown) && catch.form(form, literal.start, literal.end))
 }
 
 /// One word of a sentence, freed of quotes, brackets and the sentence's own punctuation.
@@ -686,17 +726,22 @@ fn is_told(shown: &str, linked: bool, quoted: bool, count: usize) -> bool {
     if shown.len() < 5
         || value::is_plain(shown)
         || shown.starts_with(['-', '\\'])
-        || shown.contains(['`', '{', '}', '<', '>', '"', ';'])
-        || value::is_name(shown)
-        || value::is_placeholder(shown)
-        || value::is_code(shown)
-        || shown.contains("://")
-        || shown.contains('/') && !quoted && !linked
+        || shown.bytes().any(|byte| matches!(byte, b'`' | b'{' | b'}' | b'<' | b'>' | b'"' | b';') || byte == b'/' && !quoted && !linked)
     {
         return false;
     }
+    may_be_told(shown, linked, quoted, count)
+        && !value::is_name(shown)
+        && !value::is_placeholder(shown)
+        && !value::is_code(shown)
+        && !shown.contains("://")
+        && !is_mail(shown)
+}
+
+/// As far as its letters tell.
+fn may_be_told(shown: &str, linked: bool, quoted: bool, count: usize) -> bool {
     let looks = Looks::of(shown.as_bytes());
-    if looks.digit + looks.joint == looks.len || is_mail(shown) {
+    if looks.digit + looks.joint == looks.len {
         return false;
     }
     let commit = looks.is_hex() && looks.upper == 0 && looks.joint == 0 && !quoted && count > 1;
@@ -925,6 +970,10 @@ fn bearer(catch: &mut Catch, end: usize) -> usize {
 /// `Cookie: session=…; theme=dark`: pairs whose value is random or whose name is a session's.
 fn cookie(catch: &mut Catch, end: usize) -> usize {
     let text = catch.text.as_bytes();
+    // What lies in the line of another cookie was read as a part of it.
+    if end <= catch.read.cookie {
+        return end;
+    }
     let mut at = end;
     while at < text.len() && at - end < 6 && matches!(text[at], b'"' | b'\'' | b'\\' | b' ' | b':' | b's' | b'=') {
         at += 1;
@@ -934,6 +983,7 @@ fn cookie(catch: &mut Catch, end: usize) -> usize {
     }
     let line = text[at..].iter().take(4096).take_while(|byte| **byte >= b' ' && !matches!(**byte, b'"' | b'\'')).count();
     let stop = at + line;
+    catch.read.cookie = stop;
     while at < stop {
         let pair = text[at..stop].iter().position(|byte| matches!(byte, b';' | b',')).map_or(stop, |end| at + end);
         if let Some(equals) = text[at..pair].iter().position(|byte| *byte == b'=') {
@@ -1018,7 +1068,12 @@ const COMMAND_WORDS_MAX: usize = 48;
 /// `mysql -pPASSWORD`, `redis-cli -a PASSWORD`, `curl -u user:PASSWORD`: reads the arguments to the end of the command.
 fn command(catch: &mut Catch, start: usize, end: usize) -> usize {
     let text = catch.text.as_bytes();
-    let Some(taker) = TAKERS.iter().find(|taker| text[start..end].eq_ignore_ascii_case(taker.name)) else { return end };
+    let Some(number) = TAKERS.iter().position(|taker| text[start..end].eq_ignore_ascii_case(taker.name)) else { return end };
+    let taker = &TAKERS[number];
+    // A name among the arguments of its own command.
+    if end <= catch.read.commands[number] {
+        return end;
+    }
     let mut at = end;
     while text[at - 1] != b' ' && text.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')) {
         at += 1;
@@ -1058,6 +1113,7 @@ fn command(catch: &mut Catch, start: usize, end: usize) -> usize {
         }
         at = next.max(at + 1);
     }
+    catch.read.commands[number] = at;
     end
 }
 

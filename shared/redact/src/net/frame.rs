@@ -12,21 +12,37 @@ const USERINFO_BYTES_MAX: usize = 220;
 /// The header of a signed token. Longer ones are not recognised before their first dot, so that a stream can wait for it.
 const JWT_HEADER_BYTES_MAX: usize = 240;
 
+/// Searches for the marks, made once: making one takes longer than searching a line with it.
+pub struct Marks {
+    pem: memmem::Finder<'static>,
+    putty: memmem::Finder<'static>,
+    address: memmem::Finder<'static>,
+    jwt: memmem::Finder<'static>,
+}
+
+impl Marks {
+    pub fn new() -> Marks {
+        let finder = |mark: &'static str| memmem::Finder::new(mark);
+        Marks { pem: finder("-----BEGIN"), putty: finder("Private-Lines:"), address: finder("://"), jwt: finder("eyJ") }
+    }
+}
+
 pub fn scan(catch: &mut Catch) {
+    let marks = &catch.net.marks;
     let text = catch.text.as_bytes();
     let mut done = 0;
-    for at in memmem::find_iter(text, b"-----BEGIN") {
+    for at in marks.pem.find_iter(text) {
         if at >= done {
             done = pem(catch, at);
         }
     }
-    for at in memmem::find_iter(text, b"Private-Lines:") {
+    for at in marks.putty.find_iter(text) {
         putty(catch, at);
     }
-    for at in memmem::find_iter(text, b"://") {
+    for at in marks.address.find_iter(text) {
         address(catch, at);
     }
-    for at in memmem::find_iter(text, b"eyJ") {
+    for at in marks.jwt.find_iter(text) {
         jwt(catch, at);
     }
     // Crypt's own form: `$6$salt$hash`. A bare `$` is frequent, two of them two bytes apart are not.
@@ -50,9 +66,11 @@ fn pem(catch: &mut Catch, at: usize) -> usize {
         return label_end;
     }
     let rest = &text[label_end..];
-    let footer = memmem::find(rest, b"-----END");
-    // A second header before the footer: the first block was cut off.
-    let next = memmem::find(rest, b"-----BEGIN").filter(|next| footer.is_none_or(|footer| *next < footer));
+    // A second header before the footer: the first block was cut off. Nothing behind it is looked at, so that many headers
+    // without a footer take no longer than one.
+    let next = memmem::find(rest, b"-----BEGIN");
+    let footer = memmem::find(&rest[..next.unwrap_or(rest.len())], b"-----END");
+    let next = next.filter(|_| footer.is_none());
     let body_end = next.or(footer).map_or(text.len(), |end| label_end + end);
     let body = &text[label_end..body_end];
     let letters = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
@@ -132,6 +150,22 @@ fn jwt(catch: &mut Catch, at: usize) {
     catch.form(Form::Jwt, at, end);
 }
 
+/// What makes a webhook's address a secret: a part behind the host that is long enough.
+const HOOK_BYTES_MIN: usize = 8;
+/// How much of its address is looked at.
+const HOOK_BYTES_MAX: usize = 512;
+
+fn has_part(rest: &[u8]) -> bool {
+    let mut part = None;
+    rest.iter().any(|byte| {
+        part = match (byte, part) {
+            (b'/' | b'?' | b'=' | b'&' | b'@' | b':', _) => Some(0),
+            (_, part) => part.map(|len| len + 1),
+        };
+        part == Some(HOOK_BYTES_MIN)
+    })
+}
+
 /// `scheme://user:password@host`, and addresses of webhooks, which need no password.
 fn address(catch: &mut Catch, at: usize) {
     let net = catch.net;
@@ -142,20 +176,22 @@ fn address(catch: &mut Catch, at: usize) {
     }
     let start = at + 3;
     let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'`' | b'<' | b'>' | b'\\') && *byte != 0;
-    let whole = text[start..].iter().take(2048).take_while(|byte| !ends(byte)).count();
-    let rest = &text[start..start + whole];
-    if let Some(hook) = net.rules.webhooks.find(&rest[..rest.len().min(120)]) {
+    let length = |bytes_max: usize| text[start..].iter().take(bytes_max).take_while(|byte| !ends(byte)).count();
+    let near = &text[start..start + length(USERINFO_BYTES_MAX)];
+    if has_part(near)
+        && let Some(hook) = net.rules.webhooks.find(&near[..near.len().min(120)])
+    {
+        let rest = &text[start..start + length(HOOK_BYTES_MAX)];
         let path = &rest[hook.end()..];
         let path = &path[..path.iter().position(|byte| matches!(byte, b',' | b')' | b']' | b'|')).unwrap_or(path.len())];
         let shown = String::from_utf8_lossy(path.strip_prefix(b"/").unwrap_or(path));
         let mut parts = path.split(|byte| matches!(byte, b'/' | b'?' | b'=' | b'&' | b'@' | b':'));
-        let random = parts.any(|part| part.len() >= 8 && Looks::of(part).is_random());
+        let random = parts.any(|part| part.len() >= HOOK_BYTES_MIN && Looks::of(part).is_random());
         if random && !value::is_placeholder(&shown) {
             catch.form(Form::Webhook, at - scheme, start + hook.end() + path.len());
             return;
         }
     }
-    let near = &rest[..rest.len().min(USERINFO_BYTES_MAX)];
     let Some(colon) = near.iter().position(|byte| *byte == b':') else { return };
     // A password may hold a slash or an at; the last at before the host's own slash ends it.
     let slash = near.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(near.len());

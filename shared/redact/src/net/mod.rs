@@ -21,6 +21,7 @@ mod value;
 
 pub use rules::{Confidence, NetError, Rule, Wrong};
 
+use crate::sieve::Sieve;
 use rules::{Form, Rules, Told};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -36,6 +37,7 @@ pub struct Found {
 pub struct Net {
     rules: Rules,
     triggers: Arc<context::Triggers>,
+    marks: Arc<frame::Marks>,
 }
 
 impl fmt::Debug for Net {
@@ -45,12 +47,16 @@ impl fmt::Debug for Net {
 }
 
 static BUILT_IN: LazyLock<Arc<Net>> =
-    LazyLock::new(|| Arc::new(Net::parse(include_str!("../../rules/secrets.toml")).expect("the rules are part of the program and a test loads them")));
+    LazyLock::new(|| Arc::new(Net::compile(include_str!("../../rules/secrets.toml")).expect("the rules are part of the program and a test checks them")));
 
 /// No more of the end of a stream is ever held back.
 pub const LIVE_BYTES_MAX: usize = 256;
 
 impl Net {
+    fn new(rules: Rules) -> Net {
+        Net { rules, triggers: Arc::new(context::Triggers::new()), marks: Arc::new(frame::Marks::new()) }
+    }
+
     /// The net that the program came with.
     pub fn built_in() -> &'static Arc<Net> {
         &BUILT_IN
@@ -63,10 +69,14 @@ impl Net {
 
     /// Adds what looks like a secret in `text` to `found`: in order, without overlaps, on borders of characters.
     pub fn scan(&self, text: &str, found: &mut Vec<Found>) {
+        self.scan_sifted(text, &Sieve::new(text.as_bytes()), found);
+    }
+
+    pub(crate) fn scan_sifted(&self, text: &str, sieve: &Sieve, found: &mut Vec<Found>) {
         let first = found.len();
-        let mut catch = Catch { net: self, text, found };
+        let mut catch = Catch { net: self, text, found, read: context::Read::default() };
         frame::scan(&mut catch);
-        runs::scan(&mut catch);
+        runs::scan(&mut catch, sieve);
         context::scan(&mut catch);
         merge(found, first);
     }
@@ -85,6 +95,7 @@ struct Catch<'a> {
     net: &'a Net,
     text: &'a str,
     found: &'a mut Vec<Found>,
+    read: context::Read,
 }
 
 impl Catch<'_> {

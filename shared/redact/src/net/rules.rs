@@ -1,11 +1,10 @@
-//! The rules as data: what vendors' tokens look like, which words speak of a secret, and examples that every load checks.
+//! The rules as data: what vendors' tokens look like, which words speak of a secret, and examples that are checked.
 //!
 //! The program brings a file of its own, and a company adds to it. A text whose examples do not hold is refused as a
 //! whole: a net with a hole nobody knows of is worse than the last good one.
 
 use super::LIVE_BYTES_MAX;
 use super::Net;
-use super::context::Triggers;
 use super::names::{Sense, Set, Words};
 use super::shape::Shape;
 use crate::placeholder;
@@ -488,7 +487,7 @@ impl Net {
     pub fn parse(text: &str) -> Result<Net, NetError> {
         let book: Book = read(text)?;
         let compiled = || {
-            let net = Net { rules: Rules::compile(&book)?, triggers: Arc::new(Triggers::new()) };
+            let net = Net::new(Rules::compile(&book)?);
             net.check(&book)?;
             Ok(net)
         };
@@ -502,12 +501,17 @@ impl Net {
         }
         let addition: Addition = read(more)?;
         let compiled = || {
-            let net = Net { rules: self.rules.with(&addition)?, triggers: self.triggers.clone() };
+            let net = Net { rules: self.rules.with(&addition)?, triggers: self.triggers.clone(), marks: self.marks.clone() };
             let mut wrong = Vec::new();
             addition.token.iter().filter(|_| !proven).try_for_each(|rule| net.check_token(rule, &mut wrong))?;
             if wrong.is_empty() { Ok(net) } else { Err(NetError(wrong)) }
         };
         compiled().map_err(|error: NetError| error.placed(more))
+    }
+
+    /// The same without the examples: they take ten times as long, and those of the program's own rules are a test.
+    pub(super) fn compile(text: &str) -> Result<Net, NetError> {
+        Ok(Net::new(Rules::compile(&read(text)?)?))
     }
 
     fn check(&self, book: &Book) -> Result<(), NetError> {

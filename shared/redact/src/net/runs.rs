@@ -1,14 +1,14 @@
 //! Long runs of letters and digits: tokens of vendors, tokens of vendors that nobody has listed, and values that only
 //! chance can have written.
 //!
-//! Most text has few runs of this length, and looking at every fifteenth byte finds them all; what follows is done only
-//! for those. A vendor's shape is tried where the run begins, after its first joints, and at the dotted words before it
+//! Most text has few runs of this length; what follows is done only for those. A vendor's shape is tried where the run begins, after its first joints, and at the dotted words before it
 //! (`hvs.…`). A run that no shape knows is judged by the name before it.
 
 use super::Catch;
 use super::names::Promise;
 use super::rules::{Form, Token};
 use super::value::{self, Looks};
+use crate::sieve::Sieve;
 
 /// Shorter runs are the business of `context`, which asks for a name first.
 const RUN_BYTES_MIN: usize = 16;
@@ -47,48 +47,22 @@ fn is_wide(byte: u8) -> bool {
     KIND[usize::from(byte)] & WIDE != 0
 }
 
-pub fn scan(catch: &mut Catch) {
+pub fn scan(catch: &mut Catch, sieve: &Sieve) {
     let text = catch.text.as_bytes();
     // INVARIANT: runs that end before `done` were judged.
     let mut done = 0;
-    let (blocks, rest) = text.as_chunks::<64>();
-    for (number, block) in blocks.iter().enumerate() {
-        let members = members(block);
-        // A run of sixteen bytes covers eight that begin at a multiple of eight, wherever it lies.
-        let (words, _) = members.as_chunks::<8>();
-        for (word, eight) in words.iter().enumerate() {
-            if *eight == [1; 8] {
-                done = around(catch, number * 64 + word * 8, done);
+    for &(first, last) in &sieve.runs {
+        let mut at = first;
+        while at + RUN_BYTES_MIN <= last {
+            // A run of ours is one of the sieve's without `+` and `/`.
+            let end = memchr::memchr2(b'+', b'/', &text[at..last]).map_or(last, |found| at + found);
+            let start = at.max(done);
+            if start + RUN_BYTES_MIN <= end {
+                done = judge(catch, start, end).max(end);
             }
+            at = end + 1;
         }
     }
-    let last = blocks.len() * 64;
-    for (word, eight) in rest.chunks(8).enumerate() {
-        if eight.iter().all(|byte| is_run(*byte)) {
-            done = around(catch, last + word * 8, done);
-        }
-    }
-}
-
-/// Judges the run that `at` lies in, if it is long enough and was not judged before.
-fn around(catch: &mut Catch, at: usize, done: usize) -> usize {
-    if at < done {
-        return done;
-    }
-    let text = catch.text.as_bytes();
-    let start = at - text[done..at].iter().rev().take_while(|byte| is_run(**byte)).count();
-    let end = at + text[at..].iter().take_while(|byte| is_run(**byte)).count();
-    if end - start < RUN_BYTES_MIN { done } else { judge(catch, start, end).max(end) }
-}
-
-/// For each byte of a block, 1 if it can be part of a run. Written without branches and without tables, so that the
-/// compiler takes many bytes at once.
-fn members(block: &[u8; 64]) -> [u8; 64] {
-    block.map(|byte| {
-        let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
-        let digit = byte.wrapping_sub(b'0') < 10;
-        u8::from(letter | digit | (byte == b'_') | (byte == b'-'))
-    })
 }
 
 /// Looks at one run; answers up to where the text is done with.
@@ -362,10 +336,6 @@ fn unnamed(catch: &mut Catch, start: usize, end: usize, wide: (usize, usize), lo
         }
     }
     let value = &text[left..right];
-    let Ok(shown) = std::str::from_utf8(value) else { return end };
-    if value::is_placeholder(shown) || value::is_code(shown) || value::is_cut(&text[right..]) {
-        return end;
-    }
     let before = net.rules.words.before(text, left);
     let word = run.split(|byte| matches!(byte, b'_' | b'-')).next().unwrap_or(b"");
     let is_id = word.len() < run.len() && net.rules.ids.contains(word) || is_part_of_id(text, left);
@@ -386,6 +356,11 @@ fn unnamed(catch: &mut Catch, start: usize, end: usize, wide: (usize, usize), lo
         _ => return end,
     };
     if !looks.is_random() && !uuid && form != Form::AssignedSecret {
+        return end;
+    }
+    // Last, because it takes longest.
+    let Ok(shown) = std::str::from_utf8(value) else { return end };
+    if value::is_placeholder(shown) || value::is_code(shown) || value::is_cut(&text[right..]) {
         return end;
     }
     catch.form(form, left, right);

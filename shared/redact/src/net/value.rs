@@ -37,14 +37,11 @@ pub struct Looks {
 impl Looks {
     pub fn of(text: &[u8]) -> Looks {
         let mut looks = Looks { len: text.len(), ..Looks::default() };
-        let mut counts = [0usize; Kind::COUNT];
         let (mut low, mut high, mut bits, mut pairs) = (0u64, 0u64, 0u32, 0u32);
         let (mut before, mut before_kind, mut run) = (0u8, Kind::Joint, 0);
         let (mut word, mut word_bits) = (0, 0);
         for &byte in text {
             let kind = KINDS[usize::from(byte)];
-            counts[kind as usize] += 1;
-            looks.hex += usize::from(byte.is_ascii_hexdigit());
             if byte < 64 {
                 low |= 1 << byte;
             } else if byte < 128 {
@@ -92,7 +89,7 @@ impl Looks {
             (before, before_kind) = (byte, kind);
         }
         looks.word_ends(word, word_bits);
-        [looks.lower, looks.upper, looks.digit, looks.joint, looks.mark, looks.other] = counts;
+        [looks.lower, looks.upper, looks.digit, looks.joint, looks.mark, looks.other, looks.hex] = counted(text);
         looks.distinct = low.count_ones() + high.count_ones();
         looks.surprise = if pairs == 0 { 0.0 } else { bits as f32 / pairs as f32 };
         looks
@@ -194,6 +191,34 @@ impl Kind {
         }
     }
 }
+
+/// How many bytes are of each kind, and how many are hexadecimal.
+fn counted(text: &[u8]) -> [usize; Kind::COUNT + 1] {
+    let mut counts = [0; Kind::COUNT + 1];
+    for part in text.chunks(COUNTER_MAX) {
+        let counters = part.iter().fold(0, |counters, byte| counters + COUNTED[usize::from(*byte)]);
+        for (kind, count) in counts.iter_mut().enumerate() {
+            *count += (counters >> (kind * COUNTER_BITS)) as usize & COUNTER_MAX;
+        }
+    }
+    counts
+}
+
+/// Counters side by side in one register: a count in memory would wait for the one before.
+const COUNTER_BITS: usize = 9;
+const COUNTER_MAX: usize = (1 << COUNTER_BITS) - 1;
+const COUNTED: [u64; 256] = {
+    let mut counted = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        counted[byte] = 1 << (KINDS[byte] as usize * COUNTER_BITS);
+        if (byte as u8).is_ascii_hexdigit() {
+            counted[byte] |= 1 << (Kind::COUNT * COUNTER_BITS);
+        }
+        byte += 1;
+    }
+    counted
+};
 
 const KINDS: [Kind; 256] = {
     let mut kinds = [Kind::Other; 256];
