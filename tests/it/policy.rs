@@ -231,7 +231,7 @@ async fn a_companys_own_secrets_are_found_from_its_next_bundle_on() {
     let asked = |count: usize| {
         let requests = world.model.requests();
         assert_eq!(requests.len(), count);
-        String::from_utf8_lossy(&requests[count - 1].body).into_owned()
+        requests[count - 1].body.to_string()
     };
     browser.ask(&text).await;
     let sent = asked(1);

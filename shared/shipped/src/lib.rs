@@ -88,6 +88,6 @@ mod tests {
         broken.rules[0].text.push_str("[[rule]]\nid = \"broken\"\n");
         let said = faults(&broken);
         assert!(said.iter().any(|line| line.starts_with("patterns.toml:2: rule `acme_crm`: example 1 is not found;")), "{said:#?}");
-        assert!(said.iter().any(|line| line.contains("broken")), "{said:#?}");
+        assert!(said.iter().any(|line| line.contains("missing field `class`")), "{said:#?}");
     }
 }
