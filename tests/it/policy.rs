@@ -240,7 +240,6 @@ async fn a_companys_own_secrets_are_found_from_its_next_bundle_on() {
     let crm = "[[token]]\nid = \"acme_crm\"\nkind = \"crm\"\nshapes = [\"crm-{digit:12}\"]\nexact = true\n";
     world.hub.publish_policy(&world.company.trust(), draft(7, &format!("{crm}[allow]\nrules = [\"spoken_password\"]\n"))).await.unwrap();
     world.enforced(|policy| policy.version == 7 && policy.state == PolicyState::Active).await;
-    let mut browser = tenant.chat().await;
     browser.ask(&text).await;
     let sent = asked(2);
     let last = sent.rsplit("look at ").next().unwrap();
@@ -254,7 +253,10 @@ async fn a_companys_own_secrets_are_found_from_its_next_bundle_on() {
     let said = world.enforced(|policy| policy.reason.as_deref() == Some("rules_wrong")).await;
     assert_eq!((said.state, said.version), (PolicyState::Refused, 7));
     let tenant = tenant.restart().await;
-    let mut browser = tenant.chat().await;
+    let mut browser = tenant.browser();
+    let login = json!({ "name": "Owner", "password": "correct horse battery" });
+    assert_eq!(browser.enter("/auth/login", login).await.status, 200);
+    browser.open().await.unwrap();
     browser.ask(&text).await;
     let sent = asked(3);
     assert!(sent.rsplit("look at ").next().unwrap().starts_with("[REDACTED:crm:"), "the net of the kept bundle, from the first call on: {sent}");
