@@ -3,6 +3,7 @@
 //! The commands beside it open the same store; nothing is asked of the running hub, so they work while it is down too.
 //! What only a running hub knows, such as who is online, they leave out.
 
+mod audit;
 mod policy;
 
 use crate::app::{Hub, create_tenant};
@@ -46,6 +47,11 @@ enum Command {
     },
     /// Print the tenants as they last reported. Who is online only the dashboard of a running hub knows.
     Fleet(Place),
+    /// The heads that the hub keeps of the hosts' audits.
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
     /// The law that agents enforce: keys, signing, publishing.
     Policy {
         #[command(subcommand)]
@@ -108,6 +114,7 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Command::Demo(flags) => flags.json,
         Command::Policy { command } => command.is_json(),
+        Command::Audit { command } => command.is_json(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).max_blocking_threads(BLOCKING_MAX).enable_all().build();
     let outcome = runtime.context("starting the runtime").map_err(Trouble::from).and_then(|runtime| runtime.block_on(act(cli.command)));
@@ -130,6 +137,7 @@ async fn act(command: Command) -> Result<ExitCode, Trouble> {
         Command::Tenant { command: TenantCommand::Add { name, url, place } } => tenant_add(&name, &url, place).await?,
         Command::Fleet(place) => fleet(place).await?,
         Command::Demo(flags) => demo::run(flags).await?,
+        Command::Audit { command } => audit::run(command).await?,
         Command::Policy { command } => return policy::run(command).await,
     }
     Ok(ExitCode::SUCCESS)
@@ -216,7 +224,7 @@ fn say(place: &Place, facts: impl FnOnce() -> serde_json::Value, text: impl FnOn
 fn table(tenants: &[(String, TenantView)], now_ms: i64) -> String {
     let mut text = format!("{:<24} {:<14} {:<10} {:>9} {:>7} {:>10}  {}", "TENANT", "STATE", "GATEWAY", "LAST SEEN", "CALLS", "TOKENS", "ADDRESS");
     for (state, tenant) in tenants {
-        let usage = &tenant.usage_today;
+        let usage = &tenant.usage_today.counters;
         let seen = tenant.last_seen_ms.map_or("never".to_owned(), |seen_ms| ago(now_ms - seen_ms));
         let (state, gateway) = (state.replace('_', " "), word(tenant.gateway.state));
         // A string takes every write.
@@ -265,6 +273,8 @@ mod tests {
             "hub policy diff /a /b --json",
             "hub policy publish /b.json --config /x",
             "hub policy show",
+            "hub audit anchors alice",
+            "hub audit accept alice --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

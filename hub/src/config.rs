@@ -10,6 +10,9 @@ use service::{Clock, Stop};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+/// What agents take; theirs to know, ours to refuse a slip of the pen before a tenant is made.
+const DIALECTS: &[&str] = &["openai-completions", "openai-responses", "anthropic-messages", "google-generative-ai", "ollama"];
+
 /// Every key of `hub.toml`; docs/OPERATING.md says the same in words.
 pub const KEYS: &[Key] = &[
     Key { name: "state_folder", kind: Kind::Path, default: Some("/var/lib/gatehouse/hub"), about: "the hub's own folder: store and local tenants" },
@@ -36,7 +39,7 @@ pub const KEYS: &[Key] = &[
         about: "local tenants have their ports from here on",
     },
     Key { name: "local.model", kind: Kind::Text, default: Some(""), about: "the model of local tenants, as provider/model" },
-    Key { name: "provider.*.dialect", kind: Kind::OneOf(&["openai-completions", "anthropic-messages"]), default: None, about: "how the provider is spoken to" },
+    Key { name: "provider.*.dialect", kind: Kind::OneOf(DIALECTS), default: None, about: "how the provider is spoken to" },
     Key { name: "provider.*.url", kind: Kind::Url, default: None, about: "the provider's base URL" },
     Key { name: "provider.*.models", kind: Kind::List, default: None, about: "the models that assistants may use" },
 ];

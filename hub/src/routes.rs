@@ -16,6 +16,7 @@ pub(crate) fn public(reception: Arc<Reception>) -> Router {
     let routes = Router::new()
         .route("/enrol", post(fleet::enrol))
         .route("/link", get(fleet::open))
+        .route("/decisions", post(fleet::pass))
         .route("/healthz", get(async || Json(json!({ "ok": true }))))
         .with_state(reception);
     guarded(routes, Door::Program)

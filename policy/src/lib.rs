@@ -7,6 +7,7 @@
 //! why) and [`gate`] (run, ask or refuse). [`digest`] names the exact call that a person approves.
 
 pub mod approval;
+pub mod budget;
 pub mod bundle;
 pub mod call;
 pub mod class;
@@ -18,6 +19,7 @@ pub mod judgement;
 pub mod law;
 pub mod path;
 pub mod regime;
+pub mod route;
 pub mod shell;
 pub mod sql;
 pub mod tool;

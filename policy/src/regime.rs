@@ -8,7 +8,7 @@
 //!
 //! When a bundle has expired, its rules and levels go on; its exceptions and unlocked gates lapse.
 
-use crate::bundle::{Content, Exception, Fault, Gates, Levels, Named};
+use crate::bundle::{Budgets, Content, Exception, Fault, Gates, Levels, Limits, Named, Prices, Routes};
 use crate::law::{Finding, Knowledge, Law, RuleBook};
 use crate::{Call, Class, Gate};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +30,9 @@ struct Parts {
     law: Law,
     levels: Levels,
     gates: Gates,
+    prices: Prices,
+    budgets: Budgets,
+    routes: Routes,
     exceptions: Vec<Exception>,
     expires_ms: i64,
 }
@@ -67,7 +70,16 @@ impl Regime {
         let applies =
             |exception: &&Exception| (exception.tenants.is_empty() || exception.tenants.contains(tenant)) && !of_tenant.contains(exception.rule.as_str());
         let exceptions = content.exceptions.iter().filter(applies).cloned().collect();
-        let parts = Parts { law: law.clone(), levels: content.levels.clone(), gates: content.gates.clone(), exceptions, expires_ms };
+        let parts = Parts {
+            law: law.clone(),
+            levels: content.levels.clone(),
+            gates: content.gates.clone(),
+            prices: content.prices.clone(),
+            budgets: content.budgets.clone(),
+            routes: content.routes.clone(),
+            exceptions,
+            expires_ms,
+        };
         Ok(Regime { parts: Arc::new(parts), law, is_expired: false, until_ms: 0 }.at(now_ms))
     }
 
@@ -111,6 +123,21 @@ impl Regime {
         self.law.classify(call)
     }
 
+    /// What model calls cost.
+    pub fn prices(&self) -> &Prices {
+        &self.parts.prices
+    }
+
+    /// Who answers for a purpose.
+    pub fn routes(&self) -> &Routes {
+        &self.parts.routes
+    }
+
+    /// What an assistant may spend, and what its tenant. They outlive the bundle, as levels do.
+    pub fn limits(&self, assistant: &str) -> (&Limits, &Limits) {
+        (self.parts.budgets.of(assistant), &self.parts.budgets.tenant)
+    }
+
     /// What is set for an assistant and a tool.
     pub fn gate(&self, assistant: &str, tool: &str) -> Gate {
         let Parts { levels, gates, .. } = &*self.parts;
@@ -118,7 +145,7 @@ impl Regime {
         let unlocked = gates.assistants.get(assistant).unwrap_or(&gates.unlocked);
         Gate {
             level: own.map_or(levels.default, |own| own.level),
-            external_unlocked: !self.is_expired && unlocked.contains(tool),
+            external_unlocked: !self.is_expired && (unlocked.contains(tool) || unlocked.contains(self.law.tools().name_of(tool))),
             ask_red: own.map_or(levels.ask_red, |own| own.ask_red),
         }
     }

@@ -94,6 +94,8 @@ pub enum Role {
     Typed,
     Keys,
     Hex,
+    /// Text that a program reads from its standard input.
+    Stdin,
     Javascript,
     Python,
     /// An object whose fields stand for arguments of the same tool.
@@ -173,6 +175,8 @@ pub(crate) const FINDINGS: &[(&str, Class, bool)] = &[
     ("process.partial", Class::Red, true),
     ("process.keys", Class::Red, true),
     ("process.typed", Class::Yellow, false),
+    ("exec.stdin", Class::Yellow, false),
+    ("secret.file", Class::Red, true),
     ("patch.unreadable", Class::Red, true),
     ("recipients.crowd", Class::Red, false),
     ("job.script", Class::Red, false),
@@ -351,8 +355,11 @@ impl Tools {
     }
 
     fn known(&self, tool: &str) -> Option<(&str, &Tool)> {
-        let tool = self.names.without_own_server(tool);
-        let name = self.aliases.get(tool).map_or(tool, String::as_str);
+        // A tool of ours may have a name of its own, under which a stranger's tool is still a stranger's.
+        let name = self.aliases.get(tool).map(String::as_str).unwrap_or_else(|| {
+            let tool = self.names.without_own_server(tool);
+            self.aliases.get(tool).map_or(tool, String::as_str)
+        });
         self.tools.get_key_value(name).map(|(name, tool)| (name.as_str(), tool))
     }
 
@@ -485,6 +492,9 @@ impl Bench<'_> {
         if !any {
             self.tools.raise(found, "tool.call");
         }
+        if tool.arguments.values().any(|role| matches!(role, Role::Write | Role::Patch)) && arguments.values().any(|value| names_secret(value, 0)) {
+            self.tools.raise(found, "secret.file");
+        }
         for (argument, value) in arguments.iter().filter(|(_, value)| !value.is_null()) {
             if let Some(role) = tool.arguments.get(argument).filter(|role| **role != Role::Data) {
                 self.argument(*role, argument, value, arguments, depth, found);
@@ -576,6 +586,7 @@ impl Bench<'_> {
             Role::Patch => self.patch(text, found),
             Role::Typed => self.typed(text, found),
             Role::Hex => self.hex(text, found),
+            Role::Stdin => self.stdin(text, found),
             Role::Javascript => self.code("javascript", text, found),
             Role::Python => self.code("python", text, found),
             _ => self.tools.raise(found, "tool.arguments"),
@@ -783,6 +794,16 @@ fn holds(when: &When, arguments: &Map<String, Value>) -> bool {
     when.arguments.iter().all(|(name, values)| there(name).is_some_and(|value| values.contains(value)))
         && when.other.iter().all(|(name, values)| there(name).is_some_and(|value| !values.contains(value)))
         && when.absent.iter().all(|name| there(name).is_none())
+}
+
+/// Whether a reference to a secret stands in it, which would be written out. What is nested deeper is taken for one.
+fn names_secret(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::String(text) => text.contains("SECRET_REF("),
+        Value::Array(items) => depth > DEPTH_MAX || items.iter().any(|item| names_secret(item, depth + 1)),
+        Value::Object(fields) => depth > DEPTH_MAX || fields.values().any(|value| names_secret(value, depth + 1)),
+        _ => false,
+    }
 }
 
 /// One word of a line, as a shell would have to be told it.

@@ -17,16 +17,20 @@ const keys = Object.keys(catalogues.en);
 const bundles = {
   tenant: { script: "src/tenant/chat.tsx", style: "src/style/tenant.css" },
   door: { script: "src/door/door.tsx", style: "src/style/door.css" },
+  first: { script: "src/door/first.tsx", style: "src/style/door.css" },
   operator: { script: "src/operator/dashboard.tsx", style: "src/style/operator.css" },
 };
 // Brotli bytes of everything a first visit loads: page, early script, script, style, icon, web manifest.
 const pages = {
   tenant: { bundle: "tenant", title: "app.name", limit: 45_000 },
   login: { bundle: "door", title: "login.page_title", limit: 12_000 },
-  first: { bundle: "door", title: "first.page_title", limit: 12_000 },
+  first: { bundle: "first", title: "first.page_title", limit: 12_000 },
   operator: { bundle: "operator", title: "fleet.page_title", limit: 60_000 },
   "operator-login": { bundle: "door", title: "operator_login.page_title", limit: 12_000 },
 };
+
+// What only commands, the plugin and agents are told: no page asks for the vault, and no browser enrols a host.
+const consoleOnly = /^error\.(?:(?:vault|backup|recovery_key|secret|token)_|proof_invalid|version_unsupported|enrol_limited|(?:verb|plugin|person|assistant)_unknown|reach_of_owner|tenant_away|decisions_limited|session_not_frozen)/;
 
 const started = performance.now();
 checkParity();
@@ -94,7 +98,7 @@ async function wordsOf(entry) {
   const unworded = (await bundle({ entryPoints: [join(here, entry)], minify: false, plugins: [catalogueOf([])] })).toString();
   const literals = new Set([...unworded.matchAll(/["`]([a-z][a-z_]*(?:\.[a-z_]+)+)["`]/g)].map((found) => found[1]));
   const families = [...unworded.matchAll(/["`]((?:[a-z_]+\.)+)(?:["`]|\$\{)/g)].map((found) => found[1]);
-  return keys.filter((key) => literals.has(key) || literals.has(key.replace(/\.(?:one|other)$/, "")) || families.some((family) => key.startsWith(family)));
+  return keys.filter((key) => !consoleOnly.test(key)).filter((key) => literals.has(key) || literals.has(key.replace(/\.(?:one|other)$/, "")) || families.some((family) => key.startsWith(family)));
 }
 
 function catalogueOf(words) {

@@ -4,8 +4,9 @@ use crate::approvals::Approvals;
 use crate::auth_proxy::{self, AuthProxy};
 use crate::bundle::InForce;
 use crate::console;
+use crate::devices::Devices;
 use crate::egress_proxy::{self, EgressProxy, Observed};
-use crate::gateway::openclaw::{self, Home, Plan};
+use crate::gateway::openclaw::{self, Home, Plan, Provider};
 use crate::gateway::{CallError, Gateway, Mode};
 use crate::hub_link::HubLink;
 use crate::hub_link::enrol;
@@ -14,22 +15,26 @@ use crate::ledger::Ledger;
 use crate::metering::Metering;
 use crate::network::Network;
 use crate::people::People;
+use crate::providers::Providers;
 use crate::safety_wrapper::{self, SafetyWrapper};
 use crate::screen::Screen;
 use crate::settings::Settings;
 use crate::store::MIGRATIONS;
+use crate::tools::hands::{Hands, Own};
+use crate::tools::{self, Tools, Walls};
 use crate::vault::{RecoveryKey, Vault};
 use anyhow::Context;
 use service::config::private_folder;
 use service::door::{self, Door};
 use service::memory;
+use service::outward::HttpClient;
 use service::session::Cookie;
 use service::{Clock, SecretString, Stop, Store, outward, random};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// The cupboards, as the console sees them.
@@ -39,9 +44,13 @@ pub(crate) struct Parts {
     pub origin: String,
     pub identity: Identity,
     pub people: Arc<People>,
+    pub devices: Devices,
     pub approvals: Approvals,
     pub ledger: Ledger,
     pub metering: Metering,
+    pub providers: Vec<Provider>,
+    pub health: Providers,
+    pub client: HttpClient,
     pub vault: Vault,
     pub screen: Screen,
     pub gateway: Gateway,
@@ -103,9 +112,13 @@ impl Agent {
         let parts = Arc::new(Parts {
             in_force,
             people: Arc::new(People::new(store.clone(), clock.clone())),
+            devices: Devices::new(store.clone(), clock.clone(), identity.tenant_id, &settings.origin),
             approvals: Approvals::new(store.clone(), clock.clone()),
             ledger: Ledger::new(store.clone(), clock.clone()),
             metering: Metering::start(store.clone(), clock.clone()).await?,
+            providers: settings.providers.clone(),
+            health: Providers::new(store.clone(), clock.clone()),
+            client: client.clone(),
             gateway: Gateway::new(clock.clone(), network.clone()),
             network,
             home: Home { folder: settings.openclaw_folder(), is_shared: matches!(settings.mode, Mode::Unit { .. }) },
@@ -118,6 +131,8 @@ impl Agent {
         });
         console::note(&parts, "start").await?;
 
+        // Before the socket, so that whoever finds that finds the key.
+        let console_key = console::open_key(&settings.console_socket())?;
         // Every door is opened before anything is started, so that a port in use leaves nothing half-started.
         let tenant = listen(settings.tenant, "listen.tenant").await?;
         let egress = listen(settings.egress, "listen.egress").await?;
@@ -136,12 +151,37 @@ impl Agent {
             vault: parts.vault.clone(),
             network: parts.network.clone(),
             screen: parts.screen.clone(),
+            in_force: parts.in_force.clone(),
             metering: parts.metering.clone(),
-            providers: settings.providers.clone(),
+            providers: parts.providers.clone(),
+            health: parts.health.clone(),
             client: client.clone(),
             observed: Observed::recorded()?,
         };
-        tasks.spawn(door::serve(egress, door::guarded(egress_proxy::routes(Arc::new(proxy)), Door::Program), stop.clone()));
+        // As the kernel sees it, so that resolved paths can be compared with it.
+        let workspace = home.workspace().canonicalize().context("the workspace was just made")?;
+        home.make_home()?;
+        let own_tools = Tools {
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            in_force: parts.in_force.clone(),
+            identity: parts.identity.clone(),
+            gateway: parts.gateway.clone(),
+            vault: parts.vault.clone(),
+            screen: parts.screen.clone(),
+            workspace: workspace.clone(),
+            hands: match &settings.hands {
+                Some(socket) => Hands::Unit(socket.clone()),
+                None => {
+                    let home = home.home().canonicalize().context("the home of commands was just made")?;
+                    let closed = settings.state_folder.canonicalize().context("the state folder was just made")?;
+                    Hands::Own(Own { walls: Walls { closed, open: vec![workspace.clone(), home.clone()] }, home })
+                }
+            },
+            places: Semaphore::new(tools::CALLS_MAX),
+        };
+        let inner = egress_proxy::routes(Arc::new(proxy)).merge(tools::routes(Arc::new(own_tools)));
+        tasks.spawn(door::serve(egress, door::guarded(inner, Door::Program), stop.clone()));
         let wrapper = SafetyWrapper {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
@@ -151,16 +191,16 @@ impl Agent {
             ledger: parts.ledger.clone(),
             screen: parts.screen.clone(),
             gateway: parts.gateway.clone(),
-            // As the kernel sees it, so that resolved paths can be compared with it.
-            workspace: home.workspace().canonicalize().context("the workspace was just made")?,
+            workspace,
             gateway_uid: settings.gateway_uid,
         };
         tasks.spawn(door::serve_unix(plugin, door::guarded(safety_wrapper::routes(Arc::new(wrapper)), Door::Program), stop.clone()));
-        tasks.spawn(console::serve(console_listener, parts.clone(), stop.clone()));
+        tasks.spawn(console::serve(console_listener, console_key, parts.clone(), stop.clone()));
         tasks.spawn(parts.screen.clone().keep(stop.clone()));
         tasks.spawn(rounds(parts.clone(), stop.clone()));
         let link = HubLink {
             hub: settings.hub.clone(),
+            store: parts.store.clone(),
             clock: parts.clock.clone(),
             stop: stop.clone(),
             identity: parts.identity.clone(),
@@ -169,6 +209,7 @@ impl Agent {
             gateway: parts.gateway.clone(),
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
+            devices: parts.devices.clone(),
             metering: parts.metering.clone(),
             network: parts.network.clone(),
             screen: parts.screen.clone(),
@@ -185,12 +226,14 @@ impl Agent {
             ledger.forget_announced();
             let law = in_force.law();
             let tools = law.law().manifest().iter().map(String::as_str).collect();
+            let purposes = law.routes().purposes.keys().map(String::as_str);
+            let providers = openclaw::with_purposes(&settings.providers, purposes, &settings.model);
             let link = match &settings.mode {
                 Mode::Unit { address, .. } => Some(address.ip()),
                 _ => None,
             };
             let plugin_socket = settings.plugin_socket();
-            let plan = Plan { providers: &settings.providers, model: &settings.model, egress: egress_at, plugin_socket: &plugin_socket, tools, link };
+            let plan = Plan { providers: &providers, model: &settings.model, egress: egress_at, plugin_socket: &plugin_socket, tools, link };
             Ok(openclaw::config(&place, &plan))
         };
         if let Mode::Unit { environment, .. } = &mode {
@@ -238,6 +281,7 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
         cookie: Cookie::for_origin(&parts.origin),
         identity: parts.identity.clone(),
         people: parts.people.clone(),
+        devices: parts.devices.clone(),
         approvals: parts.approvals.clone(),
         gateway: parts.gateway.clone(),
         metering: parts.metering.clone(),
@@ -273,6 +317,7 @@ async fn rounds(parts: Arc<Parts>, stop: Stop) {
 
 async fn round(parts: &Parts) -> service::store::Result<()> {
     parts.approvals.sweep().await?;
+    parts.metering.sweep().await?;
     if let Err(error) = parts.vault.sweep().await {
         tracing::error!(%error, "what the vault should forget is still there; it is tried again");
     }
@@ -280,7 +325,12 @@ async fn round(parts: &Parts) -> service::store::Result<()> {
         return Ok(());
     }
     for approval in parts.approvals.to_nudge().await? {
-        let message = format!("A person approved the call that was waiting ({}). Propose exactly the same call again now.", approval.id);
+        let message = match &approval.denial {
+            None => format!("A person approved the call that was waiting ({}). Propose exactly the same call again now.", approval.id),
+            Some(reason) => {
+                format!("A person refused the call that was waiting ({}): “{reason}”. Do not propose it again, nor another way to the same end.", approval.id)
+            }
+        };
         match parts.gateway.tell(&approval.session, &message, &format!("nudge-{}-{}", approval.id, parts.clock.wall_ms())).await {
             // Told once more later if nothing comes of it.
             Ok(()) | Err(CallError::Refused { .. }) => parts.approvals.nudged(approval.id).await?,

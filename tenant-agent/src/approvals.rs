@@ -1,19 +1,24 @@
 //! Questions to a person, and the grants that their answers make.
 //!
 //! A grant is for exactly one call (assistant, session, digest) and works once: asking finds it, uses it up and reports
-//! it in the same transaction in which the caller journals the verdict. What nobody answers within [`LIFE_MS`] expires.
+//! it in the same transaction in which the caller journals the verdict. Up to Yellow it may stand for a day instead, for
+//! the same digest in any session. What nobody answers within [`LIFE_MS`] expires. How much must stand behind a yes follows
+//! the class: a session, a signature of a device, or a signature with more behind it.
 
 use crate::audit::{self, Deed};
+use crate::devices::proof::Strength;
+use crate::devices::{self, Heard};
 use crate::identity::parsed;
+use crate::people;
 use axum::http::StatusCode;
 use policy::{Class, Digest, Finding, Sentence};
 use rusqlite::{OptionalExtension, Row, params};
-use service::{Clock, Refusal, Store, Tx, random};
+use service::{Clock, Refusal, Store, Tx, log, random};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, broadcast};
-use wire::approval::{Approval, ApprovalState, Decision, Detail, OpenApproval, Outcome};
-use wire::{ApprovalId, AssistantId, PersonId};
+use wire::approval::{Approval, ApprovalState, Decision, Detail, OpenApproval, Outcome, Scope};
+use wire::{ApprovalId, AssistantId, DeviceId, PersonId};
 
 #[derive(Clone)]
 pub struct Approvals {
@@ -31,6 +36,8 @@ pub struct Approvals {
 pub const LIFE_MS: i64 = 24 * 3_600_000;
 /// Questions that may stand open at once; a model that asks more is refused without asking.
 pub const OPEN_MAX: i64 = 200;
+/// Characters of the reason that a person gives for a no.
+pub const DENIAL_CHARS_MAX: usize = 300;
 /// Decided ones that a list shows.
 const DECIDED_SHOWN: i64 = 50;
 /// A listener that lags this far behind reads the list again.
@@ -41,6 +48,9 @@ pub const DECIDED: Refusal = Refusal::new(StatusCode::CONFLICT, "approval_decide
 pub const EXPIRED: Refusal = Refusal::new(StatusCode::GONE, "approval_expired");
 pub const CHANGED: Refusal = Refusal::new(StatusCode::CONFLICT, "approval_changed");
 pub const NEEDS_SIGNATURE: Refusal = Refusal::new(StatusCode::FORBIDDEN, "approval_needs_signature");
+pub const NEEDS_MORE: Refusal = Refusal::new(StatusCode::FORBIDDEN, "approval_needs_more");
+pub const NUMBER_WRONG: Refusal = Refusal::new(StatusCode::FORBIDDEN, "approval_number_wrong");
+pub const ONCE_ONLY: Refusal = Refusal::new(StatusCode::FORBIDDEN, "approval_once_only");
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -60,40 +70,72 @@ pub struct Question {
 pub enum Asked {
     /// A person had said yes to exactly this call; the grant is used up now.
     Granted(Approval),
-    /// The question stands; `fresh` when it was not asked before.
-    Waiting { approval: Approval, fresh: bool },
+    /// The question stands; `fresh` when it was not asked before. It may take the place of others about the same call.
+    Waiting { approval: Approval, fresh: bool, superseded: Vec<Approval> },
     /// Too many questions stand open.
     TooMany,
 }
 
-/// Looks for a grant, then for an open question, then asks. Part of the caller's transaction.
-pub fn ask(tx: &Tx, question: &Question, id: ApprovalId, now_ms: i64) -> rusqlite::Result<Asked> {
-    expire(tx, now_ms)?;
-    let sql = format!("SELECT {COLUMNS} FROM approval WHERE assistant = ?1 AND session = ?2 AND digest = ?3 AND state IN ('pending', 'approved')");
-    let key = params![question.assistant.to_string(), question.session, question.digest.to_string()];
-    match tx.query_row(&sql, key, approval_of).optional()? {
-        Some(found) if found.state == ApprovalState::Approved => {
-            use_up(tx, found.id, &question.call_id).map(|approval| approval.map_or(Asked::TooMany, Asked::Granted))
-        }
-        Some(found) => {
-            let sql = format!("UPDATE approval SET call_id = ?2 WHERE id = ?1 RETURNING {COLUMNS}");
-            let approval = tx.query_row(&sql, params![found.id.to_string(), question.call_id], approval_of)?;
-            Ok(Asked::Waiting { approval, fresh: false })
-        }
-        None => {
-            let open: i64 = tx.query_row("SELECT count(*) FROM approval WHERE state = 'pending'", [], |row| row.get(0))?;
-            if open >= OPEN_MAX {
-                return Ok(Asked::TooMany);
-            }
-            Ok(Asked::Waiting { approval: insert(tx, question, id, now_ms)?, fresh: true })
-        }
+/// Drawn for a question that may have to be asked.
+#[derive(Clone, Debug)]
+pub struct Drawn {
+    pub id: ApprovalId,
+    pub number: String,
+}
+
+impl Drawn {
+    pub fn now() -> Drawn {
+        Drawn { id: random::id(), number: (10 + random::below(90)).to_string() }
     }
 }
 
-/// Uses a grant up. `None` when it is not one any more.
+/// Looks for a grant, then for an open question, then asks. Part of the caller's transaction.
+pub fn ask(tx: &Tx, question: &Question, drawn: Drawn, now_ms: i64) -> rusqlite::Result<Asked> {
+    expire(tx, now_ms)?;
+    let sql = format!(
+        "SELECT {COLUMNS} FROM approval WHERE assistant = ?1 AND digest = ?3 AND (session = ?2 AND state IN ('pending', 'approved') OR state = 'approved' AND scope = 'day')
+         ORDER BY scope = 'day' DESC"
+    );
+    let key = params![question.assistant.to_string(), question.session, question.digest.to_string()];
+    let standing: Vec<Approval> = tx.prepare_cached(&sql)?.query_map(key, approval_of)?.collect::<rusqlite::Result<_>>()?;
+    let mut superseded = Vec::new();
+    for found in standing {
+        // What was asked or allowed when the call was thought less dangerous is no answer to what it is now.
+        if !covers(&found, &question.finding) {
+            let sql = format!("UPDATE approval SET state = 'superseded' WHERE id = ?1 RETURNING {COLUMNS}");
+            superseded.push(tx.query_row(&sql, [found.id.to_string()], approval_of)?);
+            continue;
+        }
+        if found.state == ApprovalState::Approved {
+            return use_up(tx, found.id, &question.call_id).map(|approval| approval.map_or(Asked::TooMany, Asked::Granted));
+        }
+        let sql = format!("UPDATE approval SET call_id = ?2 WHERE id = ?1 RETURNING {COLUMNS}");
+        let approval = tx.query_row(&sql, params![found.id.to_string(), question.call_id], approval_of)?;
+        return Ok(Asked::Waiting { approval, fresh: false, superseded });
+    }
+    let open: i64 = tx.query_row("SELECT count(*) FROM approval WHERE state = 'pending'", [], |row| row.get(0))?;
+    if open >= OPEN_MAX {
+        return Ok(Asked::TooMany);
+    }
+    Ok(Asked::Waiting { approval: insert(tx, question, drawn, now_ms)?, fresh: true, superseded })
+}
+
+/// Whether what was asked then is at least what is asked now.
+fn covers(then: &Approval, now: &Finding) -> bool {
+    then.class >= now.class && (then.external || !now.external) && (then.unknown || !now.unknown)
+}
+
+/// Uses a grant up; one that stands for a day goes on standing. `None` when it is not one any more.
 pub fn use_up(tx: &Tx, id: ApprovalId, call_id: &str) -> rusqlite::Result<Option<Approval>> {
-    let sql = format!("UPDATE approval SET state = 'used', call_id = ?2 WHERE id = ?1 AND state = 'approved' RETURNING {COLUMNS}");
-    tx.query_row(&sql, params![id.to_string(), call_id], approval_of).optional()
+    let sql = format!(
+        "UPDATE approval SET state = CASE scope WHEN 'day' THEN 'approved' ELSE 'used' END, call_id = ?2, nudges = ?3 WHERE id = ?1 AND state = 'approved' RETURNING {COLUMNS}"
+    );
+    tx.query_row(&sql, params![id.to_string(), call_id, NUDGES_MAX], approval_of).optional()
+}
+
+/// The session has heard why its call was refused.
+pub fn note_told(tx: &Tx, id: ApprovalId) -> rusqlite::Result<()> {
+    tx.execute("UPDATE approval SET nudges = ?2 WHERE id = ?1", params![id.to_string(), NUDGES_MAX]).map(|_| ())
 }
 
 /// The granted call came back.
@@ -211,20 +253,34 @@ impl Approvals {
         let _ = self.changes.send(approval);
     }
 
-    /// A person answers. The first answer stands.
-    pub async fn decide(&self, by: PersonId, id: ApprovalId, digest: &str, decision: Decision) -> Result<Approval, Refusal> {
-        let (digest, now_ms) = (digest.to_owned(), self.clock.wall_ms());
+    /// A person answers in their session. The first answer stands.
+    pub async fn decide(&self, by: PersonId, id: ApprovalId, given: Given) -> Result<Approval, Refusal> {
+        let now_ms = self.clock.wall_ms();
+        let approval = self.store.write(move |tx| settle(tx, by, id, &given, Backing::Session, None, now_ms)).await?;
+        self.announce(approval.clone());
+        Ok(approval)
+    }
+
+    /// A person's device answers, on whatever way that came. `password` tells that its person's password came along and was right.
+    pub async fn decide_signed(&self, heard: Heard, password: bool) -> Result<Approval, Refusal> {
+        let now_ms = self.clock.wall_ms();
         let approval = self
             .store
             .write(move |tx| {
-                expire(tx, now_ms)?;
-                let sql = format!("SELECT {COLUMNS} FROM approval WHERE id = ?1");
-                let found = tx.query_row(&sql, [id.to_string()], approval_of).optional()?.ok_or(UNKNOWN)?;
-                let state = answer(&found, &digest, decision)?;
-                let sql = format!("UPDATE approval SET state = ?2, decided_ms = ?3, decided_by = ?4 WHERE id = ?1 AND state = 'pending' RETURNING {COLUMNS}");
-                let decided = tx.query_row(&sql, params![id.to_string(), state.name(), now_ms, by.to_string()], approval_of)?;
-                audit::note(tx, now_ms, &Deed { actor: &by.to_string(), deed: state.name(), subject: &id.to_string(), detail: &digest })?;
-                Ok::<_, Refusal>(decided)
+                let (person, device) = (heard.statement.person, heard.statement.device);
+                let wire::device::Deed::Decide { approval, digest, decision, reason, number } = heard.statement.deed.clone() else {
+                    return Err(devices::MALFORMED);
+                };
+                devices::spend(tx, &heard, now_ms)?;
+                if !people::role(tx, person)?.is_some_and(people::Role::may_decide) {
+                    return Err(Refusal::FORBIDDEN);
+                }
+                let backing = match heard.strength {
+                    Strength::Key => Backing::Key { password },
+                    Strength::Passkey { verified, .. } => Backing::Passkey { verified },
+                };
+                let evidence = serde_json::to_string(&heard.signed).unwrap_or_default();
+                settle(tx, person, approval, &Given { digest, decision, reason, number }, backing, Some((device, evidence)), now_ms)
             })
             .await?;
         self.announce(approval.clone());
@@ -270,11 +326,13 @@ impl Approvals {
         Ok(())
     }
 
-    /// Grants whose call nobody is holding and whose session is due to be told, again if it did nothing with it.
+    /// Grants whose call nobody is holding and whose session is due to be told, again if it did nothing with it; and late
+    /// refusals with a reason, which are told once.
     pub async fn to_nudge(&self) -> service::store::Result<Vec<Approval>> {
         let now_ms = self.clock.wall_ms();
         let sql = format!(
-            "SELECT {COLUMNS} FROM approval WHERE state = 'approved' AND nudges < ?1 AND nudged_ms + nudges * nudges * ?2 <= ?3 ORDER BY nudged_ms, decided_ms LIMIT ?4"
+            "SELECT {COLUMNS} FROM approval WHERE nudged_ms + nudges * nudges * ?2 <= ?3
+               AND (state = 'approved' AND nudges < ?1 OR state = 'denied' AND denial IS NOT NULL AND nudges = 0) ORDER BY nudged_ms, decided_ms LIMIT ?4"
         );
         let found: Vec<Approval> =
             self.store.read(move |c| c.prepare(&sql)?.query_map(params![NUDGES_MAX, NUDGE_EACH_MS, now_ms, NUDGES_AT_ONCE], approval_of)?.collect()).await?;
@@ -293,25 +351,113 @@ const NUDGE_EACH_MS: i64 = 60_000;
 const NUDGES_MAX: i64 = 5;
 const NUDGES_AT_ONCE: i64 = 16;
 
+/// What a person answers.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// Of the question as they saw it.
+    pub digest: String,
+    pub decision: Decision,
+    /// Why not.
+    pub reason: String,
+    pub number: String,
+}
+
+/// What stands behind an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// A cookie, and nothing more.
+    Session,
+    Key {
+        password: bool,
+    },
+    Passkey {
+        /// The device knew its person.
+        verified: bool,
+    },
+}
+
+fn settle(
+    tx: &Tx,
+    by: PersonId,
+    id: ApprovalId,
+    given: &Given,
+    backing: Backing,
+    signed: Option<(DeviceId, String)>,
+    now_ms: i64,
+) -> Result<Approval, Refusal> {
+    expire(tx, now_ms)?;
+    let found = tx.query_row(&format!("SELECT {COLUMNS} FROM approval WHERE id = ?1"), [id.to_string()], approval_of).optional()?.ok_or(UNKNOWN)?;
+    if !people::reach(tx, by)?.decides(found.assistant) {
+        return Err(Refusal::FORBIDDEN);
+    }
+    let (state, scope) = answer(&found, given, backing)?;
+    let denial = Some(denial(&given.reason)).filter(|reason| state == ApprovalState::Denied && !reason.is_empty());
+    let (device, evidence) = signed.unzip();
+    // What a person wrote into a no may hold a secret; the proof of it is not worth keeping.
+    let evidence = evidence.filter(|_| state == ApprovalState::Approved);
+    let expires_ms = if scope == Scope::Day { now_ms + LIFE_MS } else { found.expires_ms };
+    let sql = format!(
+        "UPDATE approval SET state = ?2, scope = ?3, expires_ms = ?4, decided_ms = ?5, decided_by = ?6, signed_by = ?7, evidence = ?8, denial = ?9
+         WHERE id = ?1 RETURNING {COLUMNS}"
+    );
+    let device = device.map(|device| device.to_string());
+    let row = params![id.to_string(), state.name(), scope_name(scope), expires_ms, now_ms, by.to_string(), device, evidence, denial];
+    let decided = tx.query_row(&sql, row, approval_of)?;
+    let detail = [Some(given.digest.as_str()), (scope == Scope::Day).then_some("day"), device.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    audit::note(tx, now_ms, &Deed { actor: &by.to_string(), deed: state.name(), subject: &id.to_string(), detail: &detail })?;
+    Ok(decided)
+}
+
+/// A person's words for the assistant: one line, of bounded length, without secrets.
+fn denial(reason: &str) -> String {
+    // Masked before it is cut: half a secret is not recognised any more.
+    let masked = log::masked(reason);
+    let line: String = masked.chars().map(|c| if c.is_control() { ' ' } else { c }).take(DENIAL_CHARS_MAX).collect();
+    line.trim().to_owned()
+}
+
 /// What an answer to `found` makes of it. Pure, so that the whole table can be tested.
-fn answer(found: &Approval, digest: &str, decision: Decision) -> Result<ApprovalState, Refusal> {
-    match found.state {
-        ApprovalState::Pending => {}
-        ApprovalState::Expired => return Err(EXPIRED),
+fn answer(found: &Approval, given: &Given, backing: Backing) -> Result<(ApprovalState, Scope), Refusal> {
+    match (found.state, given.decision) {
+        (ApprovalState::Pending, Decision::Approve | Decision::ApproveDay | Decision::Deny) => {}
+        // A yes may be taken back until it is used; what stands for a day, at any time.
+        (ApprovalState::Approved, Decision::Cancel) => {}
+        (ApprovalState::Expired, _) => return Err(EXPIRED),
         _ => return Err(DECIDED),
     }
-    if !random::same(&found.digest, digest) {
+    if !random::same(&found.digest, &given.digest) {
         return Err(CHANGED);
     }
-    match decision {
-        Decision::Deny => Ok(ApprovalState::Denied),
-        // A yes to the most dangerous calls must be signed by a device of the person, which no door takes yet.
-        Decision::Approve if found.class == Class::CriticalRed => Err(NEEDS_SIGNATURE),
-        Decision::Approve => Ok(ApprovalState::Approved),
+    let is_red = found.unknown || found.class >= Class::Red;
+    match given.decision {
+        // Whoever may decide may always say no.
+        Decision::Deny => Ok((ApprovalState::Denied, Scope::Once)),
+        Decision::Cancel => Ok((ApprovalState::Cancelled, found.scope)),
+        Decision::ApproveDay if is_red => Err(ONCE_ONLY),
+        Decision::ApproveDay => Ok((ApprovalState::Approved, Scope::Day)),
+        Decision::Approve => {
+            match backing {
+                _ if !is_red => {}
+                Backing::Session => return Err(NEEDS_SIGNATURE),
+                _ if found.class < Class::CriticalRed => {}
+                Backing::Passkey { verified: true } => {}
+                Backing::Key { password: true } if random::same(&found.number, &given.number) => {}
+                Backing::Key { password: true } => return Err(NUMBER_WRONG),
+                Backing::Passkey { verified: false } | Backing::Key { password: false } => return Err(NEEDS_MORE),
+            }
+            Ok((ApprovalState::Approved, Scope::Once))
+        }
     }
 }
 
-const COLUMNS: &str = "id, assistant, session, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, created_ms, expires_ms, state, decided_ms, decided_by, call_id, outcome";
+const COLUMNS: &str = "id, assistant, session, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, created_ms, expires_ms, state, decided_ms, decided_by, call_id, outcome, number, scope, signed_by, denial";
+
+fn scope_name(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Once => "once",
+        Scope::Day => "day",
+    }
+}
 
 fn named(outcome: Outcome) -> &'static str {
     match outcome {
@@ -320,15 +466,15 @@ fn named(outcome: Outcome) -> &'static str {
     }
 }
 
-fn insert(tx: &Tx, question: &Question, id: ApprovalId, now_ms: i64) -> rusqlite::Result<Approval> {
+fn insert(tx: &Tx, question: &Question, drawn: Drawn, now_ms: i64) -> rusqlite::Result<Approval> {
     let Question { finding, .. } = question;
     let details = serde_json::to_string(&question.details).unwrap_or_default();
     let sql = format!(
-        "INSERT INTO approval (id, assistant, session, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, created_ms, expires_ms, state, call_id)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 'pending', ?15) RETURNING {COLUMNS}"
+        "INSERT INTO approval (id, assistant, session, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, created_ms, expires_ms, state, call_id, number)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 'pending', ?15, ?16) RETURNING {COLUMNS}"
     );
     let row = params![
-        id.to_string(),
+        drawn.id.to_string(),
         question.assistant.to_string(),
         question.session,
         question.tool,
@@ -343,6 +489,7 @@ fn insert(tx: &Tx, question: &Question, id: ApprovalId, now_ms: i64) -> rusqlite
         now_ms,
         now_ms + LIFE_MS,
         question.call_id,
+        drawn.number,
     ];
     tx.query_row(&sql, row, approval_of)
 }
@@ -355,6 +502,7 @@ fn expire(tx: &Tx, now_ms: i64) -> rusqlite::Result<Vec<Approval>> {
 fn approval_of(row: &Row<'_>) -> rusqlite::Result<Approval> {
     let (class, state, details): (String, String, String) = (row.get(4)?, row.get(14)?, row.get(10)?);
     let (decided_by, outcome): (Option<String>, Option<String>) = (row.get(16)?, row.get(18)?);
+    let (scope, signed_by): (String, Option<String>) = (row.get(20)?, row.get(21)?);
     Ok(Approval {
         id: parsed(row, 0)?,
         assistant: parsed(row, 1)?,
@@ -369,11 +517,15 @@ fn approval_of(row: &Row<'_>) -> rusqlite::Result<Approval> {
         sentence: Sentence { de: row.get(8)?, en: row.get(9)? },
         details: serde_json::from_str(&details).unwrap_or_default(),
         digest: row.get(11)?,
+        number: row.get(19)?,
         created_ms: row.get(12)?,
         expires_ms: row.get(13)?,
         state: ApprovalState::parse(&state).unwrap_or(ApprovalState::Expired),
+        scope: if scope == "day" { Scope::Day } else { Scope::Once },
         decided_ms: row.get(15)?,
         decided_by: decided_by.and_then(|id| id.parse().ok()),
+        signed_by: signed_by.and_then(|id| id.parse().ok()),
+        denial: row.get(22)?,
         outcome: outcome.map(|outcome| if outcome == "ok" { Outcome::Ok } else { Outcome::Failed }),
     })
 }
@@ -387,7 +539,7 @@ mod tests {
     fn question(class: Class, digest_of: &str) -> Question {
         let arguments = serde_json::json!({ "command": digest_of });
         let call = policy::Call { assistant: "a", tool: "exec", arguments: &arguments, workspace: "/w", resolved: &[] };
-        let finding = Finding { class, ..Finding::unknown("test") };
+        let finding = Finding { class, unknown: false, ..Finding::unknown("test") };
         Question {
             assistant: AssistantId::new(1),
             session: "agent:main:main".into(),
@@ -416,7 +568,12 @@ mod tests {
 
         async fn ask(&self, question: &Question) -> Asked {
             let (question, now_ms) = (question.clone(), self.clock.wall_ms());
-            self.approvals.store.write(move |tx| Ok::<_, StoreError>(ask(tx, &question, random::id(), now_ms)?)).await.unwrap()
+            self.approvals.store.write(move |tx| Ok::<_, StoreError>(ask(tx, &question, Drawn::now(), now_ms)?)).await.unwrap()
+        }
+
+        async fn decide(&self, asked: &Approval, decision: Decision) -> Result<ApprovalState, Refusal> {
+            let given = Given { digest: asked.digest.clone(), decision, reason: String::new(), number: String::new() };
+            self.approvals.decide(PersonId::new(7), asked.id, given).await.map(|approval| approval.state)
         }
 
         async fn waiting(&self, question: &Question) -> Approval {
@@ -436,10 +593,10 @@ mod tests {
     #[tokio::test]
     async fn a_grant_is_for_one_call_once() {
         let rig = Rig::new();
-        let (ls, rm) = (question(Class::Red, "ls"), question(Class::Red, "rm"));
+        let (ls, rm) = (question(Class::Yellow, "ls"), question(Class::Yellow, "rm"));
         let asked = rig.waiting(&ls).await;
         assert_eq!(rig.waiting(&ls).await.id, asked.id, "one question stands for one call");
-        rig.approvals.decide(PersonId::new(7), asked.id, &asked.digest, Decision::Approve).await.unwrap();
+        rig.decide(&asked, Decision::Approve).await.unwrap();
         assert!(matches!(rig.ask(&rm).await, Asked::Waiting { fresh: true, .. }), "another call is asked for");
         let other_session = Question { session: "agent:main:other".into(), ..ls.clone() };
         assert!(matches!(rig.ask(&other_session).await, Asked::Waiting { fresh: true, .. }), "another session is asked for");
@@ -448,33 +605,129 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_grant_for_a_day_covers_the_same_call_and_nothing_worse() {
+        let rig = Rig::new();
+        let ls = question(Class::Yellow, "ls");
+        let asked = rig.waiting(&ls).await;
+        rig.clock.advance(LIFE_MS as u64 / 2);
+        rig.decide(&asked, Decision::ApproveDay).await.unwrap();
+        let other_session = Question { session: "agent:main:other".into(), ..ls.clone() };
+        for again in [&ls, &ls, &other_session] {
+            assert!(matches!(rig.ask(again).await, Asked::Granted(_)));
+        }
+        assert!(rig.approvals.to_nudge().await.unwrap().is_empty(), "nobody needs to be told of what was used");
+        assert!(matches!(rig.ask(&question(Class::Yellow, "rm")).await, Asked::Waiting { fresh: true, .. }));
+        let other_assistant = Question { assistant: AssistantId::new(2), ..ls.clone() };
+        assert!(matches!(rig.ask(&other_assistant).await, Asked::Waiting { fresh: true, .. }));
+        rig.clock.advance(LIFE_MS as u64 - 1);
+        assert!(matches!(rig.ask(&ls).await, Asked::Granted(_)), "the day begins with the decision");
+        rig.clock.advance(1);
+        let asked = rig.waiting(&ls).await;
+        rig.decide(&asked, Decision::ApproveDay).await.unwrap();
+        assert_eq!(rig.decide(&asked, Decision::Cancel).await, Ok(ApprovalState::Cancelled));
+        assert!(matches!(rig.ask(&ls).await, Asked::Waiting { fresh: true, .. }), "what was taken back is over");
+
+        for class in [Class::Red, Class::CriticalRed] {
+            let asked = rig.waiting(&question(class, class.name())).await;
+            assert_eq!(rig.decide(&asked, Decision::ApproveDay).await, Err(ONCE_ONLY));
+            assert_eq!(rig.decide(&asked, Decision::Cancel).await, Err(DECIDED), "nothing was granted");
+        }
+        let unknown = Question { finding: Finding::unknown("test"), ..question(Class::Yellow, "unknown") };
+        let asked = rig.waiting(&unknown).await;
+        assert_eq!(rig.decide(&asked, Decision::ApproveDay).await, Err(ONCE_ONLY), "what nobody understands is asked about each time");
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_a_lesser_question_is_none() {
+        let rig = Rig::new();
+        let as_class = |class, external| Question { finding: Finding { class, external, unknown: false, ..Finding::unknown("test") }, ..question(class, "ls") };
+        let yellow = rig.waiting(&as_class(Class::Yellow, false)).await;
+        rig.decide(&yellow, Decision::ApproveDay).await.unwrap();
+        let Asked::Waiting { approval: red, fresh: true, superseded } = rig.ask(&as_class(Class::Red, false)).await else {
+            panic!("a grant for yellow is none for red")
+        };
+        assert_eq!((superseded[0].id, superseded[0].state, red.class), (yellow.id, ApprovalState::Superseded, Class::Red));
+        let Asked::Waiting { approval: critical, fresh: true, superseded } = rig.ask(&as_class(Class::CriticalRed, false)).await else { panic!("asked anew") };
+        assert_eq!(superseded[0].id, red.id);
+        assert_eq!(rig.decide(&red, Decision::Approve).await, Err(DECIDED), "the weaker question is closed");
+        assert_eq!(rig.waiting(&as_class(Class::Yellow, false)).await.id, critical.id, "and the stronger one stands for the weaker");
+        let inside = rig.waiting(&Question { digest: question(Class::Red, "b").digest, ..as_class(Class::Yellow, false) }).await;
+        rig.decide(&inside, Decision::Approve).await.unwrap();
+        let leaving = Question { digest: question(Class::Red, "b").digest, ..as_class(Class::Yellow, true) };
+        assert!(matches!(rig.ask(&leaving).await, Asked::Waiting { fresh: true, .. }), "what leaves the house by now was not allowed to");
+    }
+
+    #[tokio::test]
+    async fn a_reason_goes_back_as_one_bounded_line_without_secrets() {
+        let rig = Rig::new();
+        let asked = rig.waiting(&question(Class::Red, "ls")).await;
+        let key = format!("sk-ant-api03-{}", "aZ3k9Qw7".repeat(12));
+        let reason = format!("not now,\nuse {key} {}", "x".repeat(1000));
+        let given = Given { digest: asked.digest.clone(), decision: Decision::Deny, reason, number: String::new() };
+        let denied = rig.approvals.decide(PersonId::new(7), asked.id, given).await.unwrap();
+        let said = denied.denial.unwrap();
+        assert!(said.starts_with("not now, use [REDACTED") && !said.contains(&key[20..]) && said.chars().count() <= DENIAL_CHARS_MAX, "{said}");
+        assert_eq!(rig.approvals.to_nudge().await.unwrap()[0].id, asked.id, "nobody held the call: its session is told");
+        rig.approvals.nudged(asked.id).await.unwrap();
+        rig.clock.advance(LIFE_MS as u64);
+        assert!(rig.approvals.to_nudge().await.unwrap().is_empty(), "once");
+    }
+
+    #[tokio::test]
     async fn a_wrong_answer_is_refused_by_name() {
         let rig = Rig::new();
-        let by = PersonId::new(7);
         let asked = rig.waiting(&question(Class::Red, "ls")).await;
-        let decide = |id, digest: &str, decision| {
-            let digest = digest.to_owned();
-            let approvals = rig.approvals.clone();
-            async move { approvals.decide(by, id, &digest, decision).await.map(|approval| approval.state) }
-        };
-        assert_eq!(decide(ApprovalId::new(1), &asked.digest, Decision::Approve).await, Err(UNKNOWN));
-        assert_eq!(decide(asked.id, "0", Decision::Approve).await, Err(CHANGED));
-        assert_eq!(decide(asked.id, &asked.digest, Decision::Deny).await, Ok(ApprovalState::Denied));
-        assert_eq!(decide(asked.id, &asked.digest, Decision::Approve).await, Err(DECIDED));
-        let critical = rig.waiting(&question(Class::CriticalRed, "sudo")).await;
-        assert_eq!(decide(critical.id, &critical.digest, Decision::Approve).await, Err(NEEDS_SIGNATURE));
+        let unknown = Approval { id: ApprovalId::new(1), ..asked.clone() };
+        assert_eq!(rig.decide(&unknown, Decision::Approve).await, Err(UNKNOWN));
+        let changed = Approval { digest: "0".into(), ..asked.clone() };
+        assert_eq!(rig.decide(&changed, Decision::Approve).await, Err(CHANGED));
+        assert_eq!(rig.decide(&asked, Decision::Deny).await, Ok(ApprovalState::Denied));
+        assert_eq!(rig.decide(&asked, Decision::Approve).await, Err(DECIDED));
         let late = rig.waiting(&question(Class::Red, "late")).await;
         rig.clock.advance(LIFE_MS as u64);
-        assert_eq!(decide(late.id, &late.digest, Decision::Approve).await, Err(EXPIRED));
+        assert_eq!(rig.decide(&late, Decision::Approve).await, Err(EXPIRED));
         assert_eq!(rig.approvals.open().await.unwrap(), [], "nothing expired is listed as open");
+    }
+
+    /// Every class and every backing of a yes.
+    #[tokio::test]
+    async fn the_whole_table_of_what_must_stand_behind_a_yes() {
+        let rig = Rig::new();
+        let backings = [
+            Backing::Session,
+            Backing::Key { password: false },
+            Backing::Passkey { verified: false },
+            Backing::Key { password: true },
+            Backing::Passkey { verified: true },
+        ];
+        let yes = Ok((ApprovalState::Approved, Scope::Once));
+        let (sign, more) = (Err(NEEDS_SIGNATURE), Err(NEEDS_MORE));
+        for (class, unknown, expected) in [
+            (Class::Green, false, [yes, yes, yes, yes, yes]),
+            (Class::Yellow, false, [yes, yes, yes, yes, yes]),
+            (Class::Yellow, true, [sign, yes, yes, yes, yes]),
+            (Class::Red, false, [sign, yes, yes, yes, yes]),
+            (Class::Red, true, [sign, yes, yes, yes, yes]),
+            (Class::CriticalRed, false, [sign, more, more, yes, yes]),
+            (Class::CriticalRed, true, [sign, more, more, yes, yes]),
+        ] {
+            let asked = rig
+                .waiting(&Question { finding: Finding { class, unknown, ..Finding::unknown("test") }, ..question(class, &format!("{class:?}{unknown}")) })
+                .await;
+            for (backing, expected) in backings.into_iter().zip(expected) {
+                let given = |decision| Given { digest: asked.digest.clone(), decision, reason: String::new(), number: asked.number.clone() };
+                assert_eq!(answer(&asked, &given(Decision::Approve), backing), expected, "{class:?} unknown {unknown} {backing:?}");
+                assert_eq!(answer(&asked, &given(Decision::Deny), backing), Ok((ApprovalState::Denied, Scope::Once)), "a no is always taken");
+            }
+        }
     }
 
     #[tokio::test]
     async fn a_grant_expires_and_the_list_is_bounded() {
         let rig = Rig::new();
-        let ls = question(Class::Red, "ls");
+        let ls = question(Class::Yellow, "ls");
         let asked = rig.waiting(&ls).await;
-        rig.approvals.decide(PersonId::new(7), asked.id, &asked.digest, Decision::Approve).await.unwrap();
+        rig.decide(&asked, Decision::Approve).await.unwrap();
         rig.clock.advance(LIFE_MS as u64);
         assert!(matches!(rig.ask(&ls).await, Asked::Waiting { fresh: true, .. }), "an old grant is none");
         for n in 1..OPEN_MAX {

@@ -88,6 +88,15 @@ pub struct Earlier {
     pub reason: Option<String>,
 }
 
+/// A verdict that a call of ours has taken: from now on nobody else gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    pub session: String,
+    pub call_id: String,
+    /// A person said yes to exactly this call.
+    pub is_granted: bool,
+}
+
 /// What is known of a result that goes to a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
@@ -213,11 +222,15 @@ const SPAN_LIFE_MS: u64 = 600_000;
 /// How long a request waits for its announcement, which OpenClaw sends at the same time and not before.
 const ANNOUNCE_WAIT_MS: u64 = 1_500;
 /// Hex digits of a minted call id.
-const CALL_ID_DIGITS: usize = 24;
+pub const CALL_ID_DIGITS: usize = 24;
 /// What is left of the longest foreign call id.
 const CALL_ID_CHARS_MAX: usize = 40;
 /// Tool results of one request that are looked up. A longer history is compacted by OpenClaw long before.
 pub const RESULTS_MAX: usize = 8192;
+
+/// How old a verdict may be when its call comes: OpenClaw makes a call right after its yes, which a person may have taken
+/// a minute for, and calls of one answer one after the other.
+const CLAIM_LIFE_MS: i64 = 15 * 60_000;
 
 /// Calls that are kept for trying another law on them.
 const DECIDED_MAX: i64 = 1000;
@@ -298,6 +311,21 @@ pub fn note_end(tx: &Tx, session: &str, call_id: &str, now_ms: i64) -> rusqlite:
     let sql = "UPDATE call SET ended_ms = ?3 WHERE session = ?1 AND call_id = ?2 AND ended_ms IS NULL";
     tx.prepare_cached(sql)?.execute(params![session, call_id, now_ms])?;
     Ok(())
+}
+
+/// Takes the verdict that lets exactly this call run, for one time. Two calls of one digest are told apart by nothing, so
+/// the older verdict is taken first.
+pub fn claim(tx: &Tx, tool: &str, digest: Digest, now_ms: i64) -> rusqlite::Result<Option<Claimed>> {
+    let sql = "UPDATE call SET claimed_ms = ?3 WHERE (session, call_id) = (
+             SELECT session, call_id FROM call
+             WHERE digest = ?1 AND tool = ?2 AND verdict IN ('run', 'granted') AND claimed_ms IS NULL AND ended_ms IS NULL AND seen_ms IS NULL
+                 AND decided_ms > ?3 - ?4 AND session NOT IN (SELECT session FROM frozen_session)
+             ORDER BY decided_ms, call_id LIMIT 1)
+         RETURNING session, call_id, verdict = 'granted'";
+    let row = tx.prepare_cached(sql)?.query_row(params![digest.to_string(), tool, now_ms, CLAIM_LIFE_MS], |row| {
+        Ok(Claimed { session: row.get(0)?, call_id: row.get(1)?, is_granted: row.get(2)? })
+    });
+    row.optional()
 }
 
 /// Whether the call is over: it came back, or its result went to a provider.

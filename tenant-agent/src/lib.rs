@@ -1,15 +1,18 @@
 //! tenant-agent: stands between the world and OpenClaw, in every direction.
 //!
-//! Rooms are ways in: a browser comes through [`auth_proxy`], a tool call through [`safety_wrapper`], a model call through
-//! [`egress_proxy`], a person on the machine through [`console`]; [`hub_link`] is the way to the company. Cupboards hold
-//! what several rooms need. [`agent`] alone knows all of them. docs/ARCHITECTURE.md walks each way through.
+//! Rooms are ways in: a browser comes through [`auth_proxy`], a tool call is judged in [`safety_wrapper`] and, where the
+//! tool is ours, done in [`tools`], a model call comes through [`egress_proxy`], a person on the machine through
+//! [`console`]; [`hub_link`] is the way to the company. Cupboards hold what several rooms need. [`agent`] alone knows all of
+//! them. docs/ARCHITECTURE.md walks each way through.
 
 pub mod agent;
 mod approvals;
-mod audit;
+pub mod audit;
 mod auth_proxy;
+mod budget;
 pub mod bundle;
 pub mod console;
+pub mod devices;
 mod egress_proxy;
 pub mod gateway;
 mod hub_link;
@@ -19,11 +22,14 @@ mod ledger;
 mod metering;
 pub mod network;
 pub mod people;
+mod providers;
 pub mod redaction;
 mod safety_wrapper;
 mod screen;
 pub mod settings;
 mod store;
+mod target;
+pub mod tools;
 pub mod vault;
 
 pub use agent::Agent;

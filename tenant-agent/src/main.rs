@@ -1,14 +1,17 @@
 //! `tenant-agent`: parse, read the configuration, build, run.
 
+mod audit_command;
 mod vault_command;
 
 use anyhow::Context;
+use audit_command::AuditCommand;
 use clap::{Parser, Subcommand};
 use redact::Net;
 use serde_json::Value;
 use service::store::StoreError;
 use service::text::Language;
 use service::{Clock, SecretString, Stop, log, secret};
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,9 +20,10 @@ use tenant_agent::law::{self, Decided, PolicyCommand, Said, Trial};
 use tenant_agent::network::doctor::Verdict;
 use tenant_agent::network::plan::Plan;
 use tenant_agent::network::{self, install};
-use tenant_agent::people::Role;
+use tenant_agent::people::{May, Role};
 use tenant_agent::redaction::{self, Shape};
 use tenant_agent::settings::own_uid;
+use tenant_agent::tools::hands;
 use tenant_agent::vault::VaultError;
 use tenant_agent::{Agent, Settings, agent};
 use vault_command::VaultCommand;
@@ -52,6 +56,11 @@ enum Command {
     OwnerLink,
     /// Say how the running agent is.
     Status,
+    /// The model providers.
+    Providers {
+        #[command(subcommand)]
+        command: ProvidersCommand,
+    },
     /// Let a frozen session go on. Its unchecked tool results are excused by name, and the audit keeps who did it.
     Unfreeze {
         /// As `status` prints it.
@@ -63,6 +72,11 @@ enum Command {
     Person {
         #[command(subcommand)]
         command: PersonCommand,
+    },
+    /// What happened here, as a chain of hashes.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
     },
     /// The secrets of this tenant.
     Vault {
@@ -94,6 +108,12 @@ enum Command {
     },
     /// Check the configuration and print what it comes to.
     CheckConfig,
+    /// Do one thing that an assistant is allowed. The program of `gatehouse-hands@.service`: the order comes by the socket
+    /// on standard input. Needs no configuration.
+    Hands {
+        /// OpenClaw's folder.
+        folder: PathBuf,
+    },
     /// Write the units, users and rules that close OpenClaw's network, and bring them into force. Says what it changes.
     Install {
         /// Only say what would change.
@@ -118,6 +138,14 @@ enum Command {
 }
 
 #[derive(Subcommand)]
+enum ProvidersCommand {
+    /// How each is, as the last calls found it: OK, DEGRADED after a failure, DOWN after three in a row or without a key. Sends nothing.
+    Status,
+    /// The same, after asking each that is not switched off for the list of its models, which costs nothing.
+    Doctor,
+}
+
+#[derive(Subcommand)]
 enum PersonCommand {
     /// Add a person. The password is read from standard input; a newline at its end is not part of it.
     Add {
@@ -126,6 +154,43 @@ enum PersonCommand {
         role: String,
         #[arg(long, value_parser = ["de", "en"], default_value = "de")]
         lang: String,
+    },
+    /// Say who is here, with whose devices, and which resets are announced.
+    List,
+    /// Hold a person to some assistants: they see, and decide about, these only. Without any they have all of them again.
+    Reach {
+        /// The person's name.
+        name: String,
+        /// An assistant about which they may decide, as far as their role does.
+        #[arg(long = "decide")]
+        decides: Vec<String>,
+        /// An assistant that they may see and chat with, and no more.
+        #[arg(long = "see")]
+        sees: Vec<String>,
+    },
+    /// Set a person's password anew and end their sessions. It is read from standard input; a newline at its end is not part of it.
+    Password {
+        /// The person's name.
+        name: String,
+    },
+    /// The devices whose signature counts as a person's word.
+    Device {
+        #[command(subcommand)]
+        command: DeviceCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum DeviceCommand {
+    /// Print a one-time code, good for an hour, with which this person enrols a device on their own page.
+    Code {
+        /// The person's name.
+        name: String,
+    },
+    /// Take a device out: its signature counts for nothing any more.
+    Remove {
+        /// As `person list` prints it.
+        device: String,
     },
 }
 
@@ -171,6 +236,7 @@ const BLOCKING_MAX: usize = 8;
 /// What needs neither an agent nor its configuration: whoever writes rules or tries the net does so on any machine.
 fn alone(cli: &Cli) -> Option<ExitCode> {
     let outcome = match &cli.command {
+        Command::Hands { folder } => do_order(folder),
         Command::Policy { command } => {
             return Some(match command.alone(&Clock::system())? {
                 Ok(said) => say(cli.json, &said.facts, &said.text),
@@ -187,6 +253,7 @@ fn alone(cli: &Cli) -> Option<ExitCode> {
             net.and_then(|net| redaction::redact(net, secrets.as_deref(), *jsonl, shape, *stats, std::io::stdin().lock(), std::io::stdout().lock()))
         }
         Command::Vault { command } => command.alone()?,
+        Command::Audit { command } => return Some(command.alone(cli.json)?.unwrap_or_else(|error| fail(cli, EXIT_REFUSED, &error))),
         Command::Uninstall { dry_run, root } => {
             return Some(match install::uninstall(root, *dry_run) {
                 Ok(report) => say(cli.json, &report.facts, &report.text),
@@ -196,6 +263,18 @@ fn alone(cli: &Cli) -> Option<ExitCode> {
         _ => return None,
     };
     Some(outcome.map_or_else(|error| fail(cli, EXIT_REFUSED, &error), |()| ExitCode::SUCCESS))
+}
+
+/// Standard input is the socket on which the order comes and the answer goes.
+fn do_order(folder: &Path) -> anyhow::Result<()> {
+    use std::os::fd::AsFd;
+    let socket = std::os::unix::net::UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?);
+    socket.set_nonblocking(true).context("standard input is no socket")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let (input, output) = tokio::net::UnixStream::from_std(socket).context("standard input is no socket")?.into_split();
+        hands::serve(folder, input, output).await
+    })
 }
 
 async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
@@ -229,9 +308,10 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             let verdict = verdict(cli, &settings).await?;
             return Ok(say(cli.json, &serde_json::to_value(&verdict)?, &told(&verdict)));
         }
-        Command::Redact { .. } | Command::Uninstall { .. } => anyhow::bail!("this needs no agent"),
+        Command::Redact { .. } | Command::Hands { .. } | Command::Uninstall { .. } => anyhow::bail!("this needs no agent"),
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
+        Command::Providers { command } => Verb::Providers { check: matches!(command, ProvidersCommand::Doctor) },
         Command::RestorePlugin => Verb::RestorePlugin {},
         Command::Unfreeze { session } => Verb::Unfreeze { session: session.clone() },
         Command::Person { command: PersonCommand::Add { name, role, lang } } => Verb::PersonAdd {
@@ -242,15 +322,47 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             // The console carries the password to the hash.
             password: from_stdin("the password")?.expose().trim_end_matches(['\r', '\n']).to_owned(),
         },
+        Command::Person { command: PersonCommand::List } => Verb::Persons {},
+        Command::Person { command: PersonCommand::Reach { name, decides, sees } } => {
+            let all = |names: &[String], may| names.iter().map(move |name| (name.clone(), may)).collect::<Vec<_>>();
+            Verb::PersonReach { name: name.clone(), only: [all(sees, May::See), all(decides, May::Decide)].concat() }
+        }
+        Command::Person { command: PersonCommand::Password { name } } => {
+            // The console carries the password to the hash.
+            Verb::PersonPassword { name: name.clone(), password: from_stdin("the password")?.expose().trim_end_matches(['\r', '\n']).to_owned() }
+        }
+        Command::Person { command: PersonCommand::Device { command } } => match command {
+            DeviceCommand::Code { name } => Verb::DeviceCode { name: name.clone() },
+            DeviceCommand::Remove { device } => Verb::DeviceRemove { device: device.parse().map_err(anyhow::Error::msg)? },
+        },
+        Command::Audit { command } => return audit_command::run(command, cli.json, &settings.console_socket()).await,
         Command::Vault { command } => return vault_command::run(command, cli.json, &settings.console_socket()).await,
     };
     let answer = console::say(&settings.console_socket(), &verb).await?;
-    let text = match (answer["link"].as_str(), answer["message"].as_str()) {
-        (Some(link), _) => link.to_owned(),
-        (_, Some(message)) => message.to_owned(),
+    let text = match (
+        answer["link"].as_str().or(answer["code"].as_str().filter(|_| answer["ok"] == true)),
+        answer["message"].as_str(),
+        answer["providers"].as_array(),
+    ) {
+        (Some(link), ..) => link.to_owned(),
+        (_, Some(message), _) => message.to_owned(),
+        (_, _, Some(providers)) => providers_table(providers),
         _ => serde_json::to_string_pretty(&answer)?,
     };
     Ok(say(cli.json, &answer, &text))
+}
+
+fn providers_table(providers: &[Value]) -> String {
+    let mut text = format!("{:<16} {:<22} {:<9} {:<20} {:<24} KEY", "PROVIDER", "DIALECT", "STATE", "LAST ERROR", "");
+    for provider in providers {
+        let of = |field: &str| provider[field].as_str().unwrap_or("-").to_owned();
+        let note = if provider["disabled"] == true { "disabled by the company" } else { "" };
+        let key = &provider["key"];
+        let key = format!("{} {}", key["fingerprint"].as_str().unwrap_or("-"), key["source"].as_str().unwrap_or_default());
+        // A string takes every write.
+        let _ = write!(text, "\n{:<16} {:<22} {:<9} {:<20} {note:<24} {}", of("name"), of("dialect"), of("state"), of("last_error_class"), key.trim_end());
+    }
+    text
 }
 
 /// Calls of one answer of the console.

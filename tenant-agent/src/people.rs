@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use service::limiter::Limiter;
 use service::text::Language;
 use service::{Clock, Refusal, SecretString, Store, Tx, password, random};
+use std::collections::HashMap;
 use tokio::sync::broadcast;
-use wire::PersonId;
+use wire::{AssistantId, PersonId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +40,39 @@ impl Role {
 
     pub fn parse(name: &str) -> Option<Role> {
         [Role::Owner, Role::Approver, Role::Member].into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// What somebody may do about one assistant, within their role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum May {
+    /// Chat, and see what it asks.
+    See,
+    /// Also decide, if the role does.
+    Decide,
+}
+
+/// Which assistants somebody has to do with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    All,
+    Only(HashMap<AssistantId, May>),
+}
+
+impl Reach {
+    pub fn sees(&self, assistant: AssistantId) -> bool {
+        match self {
+            Reach::All => true,
+            Reach::Only(held_to) => held_to.contains_key(&assistant),
+        }
+    }
+
+    pub fn decides(&self, assistant: AssistantId) -> bool {
+        match self {
+            Reach::All => true,
+            Reach::Only(held_to) => held_to.get(&assistant) == Some(&May::Decide),
+        }
     }
 }
 
@@ -78,6 +112,8 @@ const ENDED_BUFFER: usize = 64;
 const SPENT: Refusal = Refusal::new(axum::http::StatusCode::GONE, "first_link_spent");
 const PASSWORD_WEAK: Refusal = Refusal::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, "password_weak");
 const NAME_INVALID: Refusal = Refusal::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, "name_invalid");
+const PASSWORD_WRONG: Refusal = Refusal::new(axum::http::StatusCode::FORBIDDEN, "password_wrong");
+const REACH_OF_OWNER: Refusal = Refusal::new(axum::http::StatusCode::CONFLICT, "reach_of_owner");
 const NAME_TAKEN: Refusal = Refusal::new(axum::http::StatusCode::CONFLICT, "name_taken");
 
 impl People {
@@ -100,8 +136,11 @@ impl People {
         Ok(minted.await?.then_some(token))
     }
 
-    /// The owner comes in: spends the link, becomes a person, gets a session.
-    pub async fn first(&self, token: &str, name: &str, secret: SecretString, lang: Language) -> Result<(Person, String), Refusal> {
+    /// The owner comes in: spends the link, becomes a person, gets a session. `also` is done in the same transaction, or nothing is.
+    pub async fn first<F>(&self, token: &str, name: &str, secret: SecretString, lang: Language, also: F) -> Result<(Person, String), Refusal>
+    where
+        F: FnOnce(&Tx, PersonId, i64) -> Result<(), Refusal> + Send + 'static,
+    {
         let hash = random::token_hash(token);
         let spendable = self.store.read(move |c| is_spendable(c, &hash)).await?;
         // Before the costly hash, and again inside the write.
@@ -122,7 +161,7 @@ impl People {
                 insert(tx, &kept, &password_hash, now_ms)?;
                 open_session(tx, &session_hash, kept.id, now_ms)?;
                 audit::note(tx, now_ms, &Deed { actor: &kept.id.to_string(), deed: "first_owner", subject: "", detail: "" })?;
-                Ok(())
+                also(tx, kept.id, now_ms)
             })
             .await?;
         Ok((person, session))
@@ -141,6 +180,80 @@ impl People {
             })
             .await?;
         Ok(person)
+    }
+
+    /// Holds somebody to some assistants, or, with none, to all of them again. An owner has all.
+    pub async fn set_reach(&self, person: PersonId, only: Vec<(AssistantId, May)>) -> Result<(), Refusal> {
+        let now_ms = self.clock.wall_ms();
+        self.store
+            .write(move |tx| {
+                if role(tx, person)? == Some(Role::Owner) {
+                    return Err(REACH_OF_OWNER);
+                }
+                let id = person.to_string();
+                tx.execute("DELETE FROM person_assistant WHERE person_id = ?1", [&id])?;
+                for (assistant, may) in &only {
+                    let sql = "INSERT OR REPLACE INTO person_assistant (person_id, assistant, may) VALUES (?1, ?2, ?3)";
+                    tx.execute(sql, params![id, assistant.to_string(), if *may == May::Decide { "decide" } else { "see" }])?;
+                }
+                let detail = format!("{} assistants", only.len());
+                Ok(audit::note(tx, now_ms, &Deed { actor: "console", deed: "reach_set", subject: &id, detail: &detail })?)
+            })
+            .await
+    }
+
+    pub async fn reach(&self, person: PersonId) -> service::store::Result<Reach> {
+        self.store.read(move |c| reach(c, person)).await
+    }
+
+    /// Sets a password anew, at the console. Whoever came in with the old one is out.
+    pub async fn set_password(&self, person: PersonId, secret: SecretString) -> Result<(), Refusal> {
+        is_password(&secret)?;
+        let (hash, now_ms) = (password::hash(secret).await?, self.clock.wall_ms());
+        let gone = self
+            .store
+            .write(move |tx| {
+                let id = person.to_string();
+                tx.execute("UPDATE person SET password_hash = ?2 WHERE id = ?1", params![id, hash])?;
+                audit::note(tx, now_ms, &Deed { actor: "console", deed: "password_set", subject: &id, detail: "" })?;
+                let gone = tx
+                    .prepare("DELETE FROM session WHERE person_id = ?1 RETURNING token_hash")?
+                    .query_map([&id], |row| row.get(0))?
+                    .collect::<rusqlite::Result<Vec<String>>>()?;
+                Ok::<_, Refusal>(gone)
+            })
+            .await?;
+        for hash in gone {
+            let _ = self.ended.send(hash);
+        }
+        Ok(())
+    }
+
+    /// Whether this is the person's password. Tries count with those of the login, so that a stolen session cannot guess on.
+    pub async fn confirms(&self, peer: &str, person: &Person, secret: SecretString) -> Result<(), Refusal> {
+        let key = name_key(&person.name);
+        let (by_peer, by_name) = (format!("peer {peer}"), format!("name {key}"));
+        let keys = [by_peer.as_str(), by_name.as_str()];
+        self.logins.try_all(&keys, self.clock.now().mono_ms).map_err(|wait_ms| Refusal::login_limited(wait_ms.div_ceil(1000)))?;
+        let found = self.store.read(move |c| by_name_key(c, &key)).await?;
+        let secret = if secret.expose().len() > password::BYTES_MAX { SecretString::new(String::new()) } else { secret };
+        let hash = found.filter(|(found, _)| found.id == person.id).map(|(_, hash)| hash);
+        if !password::verify(secret, hash).await? {
+            return Err(PASSWORD_WRONG);
+        }
+        self.logins.forget(&keys);
+        Ok(())
+    }
+
+    /// Everybody, by name.
+    pub async fn list(&self) -> service::store::Result<Vec<Person>> {
+        self.store.read(|c| c.prepare(&format!("SELECT {PERSON} FROM person ORDER BY name_key"))?.query_map([], person_of)?.collect()).await
+    }
+
+    /// Who has this name.
+    pub async fn named(&self, name: &str) -> service::store::Result<Option<Person>> {
+        let key = name_key(name);
+        Ok(self.store.read(move |c| by_name_key(c, &key)).await?.map(|(person, _)| person))
     }
 
     /// Name and password for a session. `peer` is counted beside the name, so that neither can be tried without end.
@@ -205,13 +318,15 @@ impl People {
         if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(|c| c.is_control()) {
             return Err(NAME_INVALID);
         }
-        // The length is all that is looked at.
-        let length = secret.expose().chars().count();
-        if length < password::CHARS_MIN || secret.expose().len() > password::BYTES_MAX {
-            return Err(PASSWORD_WEAK);
-        }
+        is_password(secret)?;
         Ok(Person { id: random::id(), name: name.to_owned(), role, lang })
     }
+}
+
+fn is_password(secret: &SecretString) -> Result<(), Refusal> {
+    // The length is all that is looked at.
+    let length = secret.expose().chars().count();
+    if length < password::CHARS_MIN || secret.expose().len() > password::BYTES_MAX { Err(PASSWORD_WEAK) } else { Ok(()) }
 }
 
 /// Two names that differ only in case or surrounding space are one person's.
@@ -262,6 +377,27 @@ fn person_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Person> {
         role: Role::parse(&role).unwrap_or(Role::Member),
         lang: Language::parse(&lang).unwrap_or_default(),
     })
+}
+
+/// What somebody may do; nothing when there is no such person.
+pub fn role(connection: &Connection, person: PersonId) -> rusqlite::Result<Option<Role>> {
+    let role: Option<String> = connection.query_row("SELECT role FROM person WHERE id = ?1", [person.to_string()], |row| row.get(0)).optional()?;
+    Ok(role.map(|role| Role::parse(&role).unwrap_or(Role::Member)))
+}
+
+/// What somebody has to do with, at this moment.
+pub fn reach(connection: &Connection, person: PersonId) -> rusqlite::Result<Reach> {
+    if role(connection, person)? == Some(Role::Owner) {
+        return Ok(Reach::All);
+    }
+    let mut rows = connection.prepare_cached("SELECT assistant, may FROM person_assistant WHERE person_id = ?1")?;
+    let held_to = rows
+        .query_map([person.to_string()], |row| {
+            let may: String = row.get(1)?;
+            Ok((parsed(row, 0)?, if may == "decide" { May::Decide } else { May::See }))
+        })?
+        .collect::<rusqlite::Result<HashMap<_, _>>>()?;
+    Ok(if held_to.is_empty() { Reach::All } else { Reach::Only(held_to) })
 }
 
 fn by_name_key(connection: &Connection, name_key: &str) -> rusqlite::Result<Option<(Person, String)>> {

@@ -1,8 +1,8 @@
 //! What an operator sets for an agent, and what the agent makes of it.
 
-use crate::gateway::openclaw::{Dialect, Provider};
+use crate::gateway::openclaw::{Dialect, PURPOSE, Provider};
 use crate::gateway::{Mode, Program, Trust};
-use crate::network::plan::{DOCTOR_SOCKET, GATEWAY_KEYS, GATEWAY_USER};
+use crate::network::plan::{DOCTOR_SOCKET, GATEWAY_KEYS, GATEWAY_USER, HANDS_SOCKET};
 use crate::vault::{Given, provider_key_name};
 use anyhow::{Context, bail};
 use policy::bundle::{self, PublicKey, Roots};
@@ -79,6 +79,8 @@ pub struct Settings {
     pub gateway_uid: u32,
     /// Where to ask whether OpenClaw's network is closed; `None`: it need not be.
     pub doctor: Option<PathBuf>,
+    /// Where the unit answers that does what assistants are allowed; `None`: the agent does it.
+    pub hands: Option<PathBuf>,
     pub model: String,
     pub providers: Vec<Provider>,
     pub policy: PolicySettings,
@@ -112,22 +114,11 @@ impl Settings {
     fn of(values: &Values) -> anyhow::Result<Settings> {
         let address = |name: &str| values.parsed(name).with_context(|| format!("`{name}` is no address"));
         let providers = providers(values)?;
-        let urls = providers.iter().map(|provider| (format!("provider.{}.url", provider.name), provider.url.as_str()));
-        for (name, url) in urls.chain([("hub.url".to_owned(), values.text("hub.url"))]) {
-            if !is_private(url) {
-                bail!("`{name}` must be https: a key would travel in the clear. Plain http is only for this machine");
-            }
-        }
         let model = values.text("model").to_owned();
-        let long = providers.iter().flat_map(|provider| provider.models.iter().chain([&provider.name])).find(|name| name.len() > NAME_BYTES_MAX);
-        if let Some(name) = long {
-            bail!("`{name}` is too long for a provider or a model: at most {NAME_BYTES_MAX} bytes");
-        }
-        let known = model
-            .split_once('/')
-            .is_some_and(|(name, model)| providers.iter().any(|provider| provider.name == name && provider.models.iter().any(|known| known == model)));
-        if !known {
-            bail!("`model` must name a configured provider and one of its models, as provider/model, not `{model}`");
+        let hub = ("hub.url".to_owned(), values.text("hub.url").to_owned());
+        let faults = faults(&providers, &hub, &model);
+        if !faults.is_empty() {
+            bail!("{}", faults.join("; "));
         }
         let (mode, state_folder) = (mode(values)?, values.path("state_folder"));
         let is_unit = matches!(mode, Mode::Unit { .. });
@@ -155,6 +146,7 @@ impl Settings {
             mode,
             gateway_folder,
             gateway_uid,
+            hands: is_unit.then(|| PathBuf::from(HANDS_SOCKET)),
             doctor: closed.then(|| PathBuf::from(DOCTOR_SOCKET)),
             model,
             providers,
@@ -184,9 +176,41 @@ impl Settings {
     }
 }
 
+/// Everything that is wrong with the providers and the model, at once.
+fn faults(providers: &[Provider], hub: &(String, String), model: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let urls = providers.iter().map(|provider| (format!("provider.{}.url", provider.name), provider.url.clone()));
+    for (name, _) in urls.chain([hub.clone()]).filter(|(_, url)| !is_private(url)) {
+        faults.push(format!("`{name}` must be https: a key would travel in the clear. Plain http is only for this machine"));
+    }
+    for provider in providers {
+        let name = &provider.name;
+        if provider.dialect == Dialect::Ollama && !is_loopback(&provider.url) {
+            faults.push(format!("`provider.{name}.url` must be this machine: Ollama's own dialect knows no key, so nobody else may listen there"));
+        }
+        if name == PURPOSE {
+            faults.push(format!("`{name}` cannot be a provider's name: it stands for the purposes of the policy bundle"));
+        }
+        for long in provider.models.iter().chain([name]).filter(|name| name.len() > NAME_BYTES_MAX) {
+            faults.push(format!("`{long}` is too long for a provider or a model: at most {NAME_BYTES_MAX} bytes"));
+        }
+    }
+    let known = model.split_once('/').is_some_and(|(name, model)| {
+        (name == PURPOSE && !model.is_empty()) || providers.iter().any(|provider| provider.name == name && provider.models.iter().any(|known| known == model))
+    });
+    if !known {
+        faults.push(format!("`model` must name a configured provider and one of its models, as provider/model, or {PURPOSE}/NAME, not `{model}`"));
+    }
+    faults
+}
+
 /// Encrypted, or not leaving this machine.
 fn is_private(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://") else { return true };
+    !url.starts_with("http://") || is_loopback(url)
+}
+
+fn is_loopback(url: &str) -> bool {
+    let rest = url.strip_prefix("http://").or(url.strip_prefix("https://")).unwrap_or(url);
     let authority = rest.split('/').next().unwrap_or_default();
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -260,6 +284,31 @@ pub fn uid_of(user: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_fault_of_the_providers_is_told_at_once() {
+        let provider = |name: &str, dialect, url: &str, model: &str| Provider { name: name.into(), dialect, url: url.into(), models: vec![model.into()] };
+        let hub = ("hub.url".to_owned(), "https://hub.example.org".to_owned());
+        let good = [provider("a", Dialect::OpenaiCompletions, "https://a.example.org/v1", "m"), provider("o", Dialect::Ollama, "http://127.0.0.1:11434", "l")];
+        for model in ["a/m", "o/l", "purpose/general"] {
+            assert_eq!(faults(&good, &hub, model), Vec::<String>::new(), "{model}");
+        }
+        let bad = [
+            provider("purpose", Dialect::OpenaiResponses, "http://a.example.org", "m"),
+            provider("o", Dialect::Ollama, "https://ollama.example.org", &"x".repeat(65)),
+        ];
+        let said = faults(&bad, &("hub.url".to_owned(), "http://hub.example.org".to_owned()), "a/m").join("\n");
+        for expected in [
+            "`provider.purpose.url` must be https",
+            "`hub.url` must be https",
+            "`provider.o.url` must be this machine",
+            "cannot be a provider's name",
+            "is too long",
+            "not `a/m`",
+        ] {
+            assert!(said.contains(expected), "{expected}\n{said}");
+        }
+    }
 
     #[test]
     fn plain_http_is_for_this_machine_only() {

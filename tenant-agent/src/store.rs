@@ -209,4 +209,142 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         verdict   TEXT NOT NULL CHECK (verdict IN ('run', 'run_and_notify', 'ask', 'ask_signed', 'not_available'))
     ) STRICT;
 ",
+    "
+    -- ledger.rs
+    -- When the agent's own tools took the verdict.
+    ALTER TABLE call ADD COLUMN claimed_ms INTEGER;
+    CREATE INDEX call_open ON call (digest) WHERE claimed_ms IS NULL AND ended_ms IS NULL AND seen_ms IS NULL AND verdict IN ('run', 'granted');
+",
+    "
+    -- metering.rs
+    ALTER TABLE usage_hour ADD COLUMN catalogue INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN estimated INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN cache_write_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN cache_write_long_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN reasoning_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN tool_requests INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN cost_nano_usd INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE model_call ADD COLUMN run TEXT NOT NULL DEFAULT '';
+    ALTER TABLE model_call ADD COLUMN at_most_nano_usd INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE model_call ADD COLUMN catalogue INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE model_call ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0;
+
+    -- budget.rs
+    CREATE TABLE spending (
+        -- An assistant, or `tenant` for all of them.
+        whose             TEXT NOT NULL,
+        span              TEXT NOT NULL CHECK (span IN ('run', 'day', 'month')),
+        -- Which run, day or month.
+        part              TEXT NOT NULL,
+        spent_nano_usd    INTEGER NOT NULL,
+        -- What calls that run now may still cost.
+        reserved_nano_usd INTEGER NOT NULL,
+        -- The highest share in percent that somebody was told of.
+        alerted           INTEGER NOT NULL DEFAULT 0,
+        touched_ms        INTEGER NOT NULL,
+        PRIMARY KEY (whose, span, part)
+    ) STRICT, WITHOUT ROWID;
+
+    -- metering.rs
+    CREATE TABLE prompt_prefix (
+        assistant TEXT NOT NULL,
+        model     TEXT NOT NULL,
+        digest    TEXT NOT NULL,
+        first_ms  INTEGER NOT NULL,
+        last_ms   INTEGER NOT NULL,
+        calls     INTEGER NOT NULL,
+        PRIMARY KEY (assistant, model, digest)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    -- approvals.rs
+    CREATE TABLE approval_next (
+        id          TEXT PRIMARY KEY,
+        assistant   TEXT NOT NULL,
+        session     TEXT NOT NULL,
+        call_id     TEXT NOT NULL,
+        tool        TEXT NOT NULL,
+        class       TEXT NOT NULL,
+        external    INTEGER NOT NULL,
+        unknown     INTEGER NOT NULL,
+        rule        TEXT NOT NULL,
+        sentence_de TEXT NOT NULL,
+        sentence_en TEXT NOT NULL,
+        details     TEXT NOT NULL,
+        digest      TEXT NOT NULL,
+        number      TEXT NOT NULL,
+        created_ms  INTEGER NOT NULL,
+        expires_ms  INTEGER NOT NULL,
+        state       TEXT NOT NULL CHECK (state IN ('pending', 'approved', 'denied', 'expired', 'used', 'superseded', 'cancelled')),
+        scope       TEXT NOT NULL DEFAULT 'once' CHECK (scope IN ('once', 'day')),
+        decided_ms  INTEGER,
+        decided_by  TEXT,
+        signed_by   TEXT,
+        -- The signed statement with its proof, as it came.
+        evidence    TEXT,
+        denial      TEXT,
+        -- How often the session was told of the grant or the denial, and when last.
+        nudges      INTEGER NOT NULL DEFAULT 0,
+        nudged_ms   INTEGER NOT NULL DEFAULT 0,
+        outcome     TEXT CHECK (outcome IN ('ok', 'failed'))
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO approval_next (id, assistant, session, call_id, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, number,
+            created_ms, expires_ms, state, decided_ms, decided_by, nudges, nudged_ms, outcome)
+        SELECT id, assistant, session, call_id, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, abs(random() % 90) + 10,
+            created_ms, expires_ms, state, decided_ms, decided_by, nudges, nudged_ms, outcome FROM approval;
+    DROP TABLE approval;
+    ALTER TABLE approval_next RENAME TO approval;
+    -- One question at a time for one call.
+    CREATE UNIQUE INDEX approval_open ON approval (assistant, session, digest) WHERE state IN ('pending', 'approved');
+    CREATE INDEX approval_by_state ON approval (state, created_ms);
+
+    -- devices/mod.rs
+    CREATE TABLE device (
+        id         TEXT PRIMARY KEY,
+        person_id  TEXT NOT NULL REFERENCES person (id),
+        kind       TEXT NOT NULL CHECK (kind IN ('key', 'passkey')),
+        name       TEXT NOT NULL,
+        -- The point of P-256, uncompressed.
+        public_key BLOB NOT NULL UNIQUE,
+        credential TEXT,
+        sign_count INTEGER NOT NULL DEFAULT 0,
+        added_ms   INTEGER NOT NULL,
+        added_by   TEXT NOT NULL CHECK (added_by IN ('first', 'device', 'code', 'recovery', 'console', 'reset')),
+        used_ms    INTEGER,
+        removed_ms INTEGER,
+        CHECK ((kind = 'passkey') = (credential IS NOT NULL))
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX device_by_person ON device (person_id) WHERE removed_ms IS NULL;
+    -- Until they would be late by any clock.
+    CREATE TABLE used_nonce (
+        device_id  TEXT NOT NULL,
+        nonce      TEXT NOT NULL,
+        expires_ms INTEGER NOT NULL,
+        PRIMARY KEY (device_id, nonce)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE device_code (
+        id         TEXT PRIMARY KEY,
+        person_id  TEXT NOT NULL REFERENCES person (id),
+        kind       TEXT NOT NULL CHECK (kind IN ('code', 'recovery', 'console')),
+        hash       TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        expires_ms INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE device_reset (
+        person_id TEXT PRIMARY KEY REFERENCES person (id),
+        asked_ms  INTEGER NOT NULL,
+        ripe_ms   INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    -- people.rs
+    -- Whoever stands here is held to these assistants; everybody else has all of them.
+    CREATE TABLE person_assistant (
+        person_id TEXT NOT NULL REFERENCES person (id),
+        assistant TEXT NOT NULL,
+        may       TEXT NOT NULL CHECK (may IN ('see', 'decide')),
+        PRIMARY KEY (person_id, assistant)
+    ) STRICT, WITHOUT ROWID;
+",
 ];

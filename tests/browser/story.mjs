@@ -24,6 +24,8 @@ async function room(lang, width) {
   const page = await context.newPage();
   page.on("pageerror", (error) => wrong.push(`page error: ${error.message}`));
   page.on("console", (message) => {
+    // ES256 is all that is taken, and Chromium would rather have RS256, too.
+    if (message.text().includes("pub_key_cred_params")) return;
     if (message.type() === "error" || message.type() === "warning") wrong.push(`console: ${message.text()}`);
   });
   await page.exposeBinding("reportViolation", (_, words) => wrong.push(`policy: ${words}`));
@@ -85,16 +87,61 @@ try {
   await chat.waitForFunction(() => document.querySelectorAll(".answer").length >= 2);
   await shot(chat, "7-approved");
 
+  // This browser came in as the owner's device, so its yes was signed. The most dangerous calls want more.
+  assert.match(await chat.textContent(".log .approval .outcome"), /unterschrieben/);
+  const authenticator = await chat.context().newCDPSession(chat);
+  await authenticator.send("WebAuthn.enable");
+  const options = { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true };
+  const { authenticatorId } = await authenticator.send("WebAuthn.addVirtualAuthenticator", { options });
+  await chat.click("#devices-button");
+  await chat.waitForSelector(".device .badge");
+  await chat.click(".device-deeds button >> nth=0");
+  await chat.waitForFunction(() => document.querySelectorAll(".device").length === 2);
+  await chat.click(".device-deeds button >> nth=2");
+  await chat.waitForFunction(() => document.querySelectorAll(".code-list li").length === 8);
+  await shot(chat, "8-devices");
+  const recovery = await chat.textContent(".code-list li >> nth=0");
+  await chat.keyboard.press("Escape");
+
+  await say(chat, "Führe den Befehl aus: dd if=/dev/zero of=/dev/sda");
+  await chat.waitForSelector(".log .approval-strong .allow");
+  await shot(chat, "9-critical");
+  await authenticator.send("WebAuthn.setUserVerified", { authenticatorId, isUserVerified: false });
+  await chat.click(".log .approval-strong > .allow");
+  await chat.waitForSelector(".log .approval .alert");
+  await authenticator.send("WebAuthn.setUserVerified", { authenticatorId, isUserVerified: true });
+  await chat.click(".log .approval-strong > .allow");
+  await chat.waitForFunction(() => document.querySelectorAll(".log .approval .outcome.yes").length === 2);
+  await idle(chat);
+
+  await say(chat, "Führe den Befehl aus: mkfs.ext4 /dev/sdb1");
+  await chat.waitForSelector(".log .approval-strong form");
+  await chat.fill(".log .approval-strong input[inputmode=numeric]", await chat.textContent(".log .approval-number"));
+  await chat.fill(".log .approval-strong input[type=password]", "ein langes Passwort");
+  await chat.press(".log .approval-strong input[type=password]", "Enter");
+  await chat.waitForFunction(() => document.querySelectorAll(".log .approval .outcome.yes").length === 3);
+  await idle(chat);
+  await shot(chat, "10-signed");
+
   await dashboard.waitForSelector(".tenant >> text=/[1-9][0-9]* calls/");
   await dashboard.waitForSelector(".tenant .waiting", { state: "detached" });
-  await shot(dashboard, "8-dashboard-usage");
+  await shot(dashboard, "11-dashboard-usage");
 
   const phone = await room("de", 320);
   await phone.context().addCookies(await chat.context().cookies());
   await phone.goto(new URL(OWNER_LINK).origin);
   await phone.waitForSelector(".answer .prose");
   assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing is wider than a small phone");
-  await shot(phone, "9-phone");
+  await shot(phone, "12-phone");
+
+  // Another browser of hers is logged in and still no device, until a recovery code lets it in.
+  await phone.click(".menu-button");
+  await phone.click("#devices-button");
+  await phone.fill("#device-code", recovery);
+  await phone.click(".device-setup button[type=submit]");
+  await phone.waitForSelector(".device .badge");
+  assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nor are the devices");
+  await shot(phone, "13-phone-devices");
 
   assert.deepEqual(wrong, []);
 } finally {

@@ -79,8 +79,7 @@ async fn it_starts_survives_and_stops() {
 
     let mut browser = first.browser();
     let token = first.fact("owner_link").split_once('#').unwrap().1.to_owned();
-    let enter = json!({ "token": token, "name": "Owner", "password": "correct horse battery", "lang": "en" });
-    assert_eq!(browser.enter("/auth/first", enter).await.status, 200);
+    assert_eq!(browser.first(&token, "Owner", "correct horse battery").await.status, 200);
     browser.open().await.unwrap();
     assert!(browser.ask("Read the file notes.md in the workspace.").await.len() > 20, "the demo's notes are there");
     let run = browser.say("Run the command: LD_PRELOAD= echo demo-$((40+2))").await;

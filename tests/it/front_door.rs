@@ -273,6 +273,24 @@ async fn roles_limit_what_a_person_may_do() {
 }
 
 #[tokio::test]
+async fn a_password_that_is_set_anew_ends_what_the_old_one_opened() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut chat = tenant.chat().await;
+    let set = |name: &str, password: &str| Verb::PersonPassword { name: name.into(), password: password.into() };
+    assert_eq!(tenant.console(&set("nobody", "another long one")).await["code"], "person_unknown");
+    assert_eq!(tenant.console(&set("owner", "short")).await["code"], "password_weak");
+    assert_eq!(tenant.console(&set("owner", "another long one")).await["ok"], true);
+    assert_eq!(chat.closed().await, Some(4401));
+    let login = |password: &str| json!({ "name": "Owner", "password": password });
+    let mut browser = tenant.browser();
+    assert_eq!(browser.enter("/auth/login", login("correct horse battery")).await.code(), "login_wrong");
+    assert_eq!(browser.enter("/auth/login", login("another long one")).await.status, 200);
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn the_oldest_session_makes_room_and_its_socket_ends() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;

@@ -80,14 +80,14 @@ async fn usage_waits_for_the_hub_and_arrives_once() {
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
     browser.ask("hello").await;
-    soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.calls == 1)).await.unwrap();
+    soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.counters.calls == 1)).await.unwrap();
     // A second start sends again what it is not sure of; nothing is counted twice.
     let tenant = tenant.restart().await;
     tenant.ready().await;
     browser.open().await.unwrap();
     browser.ask("hello").await;
-    let fleet = soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.calls >= 2)).await.unwrap();
-    assert_eq!(fleet.tenants[0].usage_today.calls, 2);
+    let fleet = soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.counters.calls >= 2)).await.unwrap();
+    assert_eq!(fleet.tenants[0].usage_today.counters.calls, 2);
     tenant.end().await;
     world.end().await;
 }

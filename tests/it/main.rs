@@ -1,6 +1,8 @@
 //! The tests that enter where the world enters, and the laws of the house.
 
+mod audit;
 mod browser;
+mod decisions;
 mod demo;
 mod front_door;
 mod house;
@@ -12,4 +14,5 @@ mod openclaw;
 mod policy;
 mod secrets;
 mod tool_call;
+mod tools;
 mod vault;

@@ -9,9 +9,9 @@ use service::Clock;
 use std::path::PathBuf;
 use std::process::Command;
 use tenant_agent::console::{VaultVerb, Verb};
-use tenant_agent::gateway::openclaw::{self, Home, Plan};
+use tenant_agent::gateway::openclaw::{self, Dialect, Home, Plan};
 use tenant_agent::gateway::{CONTROL_USER, Program, TRUSTED_HEADER, USER_HEADER};
-use tests::{Tenant, World, free_port, soon};
+use tests::{Said, Tenant, World, free_port, soon};
 use wire::fleet::GatewayState;
 
 const INSIDE: &str = "GATEHOUSE_INSIDE";
@@ -42,6 +42,82 @@ async fn world_with_openclaw() -> (World, Tenant) {
     let world = World::start_with(Clock::system()).await;
     let tenant = world.real_tenant("alice", program()).await;
     (world, tenant)
+}
+
+/// The call of a tool, and then a text, in a dialect; and what the second request must say of the result.
+type Turn = (Dialect, Said, Said, &'static str);
+
+fn turns() -> [Turn; 3] {
+    let events = "text/event-stream";
+    let item = r#"{"type":"function_call","id":"fc_1","call_id":"theirs","name":"read","arguments":"{\"path\":\"notes.md\"}","status":"completed"}"#;
+    let message =
+        r#"{"type":"message","id":"msg_1","role":"assistant","status":"completed","content":[{"type":"output_text","text":"All is well.","annotations":[]}]}"#;
+    let usage = r#""usage":{"input_tokens":100,"input_tokens_details":{"cached_tokens":60},"output_tokens":7,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":107}"#;
+    let of_responses = |item: &str| {
+        let begun = r#"data: {"type":"response.created","response":{"id":"resp_1","status":"in_progress","output":[]}}"#;
+        let added = format!(
+            r#"data: {{"type":"response.output_item.added","output_index":0,"item":{}}}"#,
+            item.replace(r#""content":[{"type":"output_text","text":"All is well.","annotations":[]}]"#, r#""content":[]"#)
+        );
+        let done = format!(r#"data: {{"type":"response.output_item.done","output_index":0,"item":{item}}}"#);
+        let completed = format!(r#"data: {{"type":"response.completed","response":{{"id":"resp_1","status":"completed","output":[{item}],{usage}}}}}"#);
+        [begun, &added, &done, &completed].map(|event| format!("{event}\n\n")).concat()
+    };
+    let of_google = |part: &str| {
+        format!(
+            "data: {{\"candidates\":[{{\"content\":{{\"role\":\"model\",\"parts\":[{part}]}},\"finishReason\":\"STOP\"}}],\"usageMetadata\":{{\"promptTokenCount\":100,\"cachedContentTokenCount\":60,\"candidatesTokenCount\":7,\"totalTokenCount\":107}}}}\r\n\r\n"
+        )
+    };
+    let of_ollama = |message: &str| {
+        format!(
+            "{{\"model\":\"fake-1\",\"message\":{message},\"done\":false}}\n{{\"model\":\"fake-1\",\"message\":{{\"role\":\"assistant\",\"content\":\"\"}},\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":100,\"prompt_eval_cached_count\":60,\"eval_count\":7}}\n"
+        )
+    };
+    let lines = "application/x-ndjson";
+    [
+        (Dialect::OpenaiResponses, Said::stream(events, &of_responses(item)), Said::stream(events, &of_responses(message)), "function_call_output"),
+        (
+            Dialect::GoogleGenerativeAi,
+            Said::stream(events, &of_google(r#"{"functionCall":{"name":"read","args":{"path":"notes.md"}}}"#)),
+            Said::stream(events, &of_google(r#"{"text":"All is well."}"#)),
+            "functionResponse",
+        ),
+        (
+            Dialect::Ollama,
+            Said::stream(lines, &of_ollama(r#"{"role":"assistant","content":"","tool_calls":[{"function":{"name":"read","arguments":{"path":"notes.md"}}}]}"#)),
+            Said::stream(lines, &of_ollama(r#"{"role":"assistant","content":"All is well."}"#)),
+            "tool_call_id",
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs OpenClaw and root"]
+async fn every_dialect_takes_a_tool_there_and_back() {
+    if !inside("openclaw::every_dialect_takes_a_tool_there_and_back") {
+        return;
+    }
+    let world = World::start_with(Clock::system()).await;
+    for (n, (dialect, proposes, ends, result)) in turns().into_iter().enumerate() {
+        let provider = world.provider().await;
+        let tenant = world.real_tenant_of(&format!("tenant{n}"), program(), &provider, dialect).await;
+        std::fs::write(tenant.workspace().join("notes.md"), "buy milk and bread").unwrap();
+        let mut browser = tenant.chat().await;
+        provider.says(proposes);
+        provider.says(ends);
+        assert_eq!(browser.ask("What do the notes say?").await, "All is well.", "{}: {:?}", dialect.name(), provider.asked());
+        let asked = provider.asked();
+        assert_eq!(asked.len(), 2, "{}", dialect.name());
+        let body = &asked[1].body;
+        assert!(body.contains(result) && body.contains("buy milk and bread") && !body.contains("theirs"), "{}: {body}", dialect.name());
+        let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
+        for (field, expected) in [("calls", 2), ("partial", 0), ("estimated", 0), ("input_tokens", 200), ("cached_tokens", 120), ("output_tokens", 14)] {
+            assert_eq!(usage[field], expected, "{} {field}: {usage}", dialect.name());
+        }
+        assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]), "{}", dialect.name());
+        tenant.end().await;
+    }
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,9 +179,9 @@ async fn chat_tools_approval_and_metering() {
         r#"[[id:call_X-1]] [[tool:read {"path":"notes.md"}]] [[tool:read {"path":"notes.md","limit":1}]]"#,
     ] {
         browser.ask(odd).await;
+        assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]), "{:.200}", odd);
     }
     assert_eq!(browser.ask("[[text:still here]]").await, "still here");
-    assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]));
 
     // Stop ends the held call at once; the question stands, and a yes to it is still worth something.
     browser.say("Run the command: LD_PRELOAD= echo stopped-$((6*7))").await;
@@ -123,7 +199,7 @@ async fn chat_tools_approval_and_metering() {
         (Some(counted.calls), Some(0), Some(counted.input)),
         "every call is counted, to the token"
     );
-    soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.calls == counted.calls)).await.unwrap();
+    soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].usage_today.counters.calls == counted.calls)).await.unwrap();
 
     let config = std::fs::read_to_string(tenant.settings.openclaw_folder().join("openclaw.json")).unwrap();
     assert!(!config.contains(world.model_key()) && redact::find(&config).is_empty(), "OpenClaw's configuration holds no key");

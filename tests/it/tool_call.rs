@@ -42,7 +42,8 @@ async fn reading_runs_and_a_command_waits_for_a_person() {
     assert_eq!(listed["id"], question["id"]);
 
     assert_eq!(browser.decide(&question, "approve").await["payload"]["approval"]["state"], "approved");
-    assert!(browser.reply(&run).await.contains("ran exec"));
+    let reply = browser.reply(&run).await;
+    assert!(reply.contains("[exit code 1"), "there is nothing to push, and git says so: {reply}");
     assert_eq!(tenant.gateway.executed()[1], r#"exec {"command":"git push --force origin","title":"See the system"}"#);
     browser.event("approval", |approval| approval["state"] == "used").await;
     soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].approvals.is_empty())).await.unwrap();
@@ -116,15 +117,14 @@ async fn a_question_outlives_the_agent() {
 }
 
 #[tokio::test]
-async fn what_is_not_in_the_manifest_or_needs_a_signature_is_refused_unasked() {
+async fn what_is_not_in_the_manifest_is_refused_unasked() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
     browser.ask(r#"[[tool:gateway {"action":"config.get"}]]"#).await;
-    browser.ask(r#"[[tool:exec {"command":"id","elevated":true}]]"#).await;
     assert_eq!(tenant.gateway.executed(), [""; 0]);
     let refused = tenant.gateway.refused();
-    assert!(refused[0].contains("not available") && refused[1].contains("signed approval"), "{refused:?}");
+    assert!(refused[0].contains("not available"), "{refused:?}");
     assert_eq!(browser.call("approvals.list", json!({})).await["payload"]["approvals"], json!([]), "nobody was asked");
     tenant.end().await;
     world.end().await;
@@ -204,7 +204,8 @@ async fn a_tool_that_runs_unasked_freezes_its_session() {
     let mut browser = tenant.chat().await;
     let sent_before = world.model.requests().len();
     tenant.gateway.behave(Manners { asks: false, ..Default::default() });
-    let reply = browser.ask(r#"[[tool:exec {"command":"cat /etc/shadow"}]]"#).await;
+    std::fs::write(tenant.workspace().join("notes.md"), "buy milk").unwrap();
+    let reply = browser.ask(r#"[[tool:read {"path":"notes.md"}]]"#).await;
     assert!(reply.contains("session_frozen"), "{reply}");
     assert_eq!(tenant.gateway.executed().len(), 1, "the hook was skipped, so it ran");
     let sent = world.model.requests();
@@ -235,8 +236,11 @@ async fn a_gateway_that_runs_what_was_refused_is_frozen() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
+    let keys = tenant.workspace().parent().unwrap().join(".ssh");
+    std::fs::create_dir_all(&keys).unwrap();
+    std::fs::write(keys.join("config"), "Host x").unwrap();
     tenant.gateway.behave(Manners { obeys: false, ..Default::default() });
-    let run = browser.say(r#"[[tool:exec {"command":"git push --force"}]]"#).await;
+    let run = browser.say(r#"[[tool:read {"path":"../.ssh/config"}]]"#).await;
     let question = browser.question().await;
     browser.decide(&question, "deny").await;
     let reply = browser.reply(&run).await;
@@ -256,8 +260,8 @@ async fn a_message_does_not_drop_a_held_call() {
     let refused = browser.call("chat.send", json!({ "sessionKey": "main", "message": "hello", "idempotencyKey": "k" })).await;
     assert_eq!(refused["error"]["code"], "approval_waiting");
     browser.decide(&question, "approve").await;
-    let came_back = browser.event("approval", |approval| approval["outcome"] == "ok").await;
-    assert_eq!((came_back["state"].as_str(), &came_back["id"]), (Some("used"), &question["id"]), "its end is told");
+    let came_back = browser.event("approval", |approval| approval["outcome"] == "failed").await;
+    assert_eq!((came_back["state"].as_str(), &came_back["id"]), (Some("used"), &question["id"]), "its end is told: there was nothing to push");
     browser.reply(&run).await;
     tenant.end().await;
     world.end().await;
@@ -294,7 +298,7 @@ async fn odd_spellings_of_a_path_are_asked_about() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let decide = async |n: usize, tool: &str, path: &str| {
-        let params = if tool == "write" { json!({ "path": path, "content": "x" }) } else { json!({ "path": path }) };
+        let params = if tool != "read" { json!({ "path": path, "content": "x" }) } else { json!({ "path": path }) };
         let body = json!({ "agent_id": "main", "session_key": "agent:main:other", "session_id": "s", "run_id": "r", "trace_id": "t", "call_id": format!("call_{n}{tool}"), "tool": tool, "params": params });
         world.as_time_passes(1_000, tenant.gateway.plugin("/decide", &body)).await.json()["allow"].clone()
     };
@@ -311,11 +315,11 @@ async fn odd_spellings_of_a_path_are_asked_about() {
     .iter()
     .enumerate()
     {
-        for tool in ["read", "write"] {
+        for tool in ["read", "gatehouse__write_file"] {
             assert_eq!(decide(n, tool, path).await, false, "{tool} {path}");
         }
     }
-    assert_eq!(decide(100, "write", "größe.md").await, true, "an ordinary name is ordinary");
+    assert_eq!(decide(100, "gatehouse__write_file", "größe.md").await, true, "an ordinary name is ordinary");
     tenant.end().await;
     world.end().await;
 }
@@ -332,7 +336,7 @@ async fn stop_lets_a_held_call_go_and_keeps_the_question() {
     assert_eq!(tenant.gateway.executed(), [""; 0]);
     assert_eq!(browser.ask("[[text:on we go]]").await, "on we go", "nothing is locked");
     assert_eq!(browser.decide(&question, "approve").await["ok"], true);
-    browser.event("approval", |approval| approval["outcome"] == "ok").await;
+    browser.event("approval", |approval| approval["outcome"] == "failed").await;
     assert_eq!(tenant.gateway.executed(), [r#"exec {"command":"git push --force"}"#], "and the yes was worth something");
     tenant.end().await;
     world.end().await;

@@ -1,5 +1,6 @@
 //! A browser of the tenant: a cookie, an origin, a chat socket.
 
+use crate::device::Device;
 use crate::http::{Answer, post_json, request};
 use crate::world::soon;
 use futures_util::{SinkExt, StreamExt};
@@ -15,6 +16,8 @@ pub struct Browser {
     pub address: SocketAddr,
     pub origin: String,
     pub cookie: Option<String>,
+    /// The key that this browser signs with, where it is enrolled.
+    pub device: Option<Device>,
     socket: Option<WebSocketStream<TcpStream>>,
     /// Events that came while something else was waited for.
     events: VecDeque<Value>,
@@ -25,7 +28,12 @@ pub struct Browser {
 
 impl Browser {
     pub fn new(address: SocketAddr, origin: &str) -> Browser {
-        Browser { address, origin: origin.to_owned(), cookie: None, socket: None, events: VecDeque::new(), count: 0, heard: String::new() }
+        Browser { address, origin: origin.to_owned(), cookie: None, device: None, socket: None, events: VecDeque::new(), count: 0, heard: String::new() }
+    }
+
+    /// Another tab of the same browser: the same session, no socket.
+    pub fn like(other: &Browser) -> Browser {
+        Browser { cookie: other.cookie.clone(), ..Browser::new(other.address, &other.origin) }
     }
 
     fn host(&self) -> &str {
@@ -49,6 +57,30 @@ impl Browser {
             self.cookie = cookie.split(';').next().map(str::to_owned);
         }
         answer
+    }
+
+    /// Comes in by the owner's link, with a key of its own.
+    pub async fn first(&mut self, token: &str, name: &str, password: &str) -> Answer {
+        let mut device = Device::key(&self.origin);
+        let body = json!({ "token": token, "name": name, "password": password, "lang": "en", "device": device.candidate(token) });
+        let answer = self.enter("/auth/first", body).await;
+        if answer.status == 200 {
+            device.id = answer.json()["device"].as_str().expect("the device is enrolled").to_owned();
+            self.device = Some(device);
+        }
+        answer
+    }
+
+    /// Signs something with this browser's key.
+    pub async fn signed(&self, deed: Value) -> Value {
+        self.signed_by(self.device.as_ref().expect("this browser is enrolled"), deed).await
+    }
+
+    pub async fn signed_by(&self, device: &Device, deed: Value) -> Value {
+        let me = self.get("/api/me").await.json();
+        let text = |value: &Value| value.as_str().expect("an id").to_owned();
+        let expires_ms = me["now_ms"].as_i64().expect("a time") + 300_000;
+        device.signed(&text(&me["tenant"]), &text(&me["person"]["id"]), expires_ms, deed)
     }
 
     /// Opens the chat socket; the status when the door refuses.
@@ -164,7 +196,23 @@ impl Browser {
         self.event("approval", |approval| approval["state"] == "pending").await
     }
 
+    /// Answers as the page does: a yes to a dangerous call is signed where this browser can sign.
     pub async fn decide(&mut self, question: &Value, decision: &str) -> Value {
-        self.call("approvals.decide", json!({ "id": question["id"], "digest": question["digest"], "decision": decision })).await
+        let is_red = matches!(question["class"].as_str(), Some("red" | "critical_red")) || question["unknown"] == true;
+        if decision != "approve" || !is_red || self.device.is_none() {
+            return self.call("approvals.decide", json!({ "id": question["id"], "digest": question["digest"], "decision": decision })).await;
+        }
+        let answer = self.post("/approvals/decisions", json!({ "signed": self.yes(question).await })).await;
+        if answer.status == 200 { json!({ "ok": true, "payload": answer.json() }) } else { json!({ "ok": false, "error": answer.json()["error"] }) }
     }
+
+    /// A signed yes, with the question's number.
+    pub async fn yes(&self, question: &Value) -> Value {
+        self.signed(yes_to(question)).await
+    }
+}
+
+/// What a device signs to allow a call.
+pub fn yes_to(question: &Value) -> Value {
+    json!({ "kind": "decide", "approval": question["id"], "digest": question["digest"], "decision": "approve", "number": question["number"] })
 }

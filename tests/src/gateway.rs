@@ -59,22 +59,28 @@ pub struct Keys {
     pub gateway_token: String,
     pub plugin_key: String,
     pub proxy_token: String,
+    pub tools_token: String,
 }
 
 impl Keys {
     pub fn draw() -> Keys {
         let draw = service::random::token;
-        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw() }
+        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw(), tools_token: draw() }
     }
 
     pub fn environment(&self) -> String {
-        format!("OPENCLAW_GATEWAY_TOKEN={}\nGATEHOUSE_PLUGIN_KEY={}\nGATEHOUSE_PROXY_TOKEN={}\n", self.gateway_token, self.plugin_key, self.proxy_token)
+        let Keys { gateway_token, plugin_key, proxy_token, tools_token } = self;
+        format!(
+            "OPENCLAW_GATEWAY_TOKEN={gateway_token}\nGATEHOUSE_PLUGIN_KEY={plugin_key}\nGATEHOUSE_PROXY_TOKEN={proxy_token}\nGATEHOUSE_TOOLS_TOKEN={tools_token}\n"
+        )
     }
 }
 
 const SESSION: &str = "agent:main:main";
 /// The plugin's own words when the agent does not answer.
 const NOT_CHECKED: &str = "Gatehouse could not check this call, so it was not run. Tell the user; do not try another way.";
+/// What comes before the names of the agent's own tools.
+const OURS: &str = "gatehouse__";
 /// What the real one tells the model when the look at a result failed.
 const NO_OUTPUT: &str = "Tool output unavailable due to post-processing error";
 /// A model that calls tools for ever is stopped by the real one too.
@@ -239,7 +245,7 @@ impl FakeGateway {
         if self.manners().announces {
             self.announce(run, trace_id, &span_id).await;
         }
-        let tools: Vec<Value> = ["read", "write", "exec", "gateway"]
+        let tools: Vec<Value> = ["read", "gatehouse__exec", "gatehouse__read_file", "gatehouse__write_file", "gatehouse__secret_names", "gateway"]
             .iter()
             .map(|name| json!({ "type": "function", "function": { "name": name, "parameters": { "type": "object" } } }))
             .collect();
@@ -286,6 +292,7 @@ impl FakeGateway {
     async fn tool(&self, run: &str, trace_id: &str, call: &Value) -> String {
         let (name, id) = (call["function"]["name"].as_str().unwrap_or_default(), call["id"].as_str().unwrap_or_default());
         let params: Value = serde_json::from_str(call["function"]["arguments"].as_str().unwrap_or_default()).unwrap_or_default();
+        let mut is_error = false;
         let told = |phase: &str, extra: Value| {
             let mut data = json!({ "phase": phase, "name": name, "toolCallId": id });
             data.as_object_mut().unwrap().extend(extra.as_object().cloned().unwrap_or_default());
@@ -305,11 +312,18 @@ impl FakeGateway {
             }
         }
         let done = match name {
+            _ if name.starts_with(OURS) => {
+                let result = self.use_tool(&name[OURS.len()..], &params).await.json()["result"].clone();
+                is_error = result["isError"] == true;
+                result["content"][0]["text"].as_str().unwrap_or("MCP error").to_owned()
+            }
             "read" => std::fs::read_to_string(self.0.workspace.lock().unwrap().join(params["path"].as_str().unwrap_or_default()))
                 .unwrap_or_else(|_| "no such file".to_owned()),
             _ => format!("ran {name}"),
         };
-        self.0.executed.lock().unwrap().push(format!("{name} {params}"));
+        // Under the plain name: one of ours does what OpenClaw's does.
+        let plain = name.strip_prefix(OURS).map_or(name, |name| name.strip_suffix("_file").unwrap_or(name));
+        self.0.executed.lock().unwrap().push(format!("{plain} {params}"));
         let raw = json!({ "content": [{ "type": "text", "text": done }] });
         let screened: Value = self.plugin("/screen", &json!({ "result": raw })).await.json();
         let done = match (&screened["ok"], &screened["result"]) {
@@ -317,10 +331,10 @@ impl FakeGateway {
             (Value::Bool(true), result) => result["content"][0]["text"].as_str().unwrap_or_default().to_owned(),
             _ => NO_OUTPUT.to_owned(),
         };
-        let outcome = json!({ "agent_id": "main", "session_key": SESSION, "run_id": run, "call_id": id, "tool": name, "is_error": false, "duration_ms": 1 });
+        let outcome = json!({ "agent_id": "main", "session_key": SESSION, "run_id": run, "call_id": id, "tool": name, "is_error": is_error, "duration_ms": 1 });
         self.plugin("/result", &outcome).await;
         // The real one tells the raw result here, whatever the plugin made of it.
-        told("result", json!({ "isError": false, "result": raw }));
+        told("result", json!({ "isError": is_error, "result": raw }));
         done
     }
 
@@ -336,6 +350,19 @@ impl FakeGateway {
         let body =
             json!({ "agent_id": "main", "session_key": SESSION, "session_id": "s", "run_id": run, "trace_id": trace_id, "span_id": span_id, "kind": kind });
         self.plugin("/announce", &body).await
+    }
+
+    /// Calls a tool of the agent's.
+    pub async fn use_tool(&self, name: &str, arguments: &Value) -> Answer {
+        self.speak_mcp(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": name, "arguments": arguments } })).await
+    }
+
+    /// Says something to the agent's server of tools.
+    pub async fn speak_mcp(&self, message: &Value) -> Answer {
+        let (egress, _) = self.agent();
+        let authorization = format!("Bearer {}", self.0.keys.tools_token);
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
+        request(egress, "POST", "/mcp", &headers, message.to_string().as_bytes()).await
     }
 
     /// Says something as the plugin.

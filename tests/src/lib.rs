@@ -7,17 +7,21 @@
 mod booted;
 mod browser;
 pub mod company;
+mod device;
 mod gateway;
 mod http;
 mod machines;
 mod processes;
+mod provider;
 mod world;
 
 pub use booted::booted;
-pub use browser::Browser;
+pub use browser::{Browser, yes_to};
 pub use company::Company;
+pub use device::Device;
 pub use gateway::{FakeGateway, Keys, Manners};
 pub use http::{Answer, post_json, request, request_unix, send_raw};
 pub use machines::Machines;
 pub use processes::Processes;
+pub use provider::{FakeProvider, Said};
 pub use world::{PASSWORD, Tenant, World, free_port, soon};

@@ -5,7 +5,7 @@ use crate::company::Company;
 use crate::gateway::{FakeGateway, Keys};
 use crate::http::{post_json, request};
 use crate::processes::Processes;
-use crate::world::{free_port, soon};
+use crate::world::{PASSWORD, free_port, soon};
 use hub::demo::model::ScriptedModel;
 use serde_json::{Value, json};
 use service::{Clock, SecretString, Stop};
@@ -138,7 +138,7 @@ impl Machines {
         let link = self.agent_says(&["owner-link"], "").await;
         let token = link["link"].as_str().and_then(|link| link.split_once('#')).expect("a link").1.to_owned();
         let mut browser = self.browser();
-        let answer = browser.enter("/auth/first", json!({ "token": token, "name": "Owner", "password": "correct horse battery", "lang": "en" })).await;
+        let answer = browser.first(&token, "Owner", PASSWORD).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         browser
     }

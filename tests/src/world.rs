@@ -1,11 +1,11 @@
 //! One hub and as many tenants as a test wants, on free ports of the loopback, in folders that vanish.
 
 use crate::browser::Browser;
-use crate::company::Company;
+use crate::company::{BUNDLE_KEY, Company};
 use crate::gateway::{FakeGateway, Keys};
+use crate::provider::FakeProvider;
 use hub::Hub;
 use hub::demo::model::ScriptedModel;
-use serde_json::json;
 use service::{Clock, SecretString, Stop};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -162,7 +162,44 @@ impl World {
         self.tenant_with(name, None, LOOPBACK, None).await
     }
 
+    /// A tenant with this provider beside the scripted one, and a key for it.
+    pub async fn tenant_of(&self, name: &str, provider: &FakeProvider, dialect: Dialect) -> Tenant {
+        self.tenant_speaking(name, None, provider, dialect).await
+    }
+
+    /// The same with the real OpenClaw, whose assistant has this provider's model.
+    pub async fn real_tenant_of(&self, name: &str, program: Program, provider: &FakeProvider, dialect: Dialect) -> Tenant {
+        self.tenant_speaking(name, Some(Mode::Child { program }), provider, dialect).await
+    }
+
+    async fn tenant_speaking(&self, name: &str, mode: Option<Mode>, provider: &FakeProvider, dialect: Dialect) -> Tenant {
+        let more = Provider { name: "fake".to_owned(), dialect, url: provider.url(), models: vec!["fake-1".to_owned()] };
+        let tenant = self.tenant_among(name, mode, LOOPBACK, None, Some(more)).await;
+        self.give_key(&tenant).await;
+        let verb = Verb::Vault { what: VaultVerb::set("provider.fake", &self.model_key) };
+        assert_eq!(tenant.console(&verb).await["ok"], true);
+        tenant.ready().await;
+        tenant
+    }
+
+    /// A provider that says what it is told to.
+    pub async fn provider(&self) -> FakeProvider {
+        FakeProvider::start(self.stop.clone()).await
+    }
+
+    /// Makes a bundle with the default rules and what `change` does to it law.
+    pub async fn law_with(&self, version: i64, change: impl FnOnce(&mut policy::bundle::Content)) {
+        let mut draft = self.company.draft(version, policy::Level::L2);
+        change(&mut draft.content);
+        self.hub.publish_policy(&self.company.trust(), self.company.signed(&draft, BUNDLE_KEY)).await.expect("a good bundle");
+        self.enforced(|policy| policy.version == version && policy.state == PolicyState::Active).await;
+    }
+
     async fn tenant_with(&self, name: &str, mode: Option<Mode>, egress: SocketAddr, doctor: Option<PathBuf>) -> Tenant {
+        self.tenant_among(name, mode, egress, doctor, None).await
+    }
+
+    async fn tenant_among(&self, name: &str, mode: Option<Mode>, egress: SocketAddr, doctor: Option<PathBuf>, more: Option<Provider>) -> Tenant {
         let origin = format!("http://{name}.localhost:{}", free_port());
         let (id, token) = self.hub.create_tenant(name, &origin).await.expect("a tenant");
         let gateway_stop = Stop::default();
@@ -172,23 +209,25 @@ impl World {
         let environment = state_folder.join("gateway.env");
         service::config::write_private(&environment, gateway.keys().environment().as_bytes()).expect("the keys are written");
         let port = origin.rsplit(':').next().and_then(|port| port.parse().ok()).expect("the origin has a port");
+        let scripted = Provider {
+            name: "scripted".to_owned(),
+            dialect: Dialect::OpenaiCompletions,
+            url: format!("http://{}/v1", self.provider),
+            models: vec!["scripted-1".to_owned()],
+        };
         let settings = Settings {
             state_folder,
             origin,
             tenant: SocketAddr::from(([127, 0, 0, 1], port)),
             egress,
             hub: format!("http://{}", self.hub.public_addr()),
+            model: if more.is_some() && matches!(mode, Some(Mode::Child { .. })) { "fake/fake-1" } else { "scripted/scripted-1" }.to_owned(),
             mode: mode.unwrap_or(Mode::Attach { address: gateway.address(), environment, trust: Trust::Token }),
             gateway_folder: self.folder.join(name).join("openclaw"),
             doctor,
+            hands: None,
             gateway_uid: tenant_agent::settings::own_uid(),
-            model: "scripted/scripted-1".to_owned(),
-            providers: vec![Provider {
-                name: "scripted".to_owned(),
-                dialect: Dialect::OpenaiCompletions,
-                url: format!("http://{}/v1", self.provider),
-                models: vec!["scripted-1".to_owned()],
-            }],
+            providers: std::iter::once(scripted).chain(more).collect(),
             policy: self.policy(),
             credentials: None,
             given: Given::default(),
@@ -250,7 +289,7 @@ impl Tenant {
         let link = self.console(&Verb::OwnerLink {}).await;
         let token = link["link"].as_str().and_then(|link| link.split_once('#')).expect("a link with a fragment").1.to_owned();
         let mut browser = self.browser();
-        let answer = browser.enter("/auth/first", json!({ "token": token, "name": "Owner", "password": PASSWORD, "lang": "en" })).await;
+        let answer = browser.first(&token, "Owner", PASSWORD).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         browser
     }

@@ -5,7 +5,7 @@
 use crate::app::Hub;
 use crate::bundles::Authority;
 use anyhow::{Context, ensure};
-use policy::bundle::{BundleKey, DAY_MS, Draft, FORMAT, File, KeyDocument, Roots, Signed, Signer};
+use policy::bundle::{BundleKey, Content, DAY_MS, Draft, FORMAT, File, KeyDocument, Price, Roots, Signed, Signer};
 use service::config::{private_folder, read_private, write_private};
 use service::key::SigningKey;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,24 @@ const KEY_DAYS: i64 = 90;
 const BUNDLE_DAYS: i64 = 60;
 /// With less left than this, a start of the demo signs anew.
 const LEFT_DAYS_MIN: i64 = 30;
+
+/// What comes with this build, and a price for the script that plays a model: nothing.
+fn content() -> Content {
+    let mut content = shipped::content();
+    let (provider, model) = ("scripted".to_owned(), "scripted-1".to_owned());
+    let scripted = Price {
+        provider,
+        model,
+        input_nano_usd: 0,
+        cached_nano_usd: 0,
+        output_nano_usd: 0,
+        cache_write_nano_usd: None,
+        cache_write_long_nano_usd: None,
+        tool_request_nano_usd: None,
+    };
+    content.prices.models.push(scripted);
+    content
+}
 
 pub(super) struct Company {
     folder: PathBuf,
@@ -48,7 +66,7 @@ impl Company {
         let keys = self.keys(now_ms)?;
         let newest = hub.published_policies().await?.into_iter().find(|record| record.channel == CHANNEL);
         let held = newest.as_ref().and_then(|record| File::parse(record.text.as_bytes()).ok());
-        let is_current = held.as_ref().is_some_and(|file| file.content().is_ok_and(|content| content == shipped::content()))
+        let is_current = held.as_ref().is_some_and(|file| file.content().is_ok_and(|held| held == content()))
             && newest.as_ref().is_some_and(|record| record.expires_ms - now_ms > LEFT_DAYS_MIN * DAY_MS);
         if is_current {
             return Ok(());
@@ -61,7 +79,7 @@ impl Company {
             min_agent: env!("CARGO_PKG_VERSION").to_owned(),
             tenants: Vec::new(),
             must: Vec::new(),
-            content: shipped::content(),
+            content: content(),
         };
         let mut file = File::seal(&draft, now_ms, vec![keys]);
         file.sign(&self.bundle);

@@ -419,6 +419,15 @@ impl Conversation {
         self.past.iter().rev().find(held).or(self.past.last()).map(|past| &past.call)
     }
 
+    /// The tool that does what this one does, when the request has only that: one of a server of tools, for a file perhaps.
+    fn named(&self, call: Call) -> Call {
+        if self.tools.contains(&call.name) {
+            return call;
+        }
+        let found = self.tools.iter().find(|name| name.contains("__") && plain(name) == call.name);
+        Call { name: found.unwrap_or(&call.name).clone(), ..call }
+    }
+
     fn lacks(&self, tool: &str) -> bool {
         !self.tools.is_empty() && !self.tools.iter().any(|name| name == tool)
     }
@@ -513,6 +522,11 @@ fn plan(conversation: &Conversation) -> Plan {
     Plan::Answer(answer)
 }
 
+/// What a tool is called without its server: `gatehouse__write_file` is `write`.
+fn plain(tool: &str) -> &str {
+    tool.split_once("__").map_or(tool, |(_, name)| name.strip_suffix("_file").unwrap_or(name))
+}
+
 /// The insides of `[[name:…]]`, in order.
 fn directives<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     text.split("[[").skip(1).filter_map(move |rest| Some(rest.strip_prefix(name)?.strip_prefix(':')?.split_once("]]")?.0))
@@ -525,7 +539,7 @@ fn error_asked(text: &str) -> Option<StatusCode> {
 
 /// What a text asks for, or `None` when it only says something.
 fn demanded(conversation: &Conversation, text: &str) -> Option<Answer> {
-    let calls = calls_asked(text);
+    let calls: Vec<Call> = calls_asked(text).into_iter().map(|call| conversation.named(call)).collect();
     let spoken = text_asked(text);
     if !calls.is_empty() || spoken.is_some() {
         return Some(Answer { text: spoken.unwrap_or_default().to_owned(), calls, ..Answer::default() });
@@ -536,6 +550,7 @@ fn demanded(conversation: &Conversation, text: &str) -> Option<Answer> {
         return Some(if again.is_empty() { said() } else { Answer::calls(again) });
     }
     let (language, call) = phrase_asked(text)?;
+    let call = conversation.named(call);
     if conversation.lacks(&call.name) {
         return Some(Answer::text(tool_lacking(language, &call.name)));
     }
@@ -708,7 +723,7 @@ fn told_one(result: &Returned, language: Language) -> String {
 
 fn opening(result: &Returned, language: Language) -> &'static str {
     let is_refused = is_refused(&result.text);
-    match (language, result.tool.as_str()) {
+    match (language, plain(&result.tool)) {
         (Language::De, _) if result.text.contains(HELD) => {
             "Das wartet auf Ihre Freigabe. Sie finden sie oben; sobald Sie zustimmen, versuche ich es noch einmal."
         }
@@ -1108,6 +1123,17 @@ mod tests {
         let with =
             |text: &str| json!({"model": "m", "messages": [{"role": "user", "content": text}], "tools": [{"type": "function", "function": {"name": "read"}}]});
         assert_eq!(answered(&with("Run the command: id")).text, "I cannot do that here: this assistant lacks the tool `exec`.");
+        let ours = ["read", "gatehouse__exec", "gatehouse__write_file"].map(|name| json!({"type": "function", "function": {"name": name}}));
+        for (text, name) in [
+            ("Run the command: id", "gatehouse__exec"),
+            (r#"[[tool:exec {"command":"id"}]]"#, "gatehouse__exec"),
+            (r#"[[tool:write {"path":"a","content":"b"}]]"#, "gatehouse__write_file"),
+            (r#"[[tool:read {"path":"a"}]]"#, "read"),
+            (r#"[[tool:other {}]]"#, "other"),
+        ] {
+            let body = json!({"model": "m", "messages": [{"role": "user", "content": text}], "tools": ours});
+            assert_eq!(calls(&body)[0].0, name, "{text}");
+        }
         assert_eq!(answered(&with("Führe den Befehl aus: id")).text, "Das kann ich hier nicht: Diesem Assistenten fehlt das Werkzeug `exec`.");
         assert_eq!(calls(&with("Read the file a")).len(), 1);
         assert_eq!(calls(&with(r#"[[tool:exec {"command":"id"}]]"#)).len(), 1);

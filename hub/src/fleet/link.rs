@@ -1,7 +1,7 @@
 //! `GET /link`: the WebSocket that an agent keeps open. It proves its key on a challenge, then reports its state and usage.
 
 use super::Reception;
-use super::presence::Place;
+use super::presence::{Call, Place};
 use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
@@ -9,8 +9,8 @@ use service::{key, random};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::TenantId;
-use wire::link::{self, Ack, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, PolicyWant, Refuse, Usage, Welcome, hello_statement};
-use wire::usage::{HOUR_MS, UsageRow};
+use wire::link::{self, Ack, AuditHead, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, PolicyWant, Refuse, Usage, Welcome, hello_statement};
+use wire::usage::{Counters, HOUR_MS, UsageRow};
 
 /// An agent answers a challenge at once.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
@@ -24,6 +24,8 @@ const APPROVALS_MAX: usize = 256;
 const TEXT_BYTES_MAX: usize = 256;
 /// Far more than an hour can hold; a greater number is a fault that must not reach a bill.
 const COUNT_MAX: i64 = 1_000_000_000_000;
+/// A million dollars in an hour; sums of a day still fit.
+const COST_NANO_USD_MAX: i64 = 1_000_000_000_000_000;
 
 pub(crate) async fn open(State(reception): State<Arc<Reception>>, upgrade: WebSocketUpgrade) -> Response {
     let upgrade = upgrade.max_message_size(FRAME_BYTES_MAX).max_frame_size(FRAME_BYTES_MAX).read_buffer_size(4096).write_buffer_size(0);
@@ -40,6 +42,8 @@ pub(crate) async fn open(State(reception): State<Arc<Reception>>, upgrade: WebSo
 struct Agent {
     tenant: TenantId,
     version: String,
+    /// How far its audit went when this link began.
+    audit: Option<AuditHead>,
 }
 
 /// What a frame of an agent is answered with.
@@ -62,11 +66,12 @@ impl Reception {
             Some(hello) => hello,
             None => return Some("frame_malformed"),
         };
-        let (agent, mut place) = match self.admit(&nonce, hello).await {
+        let (mut agent, mut place) = match self.admit(&nonce, hello).await {
             Ok(admitted) => admitted,
             Err(code) => return Some(code),
         };
-        let welcome = Welcome { version: link::VERSION_MAX, tenant_id: agent.tenant, heartbeat_ms: self.heartbeat_ms };
+        agent.audit = self.store.audit_head(agent.tenant).await.map_err(internal).ok()?;
+        let welcome = Welcome { version: link::VERSION_MAX, tenant_id: agent.tenant, heartbeat_ms: self.heartbeat_ms, audit: agent.audit.clone() };
         send(socket, link::frame("welcome", "welcome", &welcome)).await.ok()?;
         let mut published = self.bundles.changes();
         published.mark_changed();
@@ -82,7 +87,13 @@ impl Reception {
                     }
                     continue;
                 }
-                () = place.superseded() => return Some("superseded"),
+                call = place.called() => match call {
+                    Call::Superseded => return Some("superseded"),
+                    Call::Decision(decision) => {
+                        send(socket, link::frame("decision", "decision", &decision)).await.ok()?;
+                        continue;
+                    }
+                },
                 () = self.stop.stopped() => return None,
                 () = silent => return None,
             };
@@ -111,7 +122,7 @@ impl Reception {
             tracing::warn!(host.id = %hello.host_id, "a link with a wrong signature was refused");
             return Err("signature_invalid");
         }
-        Ok((Agent { tenant, version: hello.agent_version }, self.attendance.enter(tenant, hello.host_id)))
+        Ok((Agent { tenant, version: hello.agent_version, audit: None }, self.attendance.enter(tenant, hello.host_id)))
     }
 
     /// Takes a frame in; what is acknowledged is on the disk by then.
@@ -126,6 +137,13 @@ impl Reception {
                 let of_policy = heartbeat.policy.iter().flat_map(|policy| std::iter::once(&policy.digest).chain(&policy.reason));
                 if texts.chain(of_policy).any(|text| text.len() > TEXT_BYTES_MAX) {
                     return Err("frame_malformed");
+                }
+                if let Some(now) = heartbeat.audit.take() {
+                    let then = heartbeat.audit_then.take();
+                    if now.count < 0 || [Some(&now), then.as_ref()].into_iter().flatten().any(|head| head.head.len() > TEXT_BYTES_MAX) {
+                        return Err("frame_malformed");
+                    }
+                    self.store.note_audit(agent.tenant, agent.audit.clone(), now, then, self.clock.wall_ms()).await.map_err(internal)?;
                 }
                 self.store.note_heartbeat(agent.tenant, agent.version.clone(), heartbeat, self.clock.wall_ms()).await.map_err(internal)?;
             }
@@ -150,9 +168,10 @@ impl Reception {
 }
 
 fn is_sound(row: &UsageRow) -> bool {
-    let counts = [row.seq, row.calls, row.partial, row.input_tokens, row.cached_tokens, row.output_tokens];
+    let counts = Counters { cost_nano_usd: 0, ..row.counters }.values();
     row.hour_ms % HOUR_MS == 0
-        && counts.iter().all(|count| (0..=COUNT_MAX).contains(count))
+        && counts.iter().chain([&row.seq, &row.catalogue]).all(|count| (0..=COUNT_MAX).contains(count))
+        && (0..=COST_NANO_USD_MAX).contains(&row.counters.cost_nano_usd)
         && [&row.provider, &row.model].iter().all(|text| text.len() <= TEXT_BYTES_MAX)
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use wire::fleet::Presence;
+use wire::link::Decision;
 use wire::{HostId, TenantId};
 
 /// Open links, in memory: after a restart everybody comes back.
@@ -17,6 +18,7 @@ struct Link {
     host: HostId,
     n: u64,
     superseded: watch::Sender<bool>,
+    decisions: mpsc::Sender<Decision>,
 }
 
 /// One agent's place; it leaves when this is dropped.
@@ -25,7 +27,11 @@ pub(crate) struct Place {
     tenant: TenantId,
     n: u64,
     superseded: watch::Receiver<bool>,
+    decisions: mpsc::Receiver<Decision>,
 }
+
+/// Decisions that wait for a link to take them.
+const DECISIONS_MAX: usize = 16;
 
 impl Attendance {
     /// Takes the place of the tenant's agent; who had it before is told.
@@ -33,17 +39,24 @@ impl Attendance {
         let mut links = self.links.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let n = links.get(&tenant).map_or(0, |link| link.n + 1);
         let (superseded, told) = watch::channel(false);
-        if let Some(before) = links.insert(tenant, Link { host, n, superseded }) {
+        let (decisions, passed) = mpsc::channel(DECISIONS_MAX);
+        if let Some(before) = links.insert(tenant, Link { host, n, superseded, decisions }) {
             tracing::info!(tenant.id = %tenant, host.id = %before.host, "a newer link takes the place of an older one");
             before.superseded.send_replace(true);
         }
         drop(links);
         self.changes.send_modify(|n| *n += 1);
-        Place { attendance: self.clone(), tenant, n, superseded: told }
+        Place { attendance: self.clone(), tenant, n, superseded: told, decisions: passed }
     }
 
     pub fn is_here(&self, tenant: TenantId) -> bool {
         self.links.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains_key(&tenant)
+    }
+
+    /// Hands a decision to the tenant's link; whether there is one that takes it.
+    pub fn pass(&self, tenant: TenantId, decision: Decision) -> bool {
+        let links = self.links.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        links.get(&tenant).is_some_and(|link| link.decisions.try_send(decision).is_ok())
     }
 
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -52,11 +65,20 @@ impl Attendance {
 }
 
 impl Place {
-    /// Returns when a newer link has taken the place.
-    pub async fn superseded(&mut self) {
-        // The sender goes with the link that was replaced, which is the same news.
-        let _ = self.superseded.wait_for(|superseded| *superseded).await;
+    /// What happens to this place from outside.
+    pub async fn called(&mut self) -> Call {
+        tokio::select! {
+            // The sender goes with the link that was replaced, which is the same news.
+            _ = self.superseded.wait_for(|superseded| *superseded) => Call::Superseded,
+            Some(decision) = self.decisions.recv() => Call::Decision(decision),
+        }
     }
+}
+
+pub(crate) enum Call {
+    /// A newer link has taken the place.
+    Superseded,
+    Decision(Decision),
 }
 
 impl Drop for Place {
@@ -115,7 +137,7 @@ mod tests {
         let tenant = TenantId::new(1);
         let mut first = attendance.enter(tenant, HostId::new(1));
         let second = attendance.enter(tenant, HostId::new(1));
-        first.superseded().await;
+        assert!(matches!(first.called().await, Call::Superseded));
         drop(first);
         assert!(attendance.is_here(tenant), "the older one leaves without taking the newer one along");
         drop(second);

@@ -1,6 +1,6 @@
 //! What another bundle changes, in words.
 
-use super::{Content, Exception, Named};
+use super::{Budgets, Content, Exception, Limits, Named};
 use crate::Class;
 use serde::Serialize;
 use serde_json::Value;
@@ -42,19 +42,51 @@ pub fn diff(before: &Content, after: &Content) -> Vec<Change> {
     let price = |content: &Content| -> BTreeMap<String, String> {
         let of = |price: &super::Price| {
             let (input, cached, output) = (price.input_nano_usd, price.cached_nano_usd, price.output_nano_usd);
-            (format!("{}/{}", price.provider, price.model), format!("{input}/{cached}/{output} nano-USD for input/cached/output"))
+            let perhaps = [
+                (price.cache_write_nano_usd, "writing a cache"),
+                (price.cache_write_long_nano_usd, "writing a long cache"),
+                (price.tool_request_nano_usd, "a tool of the provider"),
+            ];
+            let more: String = perhaps.into_iter().filter_map(|(nano, what)| Some(format!(", {} for {what}", nano?))).collect();
+            (format!("{}/{}", price.provider, price.model), format!("{input}/{cached}/{output} nano-USD for input/cached/output{more}"))
         };
         content.prices.models.iter().map(of).collect()
     };
     plain("prices", "price", &price(before), &price(after), &mut changes);
+    budgets(&before.budgets, &after.budgets, &mut changes);
     if before.prices.catalogue != after.prices.catalogue {
         let says = format!("the catalogue becomes {} (was {})", after.prices.catalogue, before.prices.catalogue);
         changes.push(Change { section: "prices", about: "catalogue".to_owned(), weight: Weight::Other, says });
     }
+    let route = |content: &Content| -> BTreeMap<String, String> {
+        let target = |provider: &str, model: &str| format!("{provider}/{model}");
+        let of = |(name, purpose): (&String, &super::Purpose)| {
+            let fallback = purpose.fallback.as_ref().map_or("nobody".to_owned(), |other| target(&other.provider, &other.model));
+            let most = purpose.output_tokens_max.map_or(String::new(), |most| format!(", {most} tokens"));
+            (name.clone(), format!("{}, then {fallback}{most}", target(&purpose.provider, &purpose.model)))
+        };
+        let disabled = content.routes.disabled.iter().map(|provider| (provider.clone(), "disabled".to_owned()));
+        content.routes.purposes.iter().map(of).chain(disabled).collect()
+    };
+    plain("routes", "route", &route(before), &route(after), &mut changes);
     texts("patterns", "file", &before.patterns, &after.patterns, &mut changes);
     texts("workflows", "template", &before.workflows, &after.workflows, &mut changes);
     changes.sort_by_key(|change| change.weight);
     changes
+}
+
+/// More money is looser.
+fn budgets(before: &Budgets, after: &Budgets, changes: &mut Vec<Change>) {
+    let names: BTreeSet<&String> = before.assistants.keys().chain(after.assistants.keys()).collect();
+    let named = names.into_iter().map(|name| (name.as_str(), before.of(name), after.of(name)));
+    for (about, was, is) in [("each assistant", &before.assistant, &after.assistant), ("the tenant", &before.tenant, &after.tenant)].into_iter().chain(named) {
+        let spans = |limits: &Limits| [limits.call_nano_usd, limits.run_nano_usd, limits.day_nano_usd, limits.month_nano_usd];
+        for ((span, was), is) in ["call", "run", "day", "month"].into_iter().zip(spans(was)).zip(spans(is)).filter(|((_, was), is)| was != is) {
+            let weight = if is.unwrap_or(i64::MAX) > was.unwrap_or(i64::MAX) { Weight::Looser } else { Weight::Tighter };
+            let said = |limit: Option<i64>| limit.map_or_else(|| "no limit".to_owned(), |nano| format!("{nano} nano-USD"));
+            changes.push(Change { section: "budgets", about: about.to_owned(), weight, says: format!("a {span} may cost {} (was {})", said(is), said(was)) });
+        }
+    }
 }
 
 /// The tables of this kind in all files, by id or name.

@@ -14,11 +14,11 @@ mod key;
 mod source;
 mod trust;
 
-pub use content::{AssistantLevel, Content, Exception, Gates, Levels, Named, Price, Prices};
+pub use content::{AssistantLevel, Budgets, Content, Exception, Gates, Levels, Limits, Named, Price, Prices, Purpose, Routes, Target};
 pub use diff::{Change, Weight, diff};
 pub use file::{Draft, File, Held, Manifest, Reader, Signed};
 pub use key::{PublicKey, Signature, Signer};
-pub use source::{Fault, KeysDraft, compile, compile_keys, is_key_source, rule_faults};
+pub use source::{Fault, KeysDraft, compile, compile_keys, is_key_source, prices, rule_faults};
 pub use trust::{BundleKey, KeyDocument, Roots, Trust, chain};
 
 use thiserror::Error;

@@ -1,7 +1,7 @@
 //! Bundles as people write them: a folder of TOML files, given as texts. Everything that is wrong is said at once, with
 //! file, line, what it is about, and the remedy.
 
-use super::content::{AssistantLevel, Content, Exception, Gates, Levels, Named, Price, Prices};
+use super::content::{AssistantLevel, Budgets, Content, Exception, Gates, Levels, Limits, Named, Price, Prices, Purpose, Routes};
 use super::file::{Draft, is_known, parts};
 use super::trust::{BundleKey, KeyDocument, Roots};
 use super::{BUNDLE_KEY_DAYS_MAX, DAY_MS, FORMAT, PublicKey};
@@ -62,7 +62,39 @@ const SCHEMA: &[(&str, &[&str])] = &[
     ("levels.toml", &["default", "ask_red", "assistant.*.level", "assistant.*.ask_red"]),
     ("gates.toml", &["unlocked", "assistant.*.unlocked"]),
     ("exceptions.toml", &["exception.rule", "exception.class", "exception.until", "exception.reason", "exception.tenants"]),
-    ("prices.toml", &["catalogue", "price.provider", "price.model", "price.input_nano_usd", "price.cached_nano_usd", "price.output_nano_usd"]),
+    (
+        "prices.toml",
+        &[
+            "catalogue",
+            "price.provider",
+            "price.model",
+            "price.input_nano_usd",
+            "price.cached_nano_usd",
+            "price.output_nano_usd",
+            "price.cache_write_nano_usd",
+            "price.cache_write_long_nano_usd",
+            "price.tool_request_nano_usd",
+        ],
+    ),
+    (
+        "budgets.toml",
+        &[
+            "each_assistant.call_nano_usd",
+            "each_assistant.run_nano_usd",
+            "each_assistant.day_nano_usd",
+            "each_assistant.month_nano_usd",
+            "assistant.*.call_nano_usd",
+            "assistant.*.run_nano_usd",
+            "assistant.*.day_nano_usd",
+            "assistant.*.month_nano_usd",
+            "tenant.day_nano_usd",
+            "tenant.month_nano_usd",
+        ],
+    ),
+    (
+        "routes.toml",
+        &["disabled", "purpose.*.provider", "purpose.*.model", "purpose.*.output_tokens_max", "purpose.*.fallback.provider", "purpose.*.fallback.model"],
+    ),
     // Read by the secrets net.
     ("patterns.toml", &[]),
     ("keys.toml", &["fleet", "version", "days", "roots", "threshold", "bundle_threshold", "revoked", "versions_from", "bundle_key.key", "bundle_key.days"]),
@@ -133,6 +165,23 @@ struct PricesToml {
     catalogue: i64,
     #[serde(default)]
     price: Vec<Price>,
+}
+
+/// What a file says nothing of stays as it is without the file.
+#[derive(Default, Deserialize)]
+struct BudgetsToml {
+    each_assistant: Option<Limits>,
+    #[serde(default)]
+    assistant: BTreeMap<String, Limits>,
+    tenant: Option<Limits>,
+}
+
+#[derive(Default, Deserialize)]
+struct RoutesToml {
+    #[serde(default)]
+    disabled: BTreeSet<String>,
+    #[serde(default)]
+    purpose: BTreeMap<String, Purpose>,
 }
 
 #[derive(Deserialize)]
@@ -207,6 +256,9 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
     let levels: LevelsToml = text("levels.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let gates: GatesToml = text("gates.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let prices: PricesToml = text("prices.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
+    let budgets: BudgetsToml = text("budgets.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
+    let usual = Budgets::default();
+    let routes: RoutesToml = text("routes.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let exceptions = text("exceptions.toml").map(|named| exceptions(named, now_ms, &mut faults)).unwrap_or_default();
     let content = Content {
         rules: within("rules/"),
@@ -215,6 +267,12 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
         gates: Gates { unlocked: gates.unlocked, assistants: gates.assistant.into_iter().map(|(name, gate)| (name, gate.unlocked)).collect() },
         exceptions,
         prices: Prices { catalogue: prices.catalogue, models: prices.price },
+        budgets: Budgets {
+            assistant: budgets.each_assistant.unwrap_or(usual.assistant),
+            assistants: budgets.assistant,
+            tenant: budgets.tenant.unwrap_or(usual.tenant),
+        },
+        routes: Routes { disabled: routes.disabled, purposes: routes.purpose },
         patterns: text("patterns.toml").cloned().into_iter().collect(),
         workflows: within("workflows/"),
     };
@@ -233,6 +291,13 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
         }
         _ => Err(faults),
     }
+}
+
+/// The prices that a `prices.toml` gives.
+pub fn prices(named: &Named) -> Result<Prices, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let prices: Option<PricesToml> = typed(named, &mut faults);
+    prices.map(|prices| Prices { catalogue: prices.catalogue, models: prices.price }).filter(|_| faults.is_empty()).ok_or(faults)
 }
 
 /// The key document that `keys.toml` describes.

@@ -346,6 +346,14 @@ fn files(changes: &[(&str, &str)]) -> Vec<Named> {
         ("gates.toml", "unlocked = [\"message\"]\n[assistant.ast_a]\nunlocked = []\n"),
         ("exceptions.toml", "[[exception]]\nrule = \"look\"\nclass = \"green\"\nuntil = 2026-12-31\nreason = \"a trial\"\n"),
         ("prices.toml", "catalogue = 3\n[[price]]\nprovider = \"p\"\nmodel = \"m\"\ninput_nano_usd = 3000\ncached_nano_usd = 300\noutput_nano_usd = 15000\n"),
+        (
+            "budgets.toml",
+            "[each_assistant]\ncall_nano_usd = 5_000_000_000\nrun_nano_usd = 20_000_000_000\nday_nano_usd = 50_000_000_000\nmonth_nano_usd = 500_000_000_000\n",
+        ),
+        (
+            "routes.toml",
+            "disabled = [\"q\"]\n[purpose.review]\nprovider = \"p\"\nmodel = \"m\"\noutput_tokens_max = 700\n[purpose.general]\nprovider = \"p\"\nmodel = \"m\"\nfallback = { provider = \"r\", model = \"n\" }\n",
+        ),
         ("patterns.toml", "[[token]]\nid = \"crm\"\nshapes = [\"crm-{digit:12}\"]\n"),
         ("tools/a.toml", TOOLS),
         ("rules/a.toml", RULES),
@@ -455,6 +463,26 @@ fn keys_are_written_down_by_people_too() {
 }
 
 #[test]
+fn routes_that_cannot_be_meant_are_all_named_at_once() {
+    let routes = "disabled = [\"off\"]\n[purpose.review]\nprovider = \"moonshot\"\nmodel = \"k\"\noutput_tokens_max = 5000\n[purpose.general]\nprovider = \"off\"\nmodel = \"\"\noutput_tokens_max = 5\n\
+        fallback = { provider = \"off\", model = \"\" }\n[purpose.vision]\nprovder = \"p\"\n";
+    let said = |routes: &str| compile(&files(&[("routes.toml", routes)]), NOW_MS).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(said(routes).contains("`purpose.vision.provder`"), "{}", said(routes));
+    let said = said(routes.split("[purpose.vision]").next().unwrap());
+    for expected in [
+        "moonshot and ollama do not review",
+        "has no price",
+        "not from 100 to 4096",
+        "a provider or a model has no name",
+        "leads to a provider that is disabled",
+        "its fallback is what has just failed",
+        "only a review has",
+    ] {
+        assert!(said.contains(expected), "{expected}\n{said}");
+    }
+}
+
+#[test]
 fn differences_are_told_in_words_and_what_loosens_comes_first() {
     let before = compile(&files(&[]), NOW_MS).unwrap().content;
     let yellow = RULES.replace("green", "yellow") + &RULES.replace("\"look\"\ncommands", "\"more\"\ncommands").replace("green", "red");
@@ -465,6 +493,8 @@ fn differences_are_told_in_words_and_what_loosens_comes_first() {
             ("gates.toml", "unlocked = []\n[assistant.ast_a]\nunlocked = [\"message\"]\n"),
             ("exceptions.toml", ""),
             ("prices.toml", "catalogue = 4\n"),
+            ("routes.toml", "[purpose.general]\nprovider = \"r\"\nmodel = \"n\"\n"),
+            ("budgets.toml", "[tenant]\nday_nano_usd = 7\n[assistant.ast_a]\ncall_nano_usd = 5_000_000_001\nrun_nano_usd = 1\n"),
         ]),
         NOW_MS,
     )
@@ -479,6 +509,12 @@ fn differences_are_told_in_words_and_what_loosens_comes_first() {
         (Weight::Tighter, "rules more: new rule: what it matches is red"),
         (Weight::Tighter, "gates every assistant without a list of its own: message: asks"),
         (Weight::Tighter, "exceptions look: exception removed, down to green for all tenants"),
+        (Weight::Looser, "budgets ast_a: a call may cost 5000000001 nano-USD (was 5000000000 nano-USD)"),
+        (Weight::Looser, "budgets ast_a: a month may cost no limit (was 500000000000 nano-USD)"),
+        (Weight::Tighter, "budgets ast_a: a run may cost 1 nano-USD"),
+        (Weight::Tighter, "budgets the tenant: a day may cost 7 nano-USD (was 100000000000 nano-USD)"),
+        (Weight::Other, "routes review: route removed"),
+        (Weight::Other, "routes general: route becomes r/n, then nobody (was p/m, then r/n)"),
         (Weight::Other, "prices p/m: price removed"),
         (Weight::Other, "prices catalogue: the catalogue becomes 4 (was 3)"),
     ] {

@@ -19,6 +19,16 @@ impl Bench<'_> {
         if !whole {
             self.tools.raise(found, "process.partial");
         }
+        self.lines(text, found);
+    }
+
+    /// What a program reads until its end. It may be a shell that reads it.
+    pub(super) fn stdin(&self, text: &str, found: &mut Judgement) {
+        self.tools.raise(found, "exec.stdin");
+        self.lines(text, found);
+    }
+
+    fn lines(&self, text: &str, found: &mut Judgement) {
         let line = text.replace("\r\n", "\n").replace('\r', "\n");
         found.join(self.shell.judge(line.trim_end(), self.workspace, &Map::new()));
         for language in ["python", "javascript"] {

@@ -6,6 +6,8 @@
 //! they be read as what they are, JSON; a delta that carries none of them is left empty. What is no delta is redacted event
 //! by event, and so is every line that is no data.
 //!
+//! An answer that is lines of JSON, as Ollama's, is taken for events that are a line of data each.
+//!
 //! A limit: an answer whose text itself is JSON is looked at as text.
 
 use crate::body::BodyError;
@@ -25,6 +27,8 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 #[derive(Debug)]
 pub struct EventStream {
     redactor: Arc<Redactor>,
+    /// The beginning of a line, where each line is an event.
+    line: Option<Vec<u8>>,
     pending: Vec<u8>,
     /// How much of `pending` is known to hold no end of an event.
     scanned: usize,
@@ -78,6 +82,8 @@ enum Shape {
     Response,
     /// `candidates[].content.parts[]`
     Candidate,
+    /// `message`, in lines of JSON.
+    Line,
     /// Data that is no JSON.
     Plain,
 }
@@ -108,11 +114,41 @@ struct Piece {
 
 impl EventStream {
     pub fn new(redactor: Arc<Redactor>) -> Self {
-        Self { redactor, pending: Vec::new(), scanned: 0, begun: false, channels: Vec::new(), frame: None, clean: String::new(), findings: Vec::new() }
+        Self {
+            redactor,
+            line: None,
+            pending: Vec::new(),
+            scanned: 0,
+            begun: false,
+            channels: Vec::new(),
+            frame: None,
+            clean: String::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    /// For an answer that is lines of JSON.
+    pub fn of_lines(redactor: Arc<Redactor>) -> Self {
+        Self { line: Some(Vec::new()), ..Self::new(redactor) }
     }
 
     /// The events that may go now that `piece` has come.
     pub fn push(&mut self, piece: &[u8]) -> Result<Vec<u8>, BodyError> {
+        let Some(mut line) = self.line.take() else { return self.push_events(piece) };
+        let mut gone = Vec::new();
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                gone.extend(bare(&self.push_events(&framed(&line))?));
+                line.clear();
+            }
+        }
+        let len = line.len();
+        self.line = Some(line);
+        if len > EVENT_BYTES_MAX { Err(BodyError::TooLarge { bytes_max: EVENT_BYTES_MAX }) } else { Ok(gone) }
+    }
+
+    fn push_events(&mut self, piece: &[u8]) -> Result<Vec<u8>, BodyError> {
         self.pending.extend_from_slice(piece);
         let pending = std::mem::take(&mut self.pending);
         let (mut gone, mut at) = (Vec::with_capacity(piece.len()), 0);
@@ -140,10 +176,17 @@ impl EventStream {
             };
             channel.carry(rest, &mut gone);
         }
-        gone
+        if self.line.is_some() { bare(&gone) } else { gone }
     }
 
     pub fn finish(&mut self) -> Result<Vec<u8>, BodyError> {
+        let Some(line) = self.line.take() else { return self.finish_events() };
+        let mut gone = self.push_events(&framed(&line))?;
+        gone.extend(self.finish_events()?);
+        Ok(bare(&gone))
+    }
+
+    fn finish_events(&mut self) -> Result<Vec<u8>, BodyError> {
         let mut gone = Vec::new();
         let last = std::mem::take(&mut self.pending);
         if !last.is_empty() {
@@ -564,6 +607,7 @@ fn piece(event: &Value, place: &Place, text: &str, raw: &str) -> Option<(Spot, C
         ("delta", _) if kind != "message_delta" && !kind.ends_with("audio.delta") => {
             (Shape::Response, number(&event["output_index"], 0), usize::from(path.len() > 1))
         }
+        ("message", Some(_)) if event["done"].is_boolean() && path.len() == 2 && matches!(key(1), Some("content" | "thinking")) => (Shape::Line, 0, 1),
         ("candidates", Some(Step::Index(at))) if key(2) == Some("content") && key(3) == Some("parts") && key(5) == Some("text") && path.len() == 6 => {
             let candidate = &event["candidates"][at];
             let Some(Step::Index(part)) = path.get(4) else { return None };
@@ -613,6 +657,11 @@ fn is_end(event: &Value, kind: &str, channel: &Channel, has_piece: bool) -> bool
     };
     match channel.spot.shape {
         Shape::Plain => false,
+        Shape::Line => {
+            let says = |field: &str| event["message"][field].as_str().is_some_and(|text| !text.is_empty());
+            let other = !has_piece && (says("content") || says("thinking"));
+            event["done"] == true || event["message"]["tool_calls"].is_array() || other
+        }
         Shape::Chat => channel.believed && of_choice("choices", "finish_reason"),
         Shape::Candidate => {
             let parts = &event["candidates"][0]["content"]["parts"];
@@ -633,6 +682,17 @@ fn is_end(event: &Value, kind: &str, channel: &Channel, has_piece: bool) -> bool
 /// Some providers write an empty reason, or the word for none, into every event.
 fn is_reason(reason: &Value) -> bool {
     reason.as_str().is_some_and(|reason| !matches!(reason.trim().to_ascii_lowercase().as_str(), "" | "null" | "none"))
+}
+
+/// A line as an event.
+fn framed(line: &[u8]) -> Vec<u8> {
+    let line = line.trim_ascii();
+    if line.is_empty() { Vec::new() } else { [b"data: ", line, b"\n\n"].concat() }
+}
+
+/// Such events as lines.
+fn bare(events: &[u8]) -> Vec<u8> {
+    events.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data: ")).flat_map(|data| [data, b"\n"].concat()).collect()
 }
 
 /// A text as the inside of a JSON string.
@@ -725,6 +785,64 @@ mod tests {
     fn redactor() -> Arc<Redactor> {
         let known = Known::new([("db", b"Sommer#2026x".as_slice()), ("pin", b"8812734450"), ("long", LONG.as_bytes())]);
         Arc::new(Redactor::new(known, &[5; 32]))
+    }
+
+    #[test]
+    fn lines_of_json_are_one_text_as_well() {
+        let pieces = ["it is Som", "mer#20", "26x", " and Sommer#2", "026x"];
+        let said = |field: &str, piece: &str| format!("{}\n", json!({ "message": { "role": "assistant", "content": "", field: piece }, "done": false }));
+        let mut body: String = pieces.iter().map(|piece| said("thinking", piece)).collect();
+        body.extend(pieces.iter().map(|piece| said("content", piece)));
+        body += &format!(
+            "{}\n",
+            json!({ "message": { "content": "", "tool_calls": [{ "function": { "name": "read", "arguments": { "path": "Sommer#2026x" } } }] }, "done": false })
+        );
+        let end = format!("{}\n", json!({ "message": { "content": "" }, "done": true, "eval_count": 5 }));
+        body += &end;
+        for size in [1, 7, 1000] {
+            let mut stream = EventStream::of_lines(redactor());
+            let mut out = Vec::new();
+            for piece in body.as_bytes().chunks(size) {
+                out.extend(stream.push(piece).expect("well-formed"));
+            }
+            assert!(String::from_utf8_lossy(&out).ends_with(&end), "nothing is held behind the end");
+            out.extend(stream.finish().expect("well-formed"));
+            let events: Vec<Value> =
+                out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).expect("JSON")).collect();
+            for field in ["thinking", "content"] {
+                let text: String = events.iter().filter_map(|event| event["message"][field].as_str()).collect();
+                assert_eq!(text, "it is SECRET_REF(db) and SECRET_REF(db)", "{field}");
+            }
+            assert!(!String::from_utf8_lossy(&out).contains("2026x"), "calls are looked at, too");
+        }
+    }
+
+    #[test]
+    fn lines_without_secrets_say_what_they_said() {
+        let lines = [
+            json!({ "model": "m", "message": { "role": "assistant", "content": "All is well." }, "done": false }),
+            json!({ "model": "m", "message": { "role": "assistant", "content": "" }, "done": true, "eval_count": 5 }),
+        ];
+        let body = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        for releases in [false, true] {
+            let mut stream = EventStream::of_lines(redactor());
+            let mut out = Vec::new();
+            for byte in body.as_bytes() {
+                out.extend(stream.push(std::slice::from_ref(byte)).expect("well-formed"));
+                if releases {
+                    out.extend(stream.release());
+                }
+            }
+            out.extend(stream.finish().expect("well-formed"));
+            let out = String::from_utf8(out).expect("text");
+            let said: String = out
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).expect(line))
+                .filter_map(|line| Some(line["message"]["content"].as_str()?.to_owned()))
+                .collect();
+            assert_eq!(said, "All is well.", "{out}");
+            assert!(out.ends_with(&format!("{}\n", lines[1])), "nothing comes behind the end: {out}");
+        }
     }
 
     fn run(body: &str, size: usize) -> Result<String, BodyError> {

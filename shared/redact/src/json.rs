@@ -564,7 +564,7 @@ impl Redactor {
         }
         // The net sees quotes and escapes here for what they are not: it is believed within one plain value, where nothing
         // was found, and what it cuts never costs a tool its arguments.
-        let (mut within, mut fixed, mut next) = (vec![false; outer.len()], vec![false; outer.len()], 0);
+        let (mut spots, mut next) = (vec![Spot::default(); outer.len()], 0);
         // Whoever calls has walked it.
         let _ = walk(text, free, |place, token| {
             let (start, end, is_key) = match token {
@@ -574,20 +574,20 @@ impl Redactor {
             };
             while let Some(edit) = outer.get(next).filter(|edit| edit.finding.start < end) {
                 let inside = start <= edit.finding.start && edit.finding.end <= end;
-                within[next] = inside && !is_key;
-                fixed[next] = inside && is_fixed(place, text, is_key, &text[start..end]);
+                spots[next] = Spot { inside, is_key, is_fixed: inside && is_fixed(place, text, is_key, &text[start..end]) };
                 next += 1;
             }
             Ok(())
         });
-        let mut within = within.into_iter().zip(fixed);
+        let mut spots = spots.into_iter();
         outer.retain(|edit| {
             let Finding { start, end, .. } = edit.finding;
-            let (within, fixed) = within.next().unwrap_or_default();
-            let within = within && !text[start..end].contains('\\');
+            let Spot { inside, is_key, is_fixed } = spots.next().unwrap_or_default();
+            let within = inside && !is_key && !text[start..end].contains('\\');
             let behind = inner.partition_point(|edit| edit.finding.end <= start);
             let apart = inner.get(behind).is_none_or(|edit| end <= edit.finding.start);
-            !fixed && (within && apart || edit.finding.rule.starts_with("known:"))
+            // Within one string whoever has read its escapes knows best where a known one begins.
+            !is_fixed && (within && apart || edit.finding.rule.starts_with("known:") && (apart || !inside))
         });
         merged(outer, &inner)
     }
@@ -622,6 +622,15 @@ impl Redactor {
             _ => Ok(()),
         }
     }
+}
+
+/// Where in a JSON text an edit of its surface lies.
+#[derive(Clone, Copy, Default)]
+struct Spot {
+    /// In one string.
+    inside: bool,
+    is_key: bool,
+    is_fixed: bool,
 }
 
 /// Both lists in order; where they overlap, the inner edit, which knows more, widened.

@@ -95,8 +95,17 @@ pub enum Rejection {
 
 /// Decides `args` of a call of `tool`. `binding` knows the secrets of the assistant that calls; `value` their values.
 pub fn resolve(tool: &str, args: &Value, binding: &dyn Fn(&str) -> Option<Binding>, value: &dyn Fn(&str) -> Option<Zeroizing<String>>) -> Outcome {
+    settle(tool, args, binding, value, false)
+}
+
+/// The same for a call that a person has said yes to: what would be asked about is done.
+pub fn resolve_granted(tool: &str, args: &Value, binding: &dyn Fn(&str) -> Option<Binding>, value: &dyn Fn(&str) -> Option<Zeroizing<String>>) -> Outcome {
+    settle(tool, args, binding, value, true)
+}
+
+fn settle(tool: &str, args: &Value, binding: &dyn Fn(&str) -> Option<Binding>, value: &dyn Fn(&str) -> Option<Zeroizing<String>>, is_granted: bool) -> Outcome {
     let mut resolver =
-        Resolver { tool, host: host(args), form: is_form(args), binding, value, env: Vec::new(), names: Vec::new(), way: Way::AsIs, files: false };
+        Resolver { tool, host: host(args), form: is_form(args), is_granted, binding, value, env: Vec::new(), names: Vec::new(), way: Way::AsIs, files: false };
     let mut resolved = args.clone();
     match resolver.value(&mut resolved, &mut Vec::new()) {
         Err(rejection) => Outcome::Reject(rejection),
@@ -136,6 +145,7 @@ struct Resolver<'a> {
     host: Option<String>,
     /// Whether the body is a form, whose values are percent-encoded.
     form: bool,
+    is_granted: bool,
     binding: &'a dyn Fn(&str) -> Option<Binding>,
     value: &'a dyn Fn(&str) -> Option<Zeroizing<String>>,
     env: Vec<(String, Zeroizing<String>)>,
@@ -234,6 +244,7 @@ impl Resolver<'_> {
             },
             Sink::File => match field.as_str() {
                 "path" | "file" | "file_path" | "filename" | "name" | "target" => Err(Rejection::Field { name, field }),
+                _ if self.is_granted => self.as_is(text, references, |value| Ok(value.to_owned())),
                 _ => {
                     self.files = true;
                     Ok(text.to_owned())
@@ -254,7 +265,7 @@ impl Resolver<'_> {
         }
         if !binding.hosts.is_empty() {
             let host = self.host.clone().filter(|_| sink == Sink::Request).unwrap_or_default();
-            if !binding.hosts.iter().any(|bound| bound.eq_ignore_ascii_case(&host)) {
+            if !binding.hosts.iter().any(|bound| is_within(&host, bound)) {
                 return Err(Rejection::Host { name: name.to_owned(), host });
             }
         }
@@ -321,6 +332,15 @@ impl Resolver<'_> {
             self.env.push((variable.clone(), value));
         }
         Ok(variable)
+    }
+}
+
+/// `*.example.org` is every host below it.
+fn is_within(host: &str, bound: &str) -> bool {
+    let (host, bound) = (host.to_ascii_lowercase(), bound.to_ascii_lowercase());
+    match bound.strip_prefix('*') {
+        Some(below) => below.starts_with('.') && host.len() > below.len() && host.ends_with(below),
+        None => host == bound,
     }
 }
 
@@ -467,6 +487,7 @@ mod tests {
         let binding = |name: &str| match name {
             "key" | "hard" | "lines" => Some(Binding::default()),
             "hosted" => Some(Binding { hosts: vec!["api.example.com".to_owned()], ..Binding::default() }),
+            "below" => Some(Binding { hosts: vec!["*.example.com".to_owned()], ..Binding::default() }),
             "typed" => Some(Binding { tools: vec!["browser.type".to_owned()], ..Binding::default() }),
             _ => None,
         };
@@ -555,7 +576,24 @@ mod tests {
             assert!(matches!(rejected("http.request", json!({"url": url, "body": "SECRET_REF(hosted)"})), Rejection::Host { .. }), "{url}");
         }
         assert!(matches!(rejected("exec", json!({"command": "curl https://api.example.com -d SECRET_REF(hosted)"})), Rejection::Host { .. }));
+        assert_eq!(resolved("http.request", json!({"url": "https://a.b.Example.com/", "body": "SECRET_REF(below)"})).0["body"], "value-of-below");
+        for url in ["https://example.com/", "https://.example.com/", "https://xexample.com/", "https://a.example.com.evil.org/"] {
+            assert!(matches!(rejected("http.request", json!({"url": url, "body": "SECRET_REF(below)"})), Rejection::Host { .. }), "{url}");
+        }
         assert!(matches!(rejected("http.request", json!({"k": "SECRET_REF(other)"})), Rejection::Unknown { .. }));
+    }
+
+    #[test]
+    fn a_yes_of_a_person_fills_a_file_and_changes_nothing_else() {
+        let granted = |tool: &str, args: Value| {
+            let binding = |name: &str| (name == "key").then(Binding::default);
+            resolve_granted(tool, &args, &binding, &|_| Some(Zeroizing::new("value".to_owned())))
+        };
+        let Outcome::Resolve(filled) = granted("fs.write", json!({"path": "a", "content": "k=SECRET_REF(key)"})) else { panic!("it is filled") };
+        assert_eq!(filled.args, json!({"path": "a", "content": "k=value"}));
+        assert!(matches!(granted("fs.write", json!({"path": "/SECRET_REF(key)"})), Outcome::Reject(Rejection::Field { .. })));
+        assert!(matches!(granted("fs.write", json!({"content": "SECRET_REF(other)"})), Outcome::Reject(Rejection::Unknown { .. })));
+        assert!(matches!(granted("exec", json!({"argv": ["SECRET_REF(key)"]})), Outcome::Reject(Rejection::Argument { .. })));
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! The texts lie in `policy/rules` and are embedded as they are. They are read once in a process. [`regime`] is what a
 //! bundle comes to beside them: the law, and the net for secrets.
 
-use policy::bundle::{Content, Fault, Named};
+use policy::bundle::{self, Content, Fault, Named, Prices};
 use policy::{Beside, Knowledge, Regime, RuleBook};
 use redact::Net;
 use std::sync::{Arc, LazyLock};
 
 include!(concat!(env!("OUT_DIR"), "/texts.rs"));
+
+const PRICES: &str = include_str!("../../../policy/rules/prices.toml");
 
 static KNOWLEDGE: LazyLock<Arc<Knowledge>> = LazyLock::new(|| Knowledge::proven(KNOWN).expect("a test reads what is embedded"));
 
@@ -17,9 +19,13 @@ pub fn knowledge() -> &'static Arc<Knowledge> {
     &KNOWLEDGE
 }
 
-/// The rules, as a bundle would bring them.
+/// The rules and prices, as a bundle would bring them.
 pub fn content() -> Content {
-    Content { rules: named("rules/", RULES), ..Content::default() }
+    Content { rules: named("rules/", RULES), prices: prices(), ..Content::default() }
+}
+
+fn prices() -> Prices {
+    bundle::prices(&Named { name: "prices.toml".to_owned(), text: PRICES.to_owned() }).expect("a test reads what is embedded")
 }
 
 /// The same rules, read. Nothing keeps them: a law takes what it needs.
@@ -67,6 +73,13 @@ fn named(folder: &str, texts: &[(&str, &str)]) -> Vec<Named> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_embedded_has_no_fault_and_prices() {
+        let content = content();
+        assert_eq!(content.faults(), []);
+        assert!(!content.prices.rate("openai", "gpt-4o-mini", false).is_assumed);
+    }
 
     #[test]
     fn what_is_embedded_is_a_law() {

@@ -15,10 +15,11 @@ const types = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; ch
 
 export const password = "correct horse battery";
 export const token = "f1rst-t0ken-of-the-owner";
+export const code = ["AAAAA", "BBBBB", "CCCCC", "DDDDD", "EEEEE"].join("-");
 
 /** `kind` is "tenant" or "operator"; `role` is the person's. */
-export async function fake({ kind = "tenant", role = "owner", loggedIn = true, gateway = { state: "ready", reason: null }, approvals = [], history = [], busy = null, fleet = emptyFleet() } = {}) {
-  const world = new World({ kind, role, loggedIn, gateway, approvals, history, busy, fleet });
+export async function fake({ kind = "tenant", role = "owner", loggedIn = true, gateway = { state: "ready", reason: null }, approvals = [], history = [], busy = null, fleet = emptyFleet(), resets = [] } = {}) {
+  const world = new World({ kind, role, loggedIn, gateway, approvals, history, busy, fleet, resets });
   await new Promise((resolve) => world.server.listen(0, "127.0.0.1", resolve));
   world.origin = `http://localhost:${world.server.address().port}`;
   return world;
@@ -31,13 +32,16 @@ export function emptyFleet() {
 class World {
   constructor(start) {
     Object.assign(this, start);
-    this.usage = { day_ms: Date.now() - (Date.now() % 86_400_000), calls: 12, partial: 1, input_tokens: 31_200, cached_tokens: 18_000, output_tokens: 4_310 };
+    this.usage = { day_ms: Date.now() - (Date.now() % 86_400_000), calls: 12, partial: 1, estimated: 0, input_tokens: 31_200, cached_tokens: 18_000, cache_write_tokens: 0, cache_write_long_tokens: 0, output_tokens: 4_310, reasoning_tokens: 0, tool_requests: 0, cost_nano_usd: 109_650_000, unpriced: 0 };
     this.person = { id: "per_0000000000000000000000000000000a", name: "Nutzerin", role: this.role, lang: "de" };
     this.assistants = [{ id: "ast_0000000000000000000000000000000b", name: "Alba" }];
     this.sockets = new Set();
     this.streams = new Set();
     this.received = []; // every chat.send, repeated ones too
     this.decisions = [];
+    this.devices = [];
+    this.resets = this.resets ?? [];
+    this.recovery_codes = 0;
     this.posts = [];
     this.firstSpent = false;
     this.passwordUsed = false;
@@ -69,9 +73,10 @@ class World {
     const path = request.url.split("?")[0];
     if (request.method === "POST") return this.post(request, response, path);
     if (path === "/healthz") return json(response, 200, { ok: true });
-    if (path === "/api/me" || path === "/api/fleet" || path === "/api/live") {
+    if (["/api/me", "/api/fleet", "/api/live", "/api/devices"].includes(path)) {
       if (!this.loggedIn) return refuse(request, response, 401, "session_missing");
-      if (path === "/api/me") return json(response, 200, { person: this.person, assistants: this.assistants });
+      if (path === "/api/me") return json(response, 200, { tenant: `ten_${"1".repeat(32)}`, now_ms: Date.now(), person: this.person, assistants: this.assistants });
+      if (path === "/api/devices") return json(response, 200, { now_ms: Date.now(), devices: this.devices, persons: [this.person], resets: this.resets, recovery_codes: this.recovery_codes });
       if (path === "/api/fleet") return json(response, 200, this.fleet);
       return this.stream(response);
     }
@@ -95,6 +100,27 @@ class World {
       this.loggedIn = false;
       return response.writeHead(204).end();
     }
+    if (path === "/api/devices") {
+      if (given.ticket.kind === "code" && given.ticket.code !== code) return refuse(request, response, 403, "device_code_wrong");
+      const id = `dev_${String(this.devices.length + 1).padStart(32, "0")}`;
+      const { name, kind, credential } = given.candidate;
+      this.devices = [...this.devices, { id, person: this.person.id, name, kind, credential, added_ms: Date.now(), added_by: given.ticket.kind }];
+      return json(response, 200, { device: id });
+    }
+    if (path === "/api/devices/statements") return this.obey(JSON.parse(given.statement).deed, response);
+    if (path.startsWith("/api/devices/reset")) {
+      const ripe_ms = Date.now() + 72 * 3_600_000;
+      this.resets = path.endsWith("cancel") ? [] : [{ person: this.person.id, asked_ms: Date.now(), ripe_ms }];
+      this.tell("devices", {});
+      return path.endsWith("cancel") ? response.writeHead(204).end() : json(response, 200, { reset: this.resets[0] });
+    }
+    if (path === "/approvals/decisions") {
+      const { deed } = JSON.parse(given.signed.statement);
+      const found = this.approvals.find(({ id }) => id === deed.approval);
+      if (found.class === "critical_red" && given.password !== password) return refuse(request, response, 403, "password_wrong");
+      if (found.class === "critical_red" && deed.number !== found.number) return refuse(request, response, 403, "approval_number_wrong");
+      return json(response, 200, { approval: this.settle(deed.approval, deed.decision, this.person.id, { signed_by: this.devices[0].id }) });
+    }
     if (path === "/auth/first") {
       if (this.firstSpent || given.token !== token) return refuse(request, response, 410, "first_link_spent");
       this.firstSpent = true;
@@ -106,7 +132,18 @@ class World {
     }
     this.passwordUsed = this.kind === "operator";
     this.loggedIn = true;
-    json(response, 200, { person: this.person, operator: { id: "opr" } });
+    json(response, 200, { person: this.person, operator: { id: "opr" }, device: null });
+  }
+
+  obey(deed, response) {
+    let codes = [];
+    if (deed.kind === "remove_device") this.devices = this.devices.filter(({ id }) => id !== deed.device);
+    if (deed.kind === "mint_code") codes = [code];
+    if (deed.kind === "recovery_codes") {
+      codes = Array.from({ length: 8 }, (_, n) => code.replace("A", n));
+      this.recovery_codes = codes.length;
+    }
+    json(response, 200, { codes });
   }
 
   stream(response) {
@@ -219,7 +256,7 @@ class World {
       this.holding = ask.id;
       allowed = await new Promise((resolve) => (this.onDecision = (id, decision) => id === ask.id && resolve(decision === "approve")));
       this.holding = undefined;
-      if (allowed) this.change(ask.id, { state: "used" });
+      if (allowed && this.approvals.find(({ id }) => id === ask.id).scope !== "day") this.change(ask.id, { state: "used" });
       await pause(this.pace_ms);
     } else {
       await pause(this.pace_ms * 4);
@@ -231,20 +268,21 @@ class World {
     seq();
   }
 
-  decide({ id, digest, decision }, answer, fail) {
+  decide({ id, digest, decision, reason }, answer, fail) {
     const found = this.approvals.find((approval) => approval.id === id);
     if (this.person.role === "member") return fail("forbidden");
     if (found === undefined) return fail("approval_unknown");
+    if (decision === "cancel" && found.state === "approved") return answer({ approval: this.change(id, { state: "cancelled" }) });
     if (found.state !== "pending") return fail("approval_decided");
     if (found.digest !== digest) return fail("approval_changed");
-    if (found.class === "critical_red" && decision === "approve") return fail("approval_needs_signature");
-    answer({ approval: this.settle(id, decision, this.person.id) });
+    if (["red", "critical_red"].includes(found.class) && decision === "approve") return fail("approval_needs_signature");
+    answer({ approval: this.settle(id, decision, this.person.id, { denial: reason, scope: decision === "approve_day" ? "day" : "once" }) });
   }
 
-  settle(id, decision, by) {
-    const settled = this.change(id, { state: decision === "approve" ? "approved" : "denied", decided_ms: Date.now(), decided_by: by });
+  settle(id, decision, by, more = {}) {
+    const settled = this.change(id, { state: decision === "deny" ? "denied" : "approved", decided_ms: Date.now(), decided_by: by, ...more });
     this.decisions.push({ id, decision });
-    this.onDecision?.(id, decision);
+    this.onDecision?.(id, decision === "deny" ? "deny" : "approve");
     return settled;
   }
 
@@ -286,7 +324,7 @@ export function approval(given = {}) {
   return {
     id: `apr_${String(made).padStart(32, "0")}`, assistant: "ast_0000000000000000000000000000000b", session: "agent:main:main", call_id: `call-elsewhere-${made}`, tool: "exec", class: "yellow", external: false, unknown: false, rule: "shell.reads_system",
     sentence: { de: "Führt einen Befehl auf dem Rechner des Assistenten aus.", en: "Runs a command on the assistant's machine." },
-    details: [{ name: "command", value: "uname -a" }], digest: "5f".repeat(32), created_ms: Date.now(), expires_ms: Date.now() + 86_400_000, state: "pending", ...given,
+    details: [{ name: "command", value: "uname -a" }], digest: "5f".repeat(32), number: "47", scope: "once", created_ms: Date.now(), expires_ms: Date.now() + 86_400_000, state: "pending", ...given,
   };
 }
 

@@ -1,7 +1,7 @@
 // Stories through the pages: what a person does, and what the other side of the wire then has.
 
 import assert from "node:assert/strict";
-import { approval, fake, password, token } from "./fake.mjs";
+import { approval, code, fake, password, token } from "./fake.mjs";
 import { conversation, decisions, fleet, tenant } from "./scenes.mjs";
 
 export function flows({ room }) {
@@ -21,6 +21,14 @@ export function flows({ room }) {
     await page.press("#message", "Enter");
   };
   const idle = (page) => page.waitForSelector(".send:not(.stop)");
+  /** Makes the browser a device of its person. */
+  const setUp = async (page) => {
+    if (await page.locator(".menu-button").isVisible()) await page.click(".menu-button");
+    await page.click("#devices-button");
+    await page.fill("#device-code", code);
+    await page.click(".device-setup button[type=submit]");
+    await page.waitForSelector(".device .badge");
+  };
   const texts = (page, selector) => page.locator(selector).allTextContents();
 
   return [
@@ -44,7 +52,10 @@ export function flows({ room }) {
       assert.match(await page.textContent("h1"), /Welcome/);
       await page.click("button[type=submit]");
       await page.waitForSelector(".starters");
-      assert.deepEqual(server.posts, [{ path: "/auth/first", body: { token, name: "Nutzerin", password, lang: "en" }, origin }]);
+      const { device, ...body } = server.posts[0].body;
+      assert.deepEqual({ ...server.posts[0], body }, { path: "/auth/first", body: { token, name: "Nutzerin", password, lang: "en" }, origin });
+      assert.equal(server.posts.length, 1);
+      assert.deepEqual([device.kind, device.public_key.length], ["key", 122], "the browser's own key comes along");
     }),
 
     story("flow: a spent first link says what to do", { loggedIn: false }, async ({ page, origin }) => {
@@ -311,8 +322,66 @@ export function flows({ room }) {
       assert.equal(await page.evaluate(() => document.activeElement.id), "inbox-button");
     }),
 
+    story("flow: a browser that is no device can only deny what is dangerous", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await say(page, "red:rm -rf tmp");
+      await page.waitForSelector(".verdict.alone");
+      assert.match(await page.textContent(".log .approval"), /kann noch nicht unterschreiben/);
+      await page.click(".log .approval-more .quiet");
+      await page.fill(".approval-reason input", "  nicht heute ");
+      await page.click(".log .verdict button");
+      await page.waitForSelector(".tool-refused");
+      assert.equal(server.approvals[0].denial, "nicht heute");
+    }),
+
+    story("flow: set up, list, hand out codes, remove", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.click("#devices-button");
+      await page.fill("#device-code", "wrong");
+      await page.click(".device-setup button[type=submit]");
+      await page.waitForSelector(".devices .alert >> text=Dieser Code ist falsch");
+      await page.keyboard.press("Escape");
+      await setUp(page);
+      const enrolled = server.posts.findLast(({ path }) => path === "/api/devices").body;
+      assert.deepEqual([enrolled.ticket, enrolled.candidate.kind, enrolled.candidate.proof.kind], [{ kind: "code", code }, "key", "key"]);
+      await page.click(".device-deeds >> text=Neue Wiederherstellungscodes");
+      await page.waitForFunction(() => document.querySelectorAll(".code-list li").length === 8);
+      await page.waitForSelector("text=Sie haben noch 8 Wiederherstellungscodes");
+      const { statement } = server.posts.findLast(({ path }) => path === "/api/devices/statements").body;
+      assert.deepEqual(Object.keys(JSON.parse(statement)), ["deed", "device", "expires_ms", "nonce", "person", "tenant"], "in its one spelling");
+      await page.reload();
+      await page.click("#devices-button");
+      await page.waitForSelector(".device .badge", { timeout: 5_000 });
+      assert.equal(await page.locator(".code-list").count(), 0, "codes are shown once");
+      await page.click(".device button");
+      await page.click(".device .confirm");
+      await page.waitForSelector(".device-setup");
+    }),
+
+    story("flow: a reset is announced to everybody and can be cancelled", {}, async ({ page, origin }) => {
+      await page.goto(origin);
+      await page.click("#devices-button");
+      await page.click(".device-setup summary");
+      await page.click("text=Ankündigen");
+      await page.waitForSelector(".banner >> text=ohne ein altes Gerät");
+      await page.click(".banner button");
+      await page.waitForSelector(".banner", { state: "detached" });
+    }),
+
+    story("flow: allowed for a day, and taken back", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.click(".starter >> nth=2");
+      await page.click(".log .approval-more >> text=24 Stunden erlauben");
+      await page.waitForSelector(".outcome >> text=Für einen Tag erlaubt");
+      assert.deepEqual(server.decisions.map(({ decision }) => decision), ["approve_day"]);
+      await page.click(".log .approval >> text=Zurücknehmen");
+      await page.waitForSelector(".outcome.no >> text=Zurückgenommen");
+    }),
+
     story("flow: red is held, or pressed and confirmed", {}, async ({ page, server, origin }) => {
       await page.goto(origin);
+      await setUp(page);
+      await page.keyboard.press("Escape");
       await say(page, "red:rm -rf tmp");
       const yes = page.locator(".log .verdict button >> nth=1");
       await yes.focus();
@@ -344,15 +413,24 @@ export function flows({ room }) {
       assert.deepEqual(server.decisions.map(({ decision }) => decision), ["approve", "approve"]);
     }),
 
-    story("flow: critical red can only be denied", {}, async ({ page, server, origin }) => {
+    story("flow: critical red needs number and password beside the signature", {}, async ({ page, server, origin }) => {
       await page.goto(origin);
+      await setUp(page);
+      await page.keyboard.press("Escape");
       await say(page, "critical:dd if=/dev/zero of=/dev/sda");
       await page.waitForSelector(".verdict");
       assert.deepEqual(await texts(page, ".verdict button"), ["Ablehnen"]);
-      assert.match(await page.textContent(".approval"), /Unterschrift/);
-      await page.click(".verdict button");
-      await page.waitForSelector(".tool-refused");
-      assert.deepEqual(server.decisions.map(({ decision }) => decision), ["deny"]);
+      const form = ".log .approval-strong";
+      await page.fill(`${form} input[inputmode=numeric]`, "11");
+      await page.fill(`${form} input[type=password]`, password);
+      await page.click(`${form} button[type=submit]`);
+      await page.waitForSelector(".log .alert >> text=nicht die Zahl");
+      assert.equal(await page.inputValue(`${form} input[type=password]`), "", "the password does not stay on the page");
+      await page.fill(`${form} input[inputmode=numeric]`, await page.textContent(`${form} .approval-number`));
+      await page.fill(`${form} input[type=password]`, password);
+      await page.press(`${form} input[type=password]`, "Enter");
+      await page.waitForSelector(".outcome.yes >> text=unterschrieben");
+      assert.deepEqual(server.decisions.map(({ decision }) => decision), ["approve"]);
     }),
 
     story("flow: a member sees but does not decide", { role: "member" }, async ({ page, origin }) => {

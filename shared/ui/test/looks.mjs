@@ -1,7 +1,7 @@
 // Every page and every notable state of it, in both languages, both themes and at both widths.
 
 import assert from "node:assert/strict";
-import { fake } from "./fake.mjs";
+import { code, fake } from "./fake.mjs";
 import { conversation, decisions, fleet } from "./scenes.mjs";
 
 const scenes = {
@@ -12,6 +12,8 @@ const scenes = {
   "tenant-empty": { path: "/", world: {}, ready: ".starters" },
   "tenant-full": { path: "/", world: conversation, ready: ".verdict" },
   "tenant-inbox": { path: "/", world: conversation, ready: ".verdict", act: (page) => page.click("#inbox-button") },
+  "tenant-devices": { path: "/", world: { resets: [{ person: "per_0000000000000000000000000000000a", asked_ms: 0, ripe_ms: 4_000_000_000_000 }] }, ready: ".starters", act: devices },
+  "tenant-critical": { path: "/", world: conversation, ready: ".verdict", act: critical },
   "tenant-read": { path: "/", world: conversation, ready: ".verdict", act: readFromTop },
   "tenant-menu": { path: "/", world: conversation, ready: ".verdict", act: (page) => page.locator(".menu-button:visible").click({ timeout: 500 }).catch(() => {}) },
   "tenant-trouble": { path: "/", world: {}, ready: ".starters", act: trouble },
@@ -25,6 +27,23 @@ const scenes = {
 };
 
 const pages = new Set(["login", "first", "operator-login", "tenant-empty", "tenant-full", "operator"]);
+
+async function devices(page) {
+  if (await page.locator(".menu-button").isVisible()) await page.click(".menu-button");
+  await page.click("#devices-button");
+  await page.fill("#device-code", code);
+  await page.click(".device-setup button[type=submit]");
+  await page.click(".device-deeds button >> nth=-1");
+  await page.waitForSelector(".code-list");
+}
+
+async function critical(page) {
+  await devices(page);
+  await page.keyboard.press("Escape");
+  await page.click("#inbox-button");
+  await page.waitForSelector(".inbox .approval-strong");
+  await page.locator(".inbox .approval-strong").scrollIntoViewIfNeeded();
+}
 
 async function readFromTop(page) {
   await page.click(".tool-head >> nth=0");

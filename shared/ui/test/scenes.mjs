@@ -65,14 +65,14 @@ export function decisions() {
   return { history, approvals };
 }
 
-const none = { day_ms: 0, calls: 0, partial: 0, input_tokens: 0, cached_tokens: 0, output_tokens: 0 };
+const none = { day_ms: 0, calls: 0, partial: 0, estimated: 0, input_tokens: 0, cached_tokens: 0, cache_write_tokens: 0, cache_write_long_tokens: 0, output_tokens: 0, reasoning_tokens: 0, tool_requests: 0, cost_nano_usd: 0, unpriced: 0 };
 const steps = (...states) => ["allocate", "start", "enrol", "gateway"].map((name, index) => ({ name, state: states[index], error: states[index] === "failed" ? "token_expired" : null }));
 
 export function tenant(number, given = {}) {
   const id = `ten_${String(number).padStart(32, "0")}`;
   return {
     id, name: `Werkstatt ${number}`, url: `http://tenant-${number}.localhost:8443`, state: "ready", steps: steps("done", "done", "done", "done"), presence: "online", last_seen_ms: Date.now() - 2_000, agent_version: "0.1.0",
-    gateway: { state: "ready", reason: null }, policy: { state: "active", version: 7, digest: "9f86d081", expires_ms: Date.now() + 20 * 86_400_000, keys: 1, reason: null }, usage_today: { ...none, calls: 40 + number, input_tokens: 182_000 * number, cached_tokens: 90_000, output_tokens: 9_400 }, approvals: [], findings: [], ...given,
+    gateway: { state: "ready", reason: null }, policy: { state: "active", version: 7, digest: "9f86d081", expires_ms: Date.now() + 20 * 86_400_000, keys: 1, reason: null }, usage_today: { ...none, calls: 40 + number, input_tokens: 182_000 * number, cached_tokens: 90_000, output_tokens: 9_400, cost_nano_usd: 310_000_000 * number }, approvals: [], findings: [], ...given,
   };
 }
 

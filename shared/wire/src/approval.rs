@@ -1,6 +1,6 @@
 //! An approval as a person of the tenant sees it, and the little that the hub may know of it.
 
-use crate::{ApprovalId, AssistantId, PersonId};
+use crate::{ApprovalId, AssistantId, DeviceId, PersonId};
 use policy::{Class, Sentence};
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +13,22 @@ pub enum ApprovalState {
     Expired,
     /// The grant was handed to its call. Whether that came back is told by the outcome.
     Used,
+    /// The same call was asked about anew, because it is more dangerous by now than what was asked here.
+    Superseded,
+    /// A person took a grant back before it was used.
+    Cancelled,
 }
 
 impl ApprovalState {
-    pub const ALL: [ApprovalState; 5] = [ApprovalState::Pending, ApprovalState::Approved, ApprovalState::Denied, ApprovalState::Expired, ApprovalState::Used];
+    pub const ALL: [ApprovalState; 7] = [
+        ApprovalState::Pending,
+        ApprovalState::Approved,
+        ApprovalState::Denied,
+        ApprovalState::Expired,
+        ApprovalState::Used,
+        ApprovalState::Superseded,
+        ApprovalState::Cancelled,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -25,6 +37,8 @@ impl ApprovalState {
             ApprovalState::Denied => "denied",
             ApprovalState::Expired => "expired",
             ApprovalState::Used => "used",
+            ApprovalState::Superseded => "superseded",
+            ApprovalState::Cancelled => "cancelled",
         }
     }
 
@@ -36,8 +50,21 @@ impl ApprovalState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
+    /// Yes, once.
     Approve,
+    /// Yes, and to every call of the same digest for a day. Only up to Yellow.
+    ApproveDay,
     Deny,
+    /// Takes back a grant that is not used yet.
+    Cancel,
+}
+
+/// What a grant covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    Once,
+    Day,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,13 +90,22 @@ pub struct Approval {
     /// The exact arguments.
     pub details: Vec<Detail>,
     pub digest: String,
+    /// Two digits that a person reads and types before the most dangerous calls.
+    pub number: String,
     pub created_ms: i64,
     pub expires_ms: i64,
     pub state: ApprovalState,
+    pub scope: Scope,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided_ms: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided_by: Option<PersonId>,
+    /// The device that signed the decision, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<DeviceId>,
+    /// Why a person refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denial: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
 }

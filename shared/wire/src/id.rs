@@ -35,6 +35,7 @@ kinds! {
     OperatorId Operator "opr"
     ApprovalId Approval "apr"
     AuditId Audit "aud"
+    DeviceId Device "dev"
 }
 
 impl<K> Id<K> {

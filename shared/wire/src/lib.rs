@@ -3,6 +3,7 @@
 //! serde types only. Foreign fields are ignored where the document says so and refused elsewhere; nothing here decides.
 
 pub mod approval;
+pub mod device;
 pub mod enrol;
 pub mod error;
 pub mod fleet;
@@ -11,4 +12,4 @@ pub mod link;
 pub mod plugin;
 pub mod usage;
 
-pub use id::{ApprovalId, AssistantId, AuditId, HostId, Id, OperatorId, PersonId, TenantId};
+pub use id::{ApprovalId, AssistantId, AuditId, DeviceId, HostId, Id, OperatorId, PersonId, TenantId};

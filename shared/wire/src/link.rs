@@ -76,6 +76,17 @@ pub struct Welcome {
     pub version: u32,
     pub tenant_id: TenantId,
     pub heartbeat_ms: u64,
+    /// The newest head that the hub keeps of this host's audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditHead>,
+}
+
+/// How far the audit of a host goes, and the hash that stands there. Who keeps it sees later whether what came before was changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    pub count: i64,
+    /// Empty where the chain does not go so far.
+    pub head: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +105,12 @@ pub struct Heartbeat {
     /// What law is in force; older agents do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
+    /// How far the audit goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditHead>,
+    /// What it says at the count of the head in the welcome: the proof that it still is the same chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_then: Option<AuditHead>,
 }
 
 /// The newest bundle of each channel, said after the welcome and whenever one is published.
@@ -129,6 +146,15 @@ pub struct PolicyPart {
 /// Escaped as a string of JSON a part may double, and must still fit into a frame.
 pub const PART_BYTES_MAX: usize = 96 * 1024;
 
+/// A decision that a person's device signed, as it came: the text of a [`crate::device::Signed`]. Who passes it on can neither make nor change one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    pub signed: String,
+}
+
+/// The longest statement with the longest assertion, and room.
+pub const BLOB_BYTES_MAX: usize = 24 * 1024;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub rows: Vec<UsageRow>,
@@ -160,6 +186,7 @@ mod tests {
                 "ack" => frame.body::<Ack>(&[]).is_some(),
                 "policy" => frame.body::<PolicyOffer>(&[]).is_some(),
                 "policy_want" => frame.body::<PolicyWant>(&[]).is_some(),
+                "decision" => frame.body::<Decision>(&[]).is_some(),
                 "policy_part" => frame.body::<PolicyPart>(&[]).is_some(),
                 _ => false,
             };
@@ -181,7 +208,7 @@ mod tests {
     #[test]
     fn unknown_fields_pass_unless_the_sender_insists() {
         let gateway = Gateway { state: GatewayState::Ready, reason: None };
-        let beat = Heartbeat { seq: 1, uptime_ms: 2, gateway, findings: vec![], approvals: vec![], policy: None };
+        let beat = Heartbeat { seq: 1, uptime_ms: 2, gateway, findings: vec![], approvals: vec![], policy: None, audit: None, audit_then: None };
         let text = frame("heartbeat", "f1", &beat).replace("\"seq\":1", "\"seq\":1,\"mood\":\"fine\"");
         assert_eq!(Frame::parse(&text).unwrap().body::<Heartbeat>(&[]), Some(beat));
         let insisting = text.replace("\"v\":1", "\"v\":1,\"must\":[\"mood\"]");

@@ -5,8 +5,10 @@
 //! tell what tools put out. The browser's socket outlives OpenClaw's: when the gateway restarts, only the upstream half is made anew.
 
 use super::AuthProxy;
+use crate::approvals::Given;
 use crate::gateway::{CallError, Caller, Event};
-use crate::people::Session;
+use crate::identity::MAIN_AGENT;
+use crate::people::{Person, Session};
 use crate::screen;
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
@@ -57,14 +59,19 @@ const FRAME_WRONG: Refusal = Refusal::new(StatusCode::BAD_REQUEST, "frame_malfor
 const APPROVAL_WAITING: Refusal = Refusal::new(StatusCode::CONFLICT, "approval_waiting");
 const BUSY: Refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
 
-pub(super) async fn open(State(proxy): State<Arc<AuthProxy>>, session: Session, upgrade: WebSocketUpgrade) -> Response {
-    upgrade
+pub(super) async fn open(State(proxy): State<Arc<AuthProxy>>, session: Session, upgrade: WebSocketUpgrade) -> Result<Response, Refusal> {
+    // The chat is the main assistant's.
+    let reach = proxy.people.reach(session.person.id).await?;
+    if !proxy.identity.assistant(MAIN_AGENT).is_some_and(|main| reach.sees(main)) {
+        return Err(Refusal::FORBIDDEN);
+    }
+    let upgrade = upgrade
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
         .read_buffer_size(4096)
         .write_buffer_size(0)
-        .max_write_buffer_size(WRITE_BYTES_MAX)
-        .on_upgrade(async move |socket| Chat { proxy, session, lang: Language::De }.run(socket).await)
+        .max_write_buffer_size(WRITE_BYTES_MAX);
+    Ok(upgrade.on_upgrade(async move |socket| Chat { proxy, session, lang: Language::De }.run(socket).await))
 }
 
 #[derive(Deserialize)]
@@ -87,7 +94,7 @@ enum Ask {
     History { limit: u64 },
     Abort { run: Option<String> },
     Approvals,
-    Decide { id: ApprovalId, digest: String, decision: Decision },
+    Decide { id: ApprovalId, given: Given },
     UsageToday,
 }
 
@@ -110,6 +117,7 @@ impl Chat {
         let proxy = self.proxy.clone();
         let (mut gateway, mut usage) = (proxy.gateway.watch(), proxy.metering.changes());
         let (mut approvals, mut ended) = (proxy.approvals.changes(), proxy.people.ended());
+        let mut devices = proxy.devices.changes();
         let mut upstream: Option<Upstream> = None;
         let mut answers = FuturesUnordered::new();
         let lasts_ms = (self.session.expires_ms - proxy.clock.wall_ms()).max(0) as u64;
@@ -189,7 +197,11 @@ impl Chat {
                     event("gateway", &json!(now))
                 }
                 changed = approvals.recv() => match changed {
-                    Ok(approval) => event("approval", &json!(shown(&proxy, approval))),
+                    Ok(approval) => match proxy.people.reach(self.session.person.id).await {
+                        Ok(reach) if reach.sees(approval.assistant) => event("approval", &json!(shown(&proxy, approval))),
+                        Ok(_) => continue,
+                        Err(_) => break None,
+                    },
                     Err(broadcast::error::RecvError::Closed) => break None,
                     // Too much at once: the browser gets the whole picture again.
                     Err(broadcast::error::RecvError::Lagged(_)) => match self.hello().await {
@@ -201,6 +213,13 @@ impl Chat {
                     (Ok(()), Ok(today)) => event("usage", &json!(today)),
                     _ => break None,
                 },
+                changed = devices.changed() => {
+                    if changed.is_err() {
+                        break None;
+                    }
+                    // What about them, the page asks for itself: not everybody sees everything.
+                    event("devices", &json!({}))
+                }
                 () = &mut rest, if upstream.is_none() && !try_now => {
                     try_now = true;
                     continue;
@@ -223,7 +242,7 @@ impl Chat {
 
     async fn hello(&self) -> Result<Value, Refusal> {
         let proxy = &self.proxy;
-        let (approvals, usage) = (approvals(proxy).await?, proxy.metering.today().await?);
+        let (approvals, usage) = (seen_approvals(proxy, &self.session.person).await?, proxy.metering.today().await?);
         Ok(json!({
             "person": self.session.person,
             "assistants": proxy.assistants(),
@@ -271,11 +290,11 @@ impl Chat {
         let (proxy, person, lang) = (self.proxy.clone(), self.session.person.clone(), self.lang);
         async move {
             let outcome = match ask {
-                Ask::Approvals => approvals(&proxy).await.map(|approvals| json!({ "approvals": approvals })).map_err(Refusal::from).map(raw),
+                Ask::Approvals => seen_approvals(&proxy, &person).await.map(|approvals| raw(json!({ "approvals": approvals }))),
                 Ask::UsageToday => proxy.metering.today().await.map(|usage| json!({ "usage": usage })).map_err(Refusal::from).map(raw),
                 Ask::Decide { .. } if !person.role.may_decide() => Err(Refusal::FORBIDDEN),
-                Ask::Decide { id, digest, decision } => {
-                    proxy.approvals.decide(person.id, id, &digest, decision).await.map(|approval| raw(json!({ "approval": shown(&proxy, approval) })))
+                Ask::Decide { id, given } => {
+                    proxy.approvals.decide(person.id, id, given).await.map(|approval| raw(json!({ "approval": shown(&proxy, approval) })))
                 }
                 // It would be dropped, and the granted call never run.
                 Ask::Send { .. } if proxy.approvals.holds(SESSION) => Err(APPROVAL_WAITING),
@@ -340,6 +359,8 @@ fn ask(method: &str, params: Value) -> Result<Ask, Refusal> {
         id: ApprovalId,
         digest: String,
         decision: Decision,
+        #[serde(default)]
+        reason: String,
     }
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -373,7 +394,9 @@ fn ask(method: &str, params: Value) -> Result<Ask, Refusal> {
             Ok(Ask::Abort { run: run_id })
         }
         "approvals.list" => of::<Nothing>(params).map(|_| Ask::Approvals),
-        "approvals.decide" => of(params).map(|Decide { id, digest, decision }| Ask::Decide { id, digest, decision }),
+        "approvals.decide" => {
+            of(params).map(|Decide { id, digest, decision, reason }| Ask::Decide { id, given: Given { digest, decision, reason, number: String::new() } })
+        }
         "usage.today" => of::<Nothing>(params).map(|_| Ask::UsageToday),
         _ => Err(METHOD_UNKNOWN),
     }
@@ -419,12 +442,14 @@ fn passed(upstream: &Event) -> Option<String> {
     (ours && shown).then(|| format!(r#"{{"type":"event","event":"{}","payload":{}}}"#, upstream.name, upstream.payload.get()))
 }
 
-async fn approvals(proxy: &AuthProxy) -> service::store::Result<Vec<Approval>> {
-    Ok(proxy.approvals.list().await?.into_iter().map(|approval| shown(proxy, approval)).collect())
+/// The questions of the assistants that somebody has to do with, as a browser may see them.
+async fn seen_approvals(proxy: &AuthProxy, person: &Person) -> Result<Vec<Approval>, Refusal> {
+    let (approvals, reach) = (proxy.approvals.list().await?, proxy.people.reach(person.id).await?);
+    Ok(approvals.into_iter().filter(|approval| reach.sees(approval.assistant)).map(|approval| shown(proxy, approval)).collect())
 }
 
 /// A question as a browser may see it: what it asked for may have become a secret since.
-fn shown(proxy: &AuthProxy, mut approval: Approval) -> Approval {
+pub(super) fn shown(proxy: &AuthProxy, mut approval: Approval) -> Approval {
     let redactor = proxy.screen.now();
     for detail in &mut approval.details {
         if let Cow::Owned(value) = redactor.text(&detail.value).text {

@@ -1,9 +1,11 @@
 //! The tenant's own address: pages, login, and the chat socket. Nothing but these is reachable from a browser.
 
 mod chat;
+mod devices;
 mod login;
 
 use crate::approvals::Approvals;
+use crate::devices::Devices;
 use crate::gateway::Gateway;
 use crate::identity::Identity;
 use crate::ledger::Ledger;
@@ -28,6 +30,7 @@ pub struct AuthProxy {
     pub cookie: Cookie,
     pub identity: Identity,
     pub people: Arc<People>,
+    pub devices: Devices,
     pub approvals: Approvals,
     pub gateway: Gateway,
     pub metering: Metering,
@@ -46,6 +49,11 @@ pub fn routes(proxy: Arc<AuthProxy>) -> Router {
         .route("/auth/first", post(login::first))
         .route("/auth/logout", post(login::logout))
         .route("/api/me", get(me))
+        .route("/api/devices", get(devices::list).post(devices::enrol))
+        .route("/api/devices/statements", post(devices::obey))
+        .route("/api/devices/reset", post(devices::announce_reset))
+        .route("/api/devices/reset/cancel", post(devices::cancel_reset))
+        .route("/approvals/decisions", post(devices::decide))
         .route("/ws", get(chat::open))
         .with_state(proxy)
 }
@@ -57,8 +65,10 @@ async fn home(State(proxy): State<Arc<AuthProxy>>, headers: HeaderMap) -> Respon
     }
 }
 
-async fn me(State(proxy): State<Arc<AuthProxy>>, session: Session) -> Json<Value> {
-    Json(json!({ "person": session.person, "assistants": proxy.assistants() }))
+async fn me(State(proxy): State<Arc<AuthProxy>>, session: Session) -> Result<Json<Value>, Refusal> {
+    let reach = proxy.people.reach(session.person.id).await?;
+    let assistants: Vec<NamedAssistant> = proxy.assistants().into_iter().filter(|assistant| reach.sees(assistant.id)).collect();
+    Ok(Json(json!({ "tenant": proxy.identity.tenant_id, "now_ms": proxy.clock.wall_ms(), "person": session.person, "assistants": assistants })))
 }
 
 impl AuthProxy {

@@ -2,10 +2,10 @@
 
 use super::calls::Calls;
 use super::request::Tools;
-use super::usage::{self, Counter};
+use super::usage::Counter;
 use crate::gateway::openclaw::Dialect;
 use crate::ledger::Proposal;
-use crate::metering::Tokens;
+use crate::metering::Counted;
 use axum::body::Bytes;
 
 pub(super) struct Answer {
@@ -14,7 +14,9 @@ pub(super) struct Answer {
     calls: Calls,
     /// The beginning of a line whose end has not come. Events end with a line, so holding it back delays nobody.
     line: Vec<u8>,
-    whole: Option<Tokens>,
+    hides_usage: bool,
+    /// An event was left out, and the empty line that ends it goes with it.
+    is_left_out: bool,
 }
 
 /// A line holds at most one event, and an event at most one call with its arguments. A longer one breaks the answer off.
@@ -22,7 +24,13 @@ const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 impl Answer {
     pub fn new(dialect: Dialect, mint: fn() -> String) -> Answer {
-        Answer { dialect, counter: Counter::new(dialect), calls: Calls::new(dialect, mint), line: Vec::new(), whole: None }
+        Answer { dialect, counter: Counter::default(), calls: Calls::new(dialect, mint), line: Vec::new(), hides_usage: false, is_left_out: false }
+    }
+
+    /// The event that brings nothing but the usage is ours: the request did not ask for it, we did.
+    pub fn hiding_usage(mut self, hides_usage: bool) -> Answer {
+        self.hides_usage = hides_usage;
+        self
     }
 
     /// The whole lines that have come; `None` when one is longer than any answer's or proposes calls in a form that we cannot rename.
@@ -46,8 +54,8 @@ impl Answer {
 
     /// An answer that was not streamed; `None` when one that should be read cannot be.
     pub fn whole(&mut self, bytes: Bytes, is_success: bool) -> Option<Bytes> {
-        self.whole = usage::of_answer(self.dialect, &bytes);
         let json = std::str::from_utf8(&bytes).ok().filter(|json| serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok());
+        self.counter.read_whole(json.unwrap_or_default());
         match json {
             // A refusal proposes nothing, whatever words it uses.
             Some(_) if !is_success => Some(bytes),
@@ -56,18 +64,19 @@ impl Answer {
         }
     }
 
+    /// Its stream is lines of JSON, and not of events.
+    pub fn is_lines(&self) -> bool {
+        self.dialect == Dialect::Ollama
+    }
+
     /// The event that ends an answer has come.
     pub fn is_finished(&self) -> bool {
         self.counter.is_finished()
     }
 
-    /// The provider has said what it cost.
-    pub fn is_complete(&self) -> bool {
-        self.whole.is_some() || self.counter.is_complete()
-    }
-
-    pub fn tokens(&self) -> Tokens {
-        self.whole.unwrap_or_else(|| self.counter.tokens())
+    /// What it used. `ended`: it came to its end; `request_bytes`: what stands in for input that nobody counted.
+    pub fn counted(&self, ended: bool, request_bytes: usize) -> Counted {
+        self.counter.counted(ended, request_bytes)
     }
 
     /// The calls that it proposed.
@@ -77,24 +86,47 @@ impl Answer {
 
     fn read(&mut self, line: Vec<u8>) -> Option<Vec<u8>> {
         let text = String::from_utf8_lossy(&line);
-        let Some(data) = text.trim_start_matches('\u{feff}').strip_prefix("data:").map(str::trim) else { return Some(line) };
-        self.counter.read(data);
+        if std::mem::take(&mut self.is_left_out) && text.trim().is_empty() {
+            return Some(Vec::new());
+        }
+        let text = text.trim_start_matches('\u{feff}');
+        // Ollama's lines are JSON as they are.
+        let is_bare = self.is_lines() && !text.trim().is_empty();
+        let Some(data) = (if is_bare { Some(text) } else { text.strip_prefix("data:") }).map(str::trim) else { return Some(line) };
+        let brings_only_usage = self.counter.read(data);
+        if self.hides_usage && brings_only_usage {
+            self.is_left_out = true;
+            return Some(Vec::new());
+        }
         match self.calls.read(data) {
-            Ok(Some(renamed)) => Some(format!("data: {renamed}\n").into_bytes()),
+            // A line keeps its end: Google's own client takes a mixture of ends for no end at all.
+            Ok(Some(renamed)) => Some(format!("{}{renamed}{}", if is_bare { "" } else { "data: " }, line_end(text)).into_bytes()),
             Ok(None) => Some(line),
             Err(_) => None,
         }
     }
 }
 
+fn line_end(line: &str) -> &'static str {
+    if line.ends_with("\r\n") { "\r\n" } else { "\n" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metering::Quality;
+    use policy::budget::Consumed;
     use proptest::prelude::*;
 
     const OPENAI: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"hi \\\"usage\\\"\"}}]}\n\n\
         data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"call_A1\",\"function\":{\"name\":\"exec\",\"arguments\":\"{}\"}}]}}]}\n\n\
         data: {\"choices\":[],\"usage\":{\"prompt_tokens\":123,\"completion_tokens\":45,\"prompt_tokens_details\":{\"cached_tokens\":23}}}\n\ndata: [DONE]\n\n";
+    const RESPONSES: &str = "event: response.output_item.done\ndata: {\"type\":\"response.output_item.done\",\"output_index\":0,\"item\":{\"type\":\"function_call\",\"id\":\"fc_1\",\"call_id\":\"call_A1\",\"name\":\"exec\",\"arguments\":\"{}\"}}\n\n\
+        event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"output\":[],\"usage\":{\"input_tokens\":123,\"input_tokens_details\":{\"cached_tokens\":23},\"output_tokens\":45}}}\n\n";
+    const GOOGLE: &str = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"args\":{},\"id\":\"call_A1\",\"name\":\"exec\"}}]}}],\"usageMetadata\":{\"promptTokenCount\":123}}\r\n\r\n\
+        data: {\"candidates\":[{\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":123,\"cachedContentTokenCount\":23,\"candidatesTokenCount\":45,\"totalTokenCount\":168}}\r\n\r\n";
+    const OLLAMA: &str = "{\"done\":false,\"message\":{\"content\":\"hü\"}}\n{\"message\":{\"tool_calls\":[{\"function\":{\"arguments\":{},\"name\":\"exec\"},\"id\":\"call_A1\"}]}}\n\
+        {\"message\":{\"content\":\"\"},\"done\":true,\"prompt_eval_count\":123,\"prompt_eval_cached_count\":23,\"eval_count\":45}\n";
     const ANTHROPIC: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":100,\"cache_read_input_tokens\":23,\"output_tokens\":1}}}\n\n\
         event: ping\ndata: {\"type\":\"ping\"}\n\n\
         data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"tool_use\",\"id\":\"call_A1\",\"name\":\"exec\",\"input\":{}}}\n\n\
@@ -106,21 +138,28 @@ mod tests {
 
     #[test]
     fn an_answer_is_the_same_wherever_the_stream_is_cut() {
-        for (dialect, text) in [(Dialect::OpenaiCompletions, OPENAI), (Dialect::AnthropicMessages, ANTHROPIC)] {
+        let dialects = [
+            (Dialect::OpenaiCompletions, OPENAI),
+            (Dialect::AnthropicMessages, ANTHROPIC),
+            (Dialect::OpenaiResponses, RESPONSES),
+            (Dialect::GoogleGenerativeAi, GOOGLE),
+            (Dialect::Ollama, OLLAMA),
+        ];
+        for (dialect, text) in dialects {
             for cut in 0..=text.len() {
                 let mut answer = Answer::new(dialect, minted);
                 let (before, after) = text.as_bytes().split_at(cut);
                 let mut out = answer.feed(before).unwrap().to_vec();
-                let ended = text[..cut].ends_with('\n') && (text[..cut].contains("[DONE]") || text[..cut].contains("\"message_stop\""));
+                let ends = ["[DONE]", "\"message_stop\"", "response.completed\",\"resp", "STOP", "\"done\":true"];
+                let ended = before.ends_with(b"\n") && ends.iter().any(|end| String::from_utf8_lossy(before).contains(end));
                 assert!(answer.is_finished() || !ended, "cut at {cut}");
                 out.extend_from_slice(&answer.feed(after).unwrap());
                 out.extend_from_slice(&answer.rest().unwrap());
-                assert_eq!(
-                    (answer.tokens(), answer.is_complete(), answer.is_finished()),
-                    (Tokens { input: 123, cached: 23, output: 45 }, true, true),
-                    "cut at {cut}"
-                );
-                assert_eq!(String::from_utf8(out).unwrap(), text.replace("call_A1", &minted()), "cut at {cut}");
+                let counted = answer.counted(true, 0);
+                let consumed = Consumed { input: 100, cache_read: 23, output: 45, ..Consumed::default() };
+                assert_eq!((counted.consumed, counted.quality, answer.is_finished()), (consumed, Quality::Exact, true), "cut at {cut}");
+                let expected = text.replace("call_A1", &minted());
+                assert_eq!(String::from_utf8(out).unwrap(), expected, "cut at {cut}");
                 assert_eq!(answer.proposals(&Tools::default()).len(), 1);
             }
         }
@@ -130,7 +169,23 @@ mod tests {
     fn a_stream_that_breaks_off_is_not_complete() {
         let mut answer = Answer::new(Dialect::AnthropicMessages, minted);
         answer.feed(ANTHROPIC.split_inclusive("\n\n").next().unwrap().as_bytes());
-        assert_eq!((answer.tokens().input, answer.is_complete()), (123, false));
+        let counted = answer.counted(false, 0);
+        assert_eq!((counted.consumed.input_whole(), counted.quality), (123, Quality::Partial));
+    }
+
+    #[test]
+    fn usage_that_only_we_asked_for_is_left_out_wherever_the_stream_is_cut() {
+        let usage = OPENAI.split_inclusive("\n\n").find(|event| event.contains("\"usage\":{")).unwrap();
+        for cut in 0..=OPENAI.len() {
+            let mut answer = Answer::new(Dialect::OpenaiCompletions, minted).hiding_usage(true);
+            let (before, after) = OPENAI.as_bytes().split_at(cut);
+            let out = [answer.feed(before).unwrap(), answer.feed(after).unwrap(), answer.rest().unwrap()].concat();
+            assert_eq!(String::from_utf8(out).unwrap(), OPENAI.replace(usage, "").replace("call_A1", &minted()), "cut at {cut}");
+            assert_eq!(answer.counted(true, 0).quality, Quality::Exact, "cut at {cut}");
+        }
+        let with_text = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\n";
+        let mut answer = Answer::new(Dialect::OpenaiCompletions, minted).hiding_usage(true);
+        assert_eq!(answer.feed(with_text.as_bytes()).unwrap(), with_text, "what brings text too gets through");
     }
 
     proptest! {

@@ -1,20 +1,24 @@
 //! The way of a model call: OpenClaw → here → provider, and back.
 //!
-//! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → network closed? → frozen? → every result
-//! known? → redact → the key → write it down → forward → redact → count → release. OpenClaw never sees the provider's key, and the
+//! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → network closed? → who is asked
+//! ([`way`]) → frozen? → every result known? → [`ask`]: the key → redact → room in the budget? → write it down → forward, and
+//! where that fails, once more to whoever is behind → redact → count → release. OpenClaw never sees the provider's key, and the
 //! provider never sees a tool result that nobody decided about, nor a secret.
 
 mod answer;
+mod caching;
 mod calls;
 mod observed;
 mod request;
 mod usage;
 
-use crate::gateway::openclaw::{Dialect, Provider};
+use crate::bundle::InForce;
+use crate::gateway::openclaw::{Dialect, PURPOSE, Provider};
 use crate::gateway::{Gateway, UNGATED};
 use crate::ledger::{self, Known, Ledger, Run, canonical_call_id};
-use crate::metering::{Metering, OpenCall};
+use crate::metering::{Counted, Metering, NewCall, NotBegun, OpenCall};
 use crate::network::{NOT_CLOSED, Network};
+use crate::providers::Providers;
 use crate::screen::{self, Screen};
 use crate::vault::Vault;
 use answer::Answer;
@@ -26,8 +30,11 @@ use axum::routing::post;
 use axum::{Json, Router};
 use http_body_util::BodyExt;
 pub use observed::Observed;
+use policy::budget::{self, Account, Span, Whose};
+use policy::bundle::Target;
+use policy::route::{Failure, FailureClass, Pin, Way};
 use redact::{BodyError, EventStream, Redactor};
-use request::{Model, Tools, Traceparent};
+use request::{Model, Route, Tools, Traceparent};
 use serde_json::json;
 use service::outward::HttpClient;
 use service::{SecretString, random};
@@ -42,8 +49,10 @@ pub struct EgressProxy {
     pub vault: Vault,
     pub network: Network,
     pub screen: Screen,
+    pub in_force: InForce,
     pub metering: Metering,
     pub providers: Vec<Provider>,
+    pub health: Providers,
     pub client: HttpClient,
     pub observed: Observed,
 }
@@ -52,10 +61,16 @@ pub struct EgressProxy {
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// An answer that is not streamed is read whole before it is released.
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A stream that goes on longer than any answer: each token comes in some two hundred bytes.
+const STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A provider thinks this long at most before its first byte.
 const HEAD_WAIT: Duration = Duration::from_secs(300);
+/// And this long where another one can be asked instead.
+const BACKED_WAIT: Duration = Duration::from_secs(60);
 /// And this long between two bytes; providers send pings meanwhile.
 const IDLE_WAIT: Duration = Duration::from_secs(180);
+/// What an answer may have where its request sets no bound.
+const OUTPUT_TOKENS_UNSAID: i64 = 32_768;
 const HOLD: Duration = Duration::from_millis(redact::HOLD_MS_MAX);
 /// Pieces that wait for a slow reader before we stop reading from the provider.
 const PIECES_MAX: usize = 16;
@@ -78,6 +93,9 @@ const fn stopped(code: &'static str, message: &'static str) -> Stopped {
 
 const TOKEN_WRONG: Stopped = stopped("proxy_token_wrong", "This request does not come from the assistant.");
 const PROVIDER_UNKNOWN: Stopped = stopped("provider_unknown", "No provider of this name is configured.");
+const PROVIDER_DISABLED: Stopped = stopped("provider_disabled", "The company has switched this provider off.");
+const PURPOSE_UNKNOWN: Stopped = stopped("purpose_unknown", "Nobody answers for this purpose.");
+const UNANSWERED: Stopped = stopped("purpose_unanswered", "Nobody who may answer for this purpose did, so there is no answer.");
 const MODEL_UNKNOWN: Stopped = stopped("model_unknown", "This model is not among those that the assistant may use.");
 const ROUTE_UNKNOWN: Stopped = stopped("route_unknown", "This provider's dialect has no such route here.");
 const NETWORK_OPEN: Stopped = stopped(NOT_CLOSED, "OpenClaw's network is not closed, so no model may answer.");
@@ -92,6 +110,12 @@ const KEY_MISSING: Stopped = stopped("provider_key_missing", "No key for this pr
 const TOO_LARGE: Stopped = Stopped { status: StatusCode::PAYLOAD_TOO_LARGE, code: "body_too_large", message: "This request is larger than the agent accepts." };
 const UNREACHABLE: Stopped = Stopped { status: StatusCode::BAD_GATEWAY, code: "provider_unreachable", message: "The provider could not be reached." };
 const UNREADABLE: Stopped = Stopped { status: StatusCode::BAD_GATEWAY, code: "provider_unreadable", message: "The provider's answer could not be read." };
+const BUDGET_CALL: Stopped = stopped("budget_call", "This call could cost more than a single one may.");
+const BUDGET_RUN: Stopped = stopped("budget_run", "What this message set going has cost as much as it may.");
+const BUDGET_DAY: Stopped = stopped("budget_day", "The assistant's budget of this day is used up.");
+const BUDGET_MONTH: Stopped = stopped("budget_month", "The assistant's budget of this month is used up.");
+const BUDGET_TENANT_DAY: Stopped = stopped("budget_tenant_day", "The budget of this day for all assistants is used up.");
+const BUDGET_TENANT_MONTH: Stopped = stopped("budget_tenant_month", "The budget of this month for all assistants is used up.");
 const RECORDS: Stopped = stopped("internal", "The agent could not write its records, so the call was not sent.");
 
 pub fn routes(proxy: Arc<EgressProxy>) -> Router {
@@ -99,31 +123,38 @@ pub fn routes(proxy: Arc<EgressProxy>) -> Router {
 }
 
 async fn serve(State(proxy): State<Arc<EgressProxy>>, Path((name, path)): Path<(String, String)>, headers: HeaderMap, body: Body) -> Response {
-    let provider = proxy.providers.iter().find(|provider| provider.name == name);
-    let dialect = provider.map_or(Dialect::OpenaiCompletions, |provider| provider.dialect);
-    pass(&proxy, provider, &path, &headers, body).await.unwrap_or_else(|stopped| {
+    // Purposes are asked for in the dialect that most providers speak.
+    let dialect = proxy.provider(&name).map_or(Dialect::OpenaiCompletions, |provider| provider.dialect);
+    pass(&proxy, &name, dialect, &path, &headers, body).await.unwrap_or_else(|stopped| {
         tracing::warn!(code = stopped.code, provider = name, "a model call was stopped");
         refusal(dialect, stopped)
     })
 }
 
-async fn pass(proxy: &Arc<EgressProxy>, provider: Option<&Provider>, path: &str, headers: &HeaderMap, body: Body) -> Result<Response, Stopped> {
-    authenticate(&proxy.gateway, headers)?;
-    let provider = provider.ok_or(PROVIDER_UNKNOWN)?;
-    if path != route(provider.dialect) {
-        return Err(ROUTE_UNKNOWN);
+impl EgressProxy {
+    fn provider(&self, name: &str) -> Option<&Provider> {
+        self.providers.iter().find(|provider| provider.name == name)
     }
+}
+
+async fn pass(proxy: &Arc<EgressProxy>, name: &str, dialect: Dialect, path: &str, headers: &HeaderMap, body: Body) -> Result<Response, Stopped> {
+    authenticate(&proxy.gateway, headers)?;
+    if name != PURPOSE && proxy.provider(name).is_none() {
+        return Err(PROVIDER_UNKNOWN);
+    }
+    let route = Route::parse(dialect, path).ok_or(ROUTE_UNKNOWN)?;
     if !proxy.gateway.is_gated() {
         return Err(NOT_LOADED);
     }
     let trace = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Traceparent::parse).ok_or(UNANNOUNCED)?;
     let bytes = read(headers, body).await?;
-    let model = Model::parse(provider.dialect, &bytes).ok_or(MALFORMED)?;
+    let model = Model::parse(dialect, &route, &bytes).ok_or(MALFORMED)?;
     let origin = proxy.ledger.origin(&trace.trace_id, &trace.span_id).await;
     // OpenClaw announces no single request for the last words of a turn, which has no tools; whatever has some is announced.
     let runs = if origin.exact || model.tools.is_empty() { origin.runs } else { Vec::new() };
     let run = runs.first().ok_or(UNANNOUNCED)?;
-    let outcome = admitted(proxy, provider, headers, bytes, model, &runs).await;
+    let asked = Asked { name, dialect, route, headers, bytes, model, trace_id: &trace.trace_id };
+    let outcome = admitted(proxy, asked, &runs).await;
     match &outcome {
         Err(stopped) => runs.iter().for_each(|run| proxy.ledger.note_stop(&run.session, stopped.code)),
         Ok(_) => proxy.ledger.forget_stop(&run.session),
@@ -131,33 +162,148 @@ async fn pass(proxy: &Arc<EgressProxy>, provider: Option<&Provider>, path: &str,
     outcome
 }
 
+/// A request that could be read.
+struct Asked<'a> {
+    name: &'a str,
+    dialect: Dialect,
+    route: Route,
+    headers: &'a HeaderMap,
+    bytes: Bytes,
+    model: Model,
+    trace_id: &'a str,
+}
+
 /// The rest of the way, for a call that is known to be whose.
-async fn admitted(proxy: &EgressProxy, provider: &Provider, headers: &HeaderMap, bytes: Bytes, model: Model, runs: &[Run]) -> Result<Response, Stopped> {
+async fn admitted(proxy: &Arc<EgressProxy>, asked: Asked<'_>, runs: &[Run]) -> Result<Response, Stopped> {
+    let Asked { name, dialect, route, headers, bytes, model, trace_id } = asked;
     let run = runs.first().ok_or(UNANNOUNCED)?;
     if !proxy.network.is_in_force() {
         return Err(NETWORK_OPEN);
     }
-    if !provider.models.contains(&model.name) {
-        return Err(MODEL_UNKNOWN);
-    }
-    second_gate(proxy, provider.dialect, runs, &model).await?;
+    let way = way(proxy, name, &model.name)?;
+    second_gate(proxy, dialect, runs, &model).await?;
     if !proxy.screen.is_sound() {
         return Err(UNSCREENED);
     }
+    let call = Call {
+        run: run.clone(),
+        trace_id: trace_id.to_owned(),
+        route,
+        headers: headers.clone(),
+        hides_usage: model.hides_usage(),
+        output_max: model.output_max,
+        bytes: model.with_usage(bytes),
+        tools: Arc::new(model.tools),
+        model: model.name,
+    };
+    // In a task of its own: OpenClaw may hang up before the provider has said a word, and the books must be closed all the same.
+    let asking = tokio::spawn(ask(proxy.clone(), call, way));
+    asking.await.map_err(|_| RECORDS)?
+}
+
+/// Who is asked: the provider that was named, or whoever answers for a purpose.
+fn way(proxy: &EgressProxy, name: &str, model: &str) -> Result<Way, Stopped> {
+    let law = proxy.in_force.law();
+    let way = if name == PURPOSE {
+        law.routes().way(model).ok_or(PURPOSE_UNKNOWN)?
+    } else {
+        Way { purpose: String::new(), first: Target { provider: name.to_owned(), model: model.to_owned() }, second: None, pin: None }
+    };
+    for target in std::iter::once(&way.first).chain(&way.second) {
+        if law.routes().is_disabled(&target.provider) {
+            return Err(PROVIDER_DISABLED);
+        }
+        let provider = proxy.provider(&target.provider).ok_or(PROVIDER_UNKNOWN)?;
+        // The request was written for one dialect.
+        let fits = name != PURPOSE || provider.dialect == Dialect::OpenaiCompletions;
+        if !fits || !provider.models.contains(&target.model) {
+            return Err(MODEL_UNKNOWN);
+        }
+    }
+    Ok(way)
+}
+
+/// A call that may be asked, whoever answers it.
+struct Call {
+    run: Run,
+    trace_id: String,
+    route: Route,
+    headers: HeaderMap,
+    bytes: Bytes,
+    tools: Arc<Tools>,
+    model: String,
+    output_max: Option<i64>,
+    hides_usage: bool,
+}
+
+/// Asks the first, and the second if the first failed in a way that says nothing about the request. Each attempt has books of its own.
+async fn ask(proxy: Arc<EgressProxy>, call: Call, way: Way) -> Result<Response, Stopped> {
+    let mut failures: Vec<FailureClass> = Vec::new();
+    let mut next = Some(&way.first);
+    let mut second = way.second.as_ref();
+    while let Some(target) = next.take() {
+        // Who asked for a pause gets it where another one can answer.
+        if second.is_some() && proxy.health.rests(&target.provider) {
+            failures.push(FailureClass::Quota);
+            next = second.take();
+            continue;
+        }
+        let provider = proxy.provider(&target.provider).ok_or(PROVIDER_UNKNOWN)?;
+        let (books, outcome) = attempt(&proxy, &call, provider, target, way.pin, second.is_some()).await?;
+        let failure = match &outcome {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(Failure::Status(answer.status().as_u16())),
+            Err(failure) => Some(*failure),
+        };
+        match failure.filter(|failure| failure.is_the_providers()) {
+            Some(failure) => proxy.health.failed(&provider.name, failure, outcome.as_ref().ok().and_then(retry_after_secs)),
+            None => proxy.health.answered(&provider.name),
+        }
+        let Some(failure) = failure else {
+            let Ok(answer) = outcome else { return Err(UNREACHABLE) };
+            return Ok(release(books, provider.dialect, answer).await);
+        };
+        failures.push(failure.class());
+        let goes_on = second.is_some() && way.falls_back(failure);
+        match outcome {
+            Ok(answer) if !goes_on && !way.fails_closed() => return Ok(release(books, provider.dialect, answer).await),
+            Ok(_) => books.refused().await.map_err(unwritten)?,
+            Err(_) => books.unreached(provider.dialect, failure).await.map_err(unwritten)?,
+        }
+        tracing::warn!(provider = provider.name, purpose = way.purpose, class = failure.class().name(), goes_on, "a provider failed");
+        if goes_on {
+            next = second.take();
+        }
+    }
+    if !way.fails_closed() {
+        return Err(UNREACHABLE);
+    }
+    proxy.health.note_unanswered(&way.purpose, &failures).await.map_err(unwritten)?;
+    Err(UNANSWERED)
+}
+
+/// One call of one provider, up to the first byte of its answer.
+async fn attempt(
+    proxy: &EgressProxy,
+    call: &Call,
+    provider: &Provider,
+    target: &Target,
+    pin: Option<Pin>,
+    is_backed: bool,
+) -> Result<(Books, Result<hyper::Response<hyper::body::Incoming>, Failure>), Stopped> {
     let key = key(&proxy.vault, provider).await?;
-    let bytes = model.with_usage(bytes);
     let mut redactor = proxy.screen.now();
-    let mut ready = outgoing(provider, headers, &redactor, &key, redacted(&redactor, bytes.clone()).await?)?;
-    let call = proxy.metering.begin(run.assistant, &provider.name, &model.name).await.map_err(unwritten)?;
+    let mut ready = call.ready(provider, target, pin, key.as_ref(), &redactor).await?;
+    let output_max = pin.map_or(call.output_max, |pin| Some(pin.output_tokens_max));
+    let open = reserve(proxy, provider, &target.model, (ready.request_bytes, ready.prefix.clone()), output_max, call).await?;
     // What became a secret meanwhile is one.
     let now = proxy.screen.now();
     if !Arc::ptr_eq(&now, &redactor) {
         redactor = now;
-        let again = redacted(&redactor, bytes).await.and_then(|bytes| outgoing(provider, headers, &redactor, &key, bytes));
-        ready = match again {
+        ready = match call.ready(provider, target, pin, key.as_ref(), &redactor).await {
             Ok(ready) => ready,
             Err(stopped) => {
-                proxy.metering.abandon(call).await.map_err(unwritten)?;
+                proxy.metering.abandon(open).await.map_err(unwritten)?;
                 return Err(stopped);
             }
         };
@@ -165,46 +311,113 @@ async fn admitted(proxy: &EgressProxy, provider: &Provider, headers: &HeaderMap,
     let books = Books {
         ledger: proxy.ledger.clone(),
         metering: proxy.metering.clone(),
-        call,
-        session: run.session.clone(),
-        tools: model.tools,
+        call: open,
+        session: call.run.session.clone(),
+        tools: call.tools.clone(),
+        request_bytes: ready.request_bytes,
+        hides_usage: call.hides_usage,
         screen: proxy.screen.clone(),
     };
-    // In a task of its own: OpenClaw may hang up before the provider has said a word, and the books must be closed all the same.
-    let forwarding = tokio::spawn(forward(proxy.client.clone(), ready, provider.name.clone(), provider.dialect, books));
-    forwarding.await.map_err(|_| RECORDS)?
+    let wait = if is_backed { BACKED_WAIT } else { HEAD_WAIT };
+    let outcome = match tokio::time::timeout(wait, proxy.client.request(ready.request)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(if error.is_connect() { Failure::Connect } else { Failure::Broken }),
+        Err(_) => Err(Failure::TimedOut),
+    };
+    Ok((books, outcome))
 }
 
-async fn forward(client: HttpClient, outgoing: Request<Body>, provider: String, dialect: Dialect, books: Books) -> Result<Response, Stopped> {
-    match tokio::time::timeout(HEAD_WAIT, client.request(outgoing)).await {
-        Ok(Ok(answer)) => Ok(release(books, dialect, answer).await),
-        Ok(Err(error)) => {
-            tracing::warn!(provider, connect = error.is_connect(), "the provider could not be reached");
-            // Only a call that surely never left costs nothing.
-            let ended = if error.is_connect() { books.abandon().await } else { books.close(&Answer::new(dialect, ledger::mint_call_id), false).await };
-            ended.map_err(unwritten)?;
-            Err(UNREACHABLE)
+/// A request as it may leave.
+struct Ready {
+    request: Request<Body>,
+    request_bytes: usize,
+    /// Of what each request of this assistant begins with.
+    prefix: Option<String>,
+}
+
+impl Call {
+    /// The request without secrets, in the words of whoever gets it.
+    async fn ready(
+        &self,
+        provider: &Provider,
+        target: &Target,
+        pin: Option<Pin>,
+        key: Option<&SecretString>,
+        redactor: &Arc<Redactor>,
+    ) -> Result<Ready, Stopped> {
+        let bytes = redacted(redactor, self.bytes.clone()).await?;
+        let prefix = caching::prefix(&bytes);
+        let mut bytes = caching::with_marks(provider.dialect, bytes);
+        if target.model != self.model {
+            bytes = request::with_model(&bytes, &target.model).ok_or(MALFORMED)?;
         }
-        Err(_) => {
-            books.close(&Answer::new(dialect, ledger::mint_call_id), false).await.map_err(unwritten)?;
-            Err(UNREACHABLE)
+        if let Some(pin) = pin {
+            bytes = request::pinned(&bytes, pin).ok_or(MALFORMED)?;
         }
+        if provider.url.starts_with(MISTRAL) {
+            bytes = request::with_short_ids(&bytes);
+        }
+        let request_bytes = bytes.len();
+        let request = outgoing(provider, &self.route, screened(&self.headers, redactor)?, key, bytes)?;
+        Ok(Ready { request, request_bytes, prefix })
+    }
+}
+
+/// When the provider wants to be asked again; the form with a date is not read.
+fn retry_after_secs(answer: &hyper::Response<hyper::body::Incoming>) -> Option<u64> {
+    answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Its ids of calls have a form of their own.
+const MISTRAL: &str = "https://api.mistral.ai/";
+
+/// Writes the call down, if what it can cost at most has room in every budget.
+async fn reserve(
+    proxy: &EgressProxy,
+    provider: &Provider,
+    model: &str,
+    (request_bytes, prefix): (usize, Option<String>),
+    output_max: Option<i64>,
+    call: &Call,
+) -> Result<OpenCall, Stopped> {
+    let law = proxy.in_force.law();
+    let rate = law.prices().rate(&provider.name, model, provider.dialect == Dialect::Ollama);
+    let (assistant, tenant) = law.limits(&call.run.assistant.to_string());
+    let at_most = rate.at_most(budget::at_most_tokens(request_bytes), output_max.unwrap_or(OUTPUT_TOKENS_UNSAID));
+    let new = NewCall {
+        assistant: call.run.assistant,
+        provider: provider.name.clone(),
+        model: model.to_owned(),
+        run: call.trace_id.clone(),
+        rate,
+        at_most,
+        limits: budget::accounts(assistant, tenant),
+        prefix,
+    };
+    proxy.metering.begin(new).await.map_err(|not_begun| match not_begun {
+        NotBegun::Store(error) => unwritten(error),
+        NotBegun::Exhausted(account) => exhausted(&account),
+    })
+}
+
+fn exhausted(account: &Account) -> Stopped {
+    match (account.whose, account.span) {
+        (_, Span::Call) => BUDGET_CALL,
+        (_, Span::Run) => BUDGET_RUN,
+        (Whose::Assistant, Span::Day) => BUDGET_DAY,
+        (Whose::Assistant, Span::Month) => BUDGET_MONTH,
+        (Whose::Tenant, Span::Day) => BUDGET_TENANT_DAY,
+        (Whose::Tenant, Span::Month) => BUDGET_TENANT_MONTH,
     }
 }
 
 fn authenticate(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Stopped> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let shown = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).or_else(|| text(HeaderName::from_static("x-api-key")));
+    let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    let shown = bearer.or_else(|| text(HeaderName::from_static("x-api-key"))).or_else(|| text(HeaderName::from_static("x-goog-api-key")));
     // The comparison needs the token.
     let right = gateway.proxy_token().zip(shown).is_some_and(|(token, shown)| random::same(token.expose(), shown));
     if right { Ok(()) } else { Err(TOKEN_WRONG) }
-}
-
-fn route(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::OpenaiCompletions => "chat/completions",
-        Dialect::AnthropicMessages => "v1/messages",
-    }
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Stopped> {
@@ -314,9 +527,11 @@ async fn turned_down(proxy: &EgressProxy, dialect: Dialect, run: &Run, model: &M
     Ok(!call_id.is_empty() && results(model, call_id).all(by_itself))
 }
 
-async fn key(vault: &Vault, provider: &Provider) -> Result<SecretString, Stopped> {
+/// `None` for a model on this machine, which wants no key.
+async fn key(vault: &Vault, provider: &Provider) -> Result<Option<SecretString>, Stopped> {
     match vault.provider_key(&provider.name).await {
-        Ok(Some((key, _))) => Ok(key),
+        Ok(Some((key, _))) => Ok(Some(key)),
+        Ok(None) if provider.dialect == Dialect::Ollama => Ok(None),
         Ok(None) => Err(KEY_MISSING),
         Err(error) => {
             tracing::error!(%error, provider = provider.name, "the provider's key cannot be read");
@@ -326,24 +541,30 @@ async fn key(vault: &Vault, provider: &Provider) -> Result<SecretString, Stopped
 }
 
 /// Headers of OpenClaw that mean something to a provider. Everything else, its token above all, stays here.
-const FORWARDED: [&str; 5] = ["accept", "anthropic-beta", "anthropic-version", "content-type", "user-agent"];
+const FORWARDED: [&str; 6] = ["accept", "anthropic-beta", "anthropic-version", "content-type", "openai-beta", "user-agent"];
 
-fn outgoing(provider: &Provider, headers: &HeaderMap, redactor: &Redactor, key: &SecretString, body: Bytes) -> Result<Request<Body>, Stopped> {
-    let mut request = Request::post(format!("{}/{}", provider.url, route(provider.dialect)));
+/// Those headers of a request, if no secret is in them.
+fn screened(headers: &HeaderMap, redactor: &Redactor) -> Result<HeaderMap, Stopped> {
+    let mut kept = HeaderMap::new();
     for name in FORWARDED {
         if let Some(value) = headers.get(name) {
-            request = request.header(name, clean(redactor, value.clone()).ok_or(BLOCKED)?);
+            kept.insert(HeaderName::from_static(name), clean(redactor, value.clone()).ok_or(BLOCKED)?);
         }
     }
-    // The provider needs the key.
-    let (name, value) = match provider.dialect {
-        Dialect::OpenaiCompletions => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
-        Dialect::AnthropicMessages => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
-    };
-    let mut value = HeaderValue::from_str(&value).map_err(|_| KEY_MISSING)?;
-    value.set_sensitive(true);
+    Ok(kept)
+}
+
+fn outgoing(provider: &Provider, route: &Route, headers: HeaderMap, key: Option<&SecretString>, body: Bytes) -> Result<Request<Body>, Stopped> {
+    let mut request = Request::post(format!("{}/{}", provider.url, route.path));
+    if let Some(kept) = request.headers_mut() {
+        kept.extend(headers);
+    }
+    if let Some(key) = key {
+        let (name, value) = provider.key_header(key).ok_or(KEY_MISSING)?;
+        request = request.header(name, value);
+    }
     // An answer that we could not read would be one that we could not count.
-    request.header(name, value).header(header::ACCEPT_ENCODING, "identity").body(Body::from(body)).map_err(|_| MALFORMED)
+    request.header(header::ACCEPT_ENCODING, "identity").body(Body::from(body)).map_err(|_| MALFORMED)
 }
 
 /// Headers of the provider that mean something to OpenClaw.
@@ -365,30 +586,41 @@ struct Books {
     metering: Metering,
     call: OpenCall,
     session: String,
-    tools: Tools,
+    tools: Arc<Tools>,
+    request_bytes: usize,
+    hides_usage: bool,
     screen: Screen,
 }
 
 impl Books {
-    /// The call never left.
-    async fn abandon(self) -> service::store::Result<()> {
-        self.metering.abandon(self.call).await
+    /// No answer came. Only a call that surely never left costs nothing.
+    async fn unreached(self, dialect: Dialect, failure: Failure) -> service::store::Result<()> {
+        if failure == Failure::Connect {
+            return self.metering.abandon(self.call).await;
+        }
+        self.close(&Answer::new(dialect, ledger::mint_call_id), false).await
     }
 
-    async fn close(self, answer: &Answer, complete: bool) -> service::store::Result<()> {
+    /// The provider refused the call, and takes nothing for that.
+    async fn refused(self) -> service::store::Result<()> {
+        self.metering.settle(self.call, Counted::NOTHING).await
+    }
+
+    /// `ended`: the answer came to its end.
+    async fn close(self, answer: &Answer, ended: bool) -> service::store::Result<()> {
         self.ledger.note_proposals(&self.session, answer.proposals(&self.tools)).await?;
-        self.metering.settle(self.call, answer.tokens(), complete).await
+        self.metering.settle(self.call, answer.counted(ended, self.request_bytes)).await
     }
 }
 
 async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper::body::Incoming>) -> Response {
     let (head, body) = response.into_parts();
     let plain = head.headers.get(header::CONTENT_ENCODING).is_none_or(|value| value == "identity");
-    let streamed = head
-        .headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream")));
-    let mut answer = Answer::new(dialect, ledger::mint_call_id);
+    // A stream in another form than its dialect's would be passed on unread.
+    let form = if dialect == Dialect::Ollama { "application/x-ndjson" } else { "text/event-stream" };
+    let begins = |value: &HeaderValue| value.as_bytes().get(..form.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(form.as_bytes()));
+    let streamed = head.headers.get(header::CONTENT_TYPE).is_some_and(begins);
+    let mut answer = Answer::new(dialect, ledger::mint_call_id).hiding_usage(books.hides_usage);
     let redactor = books.screen.now();
     let body = if streamed && plain {
         let (pieces, reader) = mpsc::channel(PIECES_MAX);
@@ -401,9 +633,8 @@ async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper
             let _ = books.close(&answer, false).await;
             return refusal(dialect, UNREADABLE);
         };
-        // A refusal of the provider has no usage, and none is missing.
-        let complete = answer.is_complete() || !head.status.is_success();
-        if books.close(&answer, complete).await.is_err() {
+        let closed = if head.status.is_success() { books.close(&answer, true).await } else { books.refused().await };
+        if closed.is_err() {
             return refusal(dialect, RECORDS);
         }
         Body::from(bytes)
@@ -424,15 +655,18 @@ type Piece = Result<Bytes, std::io::Error>;
 /// Passes the answer on event by event as it comes, without the secrets that it repeats. The books are closed before the line that ends it is released.
 async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incoming, pieces: mpsc::Sender<Piece>) {
     let (screen, mut redactor) = (books.screen.clone(), books.screen.now());
-    let mut events = EventStream::new(redactor.clone());
-    let (mut books, mut released) = (Some(books), false);
+    let mut events = if answer.is_lines() { EventStream::of_lines(redactor.clone()) } else { EventStream::new(redactor.clone()) };
+    let (mut books, mut released, mut has_left, mut taken_bytes) = (Some(books), false, false, 0);
     let broken = loop {
         let frame = tokio::select! {
             frame = tokio::time::timeout(IDLE_WAIT, body.frame()) => Some(frame),
             // What may still become a secret has been held back long enough; a known one is waited for.
             () = tokio::time::sleep(HOLD), if !released && events.held_bytes() > 0 => None,
             // The reader left; what the provider counts from here on nobody sees.
-            () = pieces.closed() => break false,
+            () = pieces.closed() => {
+                has_left = true;
+                break false;
+            }
         };
         released = frame.is_none();
         // What became a secret meanwhile is one.
@@ -445,6 +679,10 @@ async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incomin
             None => events.release(),
             Some(Ok(Some(Ok(frame)))) => {
                 let Ok(piece) = frame.into_data() else { continue };
+                taken_bytes += piece.len();
+                if taken_bytes > STREAM_BYTES_MAX {
+                    break true;
+                }
                 let Ok(gone) = events.push(&piece) else { break true };
                 gone
             }
@@ -454,17 +692,18 @@ async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incomin
         let Some(lines) = answer.feed(&gone) else { break true };
         if answer.is_finished()
             && let Some(books) = books.take()
-            && books.close(&answer, answer.is_complete()).await.is_err()
+            && books.close(&answer, true).await.is_err()
         {
             break true;
         }
         if !lines.is_empty() && pieces.send(Ok(lines)).await.is_err() {
+            has_left = true;
             break false;
         }
     };
     let rest = events.finish().ok().and_then(|gone| Some([answer.feed(&gone)?, answer.rest()?].concat().into()));
     if let Some(books) = books
-        && let Err(error) = books.close(&answer, answer.is_complete() && !broken).await
+        && let Err(error) = books.close(&answer, !broken && !has_left).await
     {
         tracing::error!(%error, "a model call could not be counted");
     }
@@ -483,8 +722,8 @@ fn unwritten(error: service::store::StoreError) -> Stopped {
 fn refusal(dialect: Dialect, stopped: Stopped) -> Response {
     let error = json!({ "type": "gatehouse", "code": stopped.code, "message": stopped.message });
     let body = match dialect {
-        Dialect::OpenaiCompletions => json!({ "error": error }),
         Dialect::AnthropicMessages => json!({ "type": "error", "error": error }),
+        _ => json!({ "error": error }),
     };
     (stopped.status, Json(body)).into_response()
 }

@@ -121,6 +121,11 @@ impl Gateway {
         lock(&self.0.keys).as_ref().map(|keys| keys.proxy_token.clone())
     }
 
+    /// What its calls of our tools must carry.
+    pub fn tools_token(&self) -> Option<SecretString> {
+        lock(&self.0.keys).as_ref().map(|keys| keys.tools_token.clone())
+    }
+
     /// OpenClaw's process, where it is known.
     pub fn pid(&self) -> Option<i32> {
         lock(&self.0.pid).flatten()
@@ -170,7 +175,11 @@ impl Gateway {
             let outcome = match &mode {
                 Mode::None => return,
                 Mode::Child { program } => self.child(program, &home, &client, &screen, &stop, &started).await,
-                Mode::Unit { address, .. } => self.unit(*address, &home, &client, &stop, &started).await,
+                Mode::Unit { address, .. } => {
+                    // Drawn at the start of the agent.
+                    screen.hold(lock(&self.0.keys).as_ref().map(Keys::named).unwrap_or_default());
+                    self.unit(*address, &home, &client, &stop, &started).await
+                }
                 Mode::Attach { address, environment, trust } => {
                     let keys = read_keys(environment);
                     let access = keys.map(|keys| (Access { address: *address, proof: trust.proof(&keys) }, keys));
@@ -372,7 +381,12 @@ fn read_keys(path: &std::path::Path) -> anyhow::Result<Keys> {
         service::log::know(&secret);
         anyhow::Ok(secret)
     };
-    Ok(Keys { gateway_token: of("OPENCLAW_GATEWAY_TOKEN")?, plugin_key: of("GATEHOUSE_PLUGIN_KEY")?, proxy_token: of("GATEHOUSE_PROXY_TOKEN")? })
+    Ok(Keys {
+        gateway_token: of("OPENCLAW_GATEWAY_TOKEN")?,
+        plugin_key: of("GATEHOUSE_PLUGIN_KEY")?,
+        proxy_token: of("GATEHOUSE_PROXY_TOKEN")?,
+        tools_token: of("GATEHOUSE_TOOLS_TOKEN")?,
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -5,8 +5,10 @@
 
 use super::connection::{BROWSER_USER, CONTROL_USER, TRUSTED_HEADER, USER_HEADER};
 use anyhow::{Context as _, ensure};
+use axum::http::{HeaderName, HeaderValue, header};
 use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value, json};
+use service::SecretString;
 use service::config::{private_folder, write_private};
 use service::random::base64url;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +17,16 @@ use std::path::{Path, PathBuf};
 
 /// The id under which OpenClaw lists our plugin.
 pub const PLUGIN_ID: &str = "gatehouse";
+/// What comes before the names of our own tools. The law knows it, too: `own_servers` in its registry.
+pub const TOOLS_SERVER: &str = "gatehouse";
+/// OpenClaw's tools whose work is done by ours.
+pub const REPLACED: [&str; 5] = ["exec", "process", "write", "edit", "apply_patch"];
+/// Tools that only we have; OpenClaw knows nothing by these names.
+const OURS_ALONE: [&str; 1] = ["secret_names"];
+/// How long it waits for one of our tools: a little longer than the longest command.
+const TOOL_WAIT_MS: u64 = 660_000;
+/// How long it waits for our server, which was there before it.
+const TOOLS_CONNECT_MS: u64 = 30_000;
 
 /// Where `tenant-agent install` puts our plugin: OpenClaw takes it from root or from its own user only.
 pub const PACKAGED_PLUGIN: &str = "/usr/lib/gatehouse/openclaw-plugin";
@@ -24,6 +36,9 @@ pub const PLUGIN_FILES: [(&str, &str); 3] = [
     ("openclaw.plugin.json", include_str!("../../../packaging/openclaw-plugin/openclaw.plugin.json")),
     ("package.json", include_str!("../../../packaging/openclaw-plugin/package.json")),
 ];
+
+/// In the place of a provider's name: what stands behind is not a model but a purpose, and the law says who answers.
+pub const PURPOSE: &str = "purpose";
 
 /// A model provider as the operator configured it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,27 +50,60 @@ pub struct Provider {
     pub models: Vec<String>,
 }
 
+impl Provider {
+    /// The header that shows the provider its key; `None` for a key that no header can hold.
+    pub fn key_header(&self, key: &SecretString) -> Option<(HeaderName, HeaderValue)> {
+        // The provider needs the key.
+        let (name, value) = match self.dialect {
+            Dialect::OpenaiCompletions | Dialect::OpenaiResponses | Dialect::Ollama => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
+            Dialect::AnthropicMessages => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
+            Dialect::GoogleGenerativeAi => (HeaderName::from_static("x-goog-api-key"), key.expose().to_owned()),
+        };
+        let mut value = HeaderValue::from_str(&value).ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    }
+
+    /// Where the provider lists its models, which costs nothing.
+    pub fn list_url(&self) -> String {
+        let path = match self.dialect {
+            Dialect::OpenaiCompletions | Dialect::OpenaiResponses | Dialect::GoogleGenerativeAi => "models",
+            Dialect::AnthropicMessages => "v1/models",
+            Dialect::Ollama => "api/tags",
+        };
+        format!("{}/{path}", self.url)
+    }
+}
+
+/// How a provider is spoken to, by the names that OpenClaw has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
+    /// OpenAI's chat completions, and everybody who imitates them.
     OpenaiCompletions,
+    OpenaiResponses,
     AnthropicMessages,
+    /// Gemini.
+    GoogleGenerativeAi,
+    /// Ollama's own, for models on this machine.
+    Ollama,
 }
 
 impl Dialect {
-    pub const NAMES: &'static [&'static str] = &["openai-completions", "anthropic-messages"];
+    pub const NAMES: &'static [&'static str] = &["openai-completions", "openai-responses", "anthropic-messages", "google-generative-ai", "ollama"];
+    pub const ALL: [Dialect; 5] =
+        [Dialect::OpenaiCompletions, Dialect::OpenaiResponses, Dialect::AnthropicMessages, Dialect::GoogleGenerativeAi, Dialect::Ollama];
 
     pub fn parse(name: &str) -> Option<Dialect> {
-        match name {
-            "openai-completions" => Some(Dialect::OpenaiCompletions),
-            "anthropic-messages" => Some(Dialect::AnthropicMessages),
-            _ => None,
-        }
+        Dialect::ALL.into_iter().find(|dialect| dialect.name() == name)
     }
 
     pub fn name(self) -> &'static str {
         match self {
             Dialect::OpenaiCompletions => "openai-completions",
+            Dialect::OpenaiResponses => "openai-responses",
             Dialect::AnthropicMessages => "anthropic-messages",
+            Dialect::GoogleGenerativeAi => "google-generative-ai",
+            Dialect::Ollama => "ollama",
         }
     }
 }
@@ -73,6 +121,11 @@ impl Home {
         self.folder.join("workspace")
     }
 
+    /// Where OpenClaw and commands are at home.
+    pub fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
     pub fn config(&self) -> PathBuf {
         self.folder.join("openclaw.json")
     }
@@ -87,7 +140,7 @@ impl Home {
 
     /// Writes the configuration, and the plugin where it is missing or of an earlier version of ours.
     pub fn prepare(&self, config: &Value) -> anyhow::Result<()> {
-        for folder in [self.folder.clone(), self.workspace(), self.folder.join("home"), self.folder.join("state")] {
+        for folder in [self.folder.clone(), self.workspace(), self.home(), self.folder.join("state")] {
             self.make(&folder)?;
         }
         if !self.is_shared {
@@ -108,6 +161,10 @@ impl Home {
 
     pub fn make_workspace(&self) -> anyhow::Result<()> {
         self.make(&self.workspace())
+    }
+
+    pub fn make_home(&self) -> anyhow::Result<()> {
+        self.make(&self.home())
     }
 
     fn make(&self, folder: &Path) -> anyhow::Result<()> {
@@ -176,6 +233,16 @@ pub struct Plan<'a> {
     pub link: Option<IpAddr>,
 }
 
+/// The providers, and the purposes as if they were the models of one more: those of the law, and the one that the assistant is set to.
+pub fn with_purposes<'a>(providers: &[Provider], purposes: impl Iterator<Item = &'a str>, model: &'a str) -> Vec<Provider> {
+    let own = model.split_once('/').filter(|(provider, _)| *provider == PURPOSE).map(|(_, purpose)| purpose);
+    let mut models: Vec<String> = purposes.chain(own).map(str::to_owned).collect();
+    models.sort_unstable();
+    models.dedup();
+    let more = (!models.is_empty()).then(|| Provider { name: PURPOSE.to_owned(), dialect: Dialect::OpenaiCompletions, url: String::new(), models });
+    providers.iter().cloned().chain(more).collect()
+}
+
 pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
     let providers: Map<String, Value> = plan
         .providers
@@ -191,6 +258,11 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
             (provider.name.clone(), entry)
         })
         .collect();
+    let own = format!("{TOOLS_SERVER}__*");
+    let allowed: Vec<&str> = plan.tools.iter().copied().filter(|tool| !REPLACED.contains(tool) && !OURS_ALONE.contains(tool)).chain([own.as_str()]).collect();
+    // Its own plugin speaks Ollama's dialect; nothing of the sort is loaded otherwise.
+    let ollama = plan.providers.iter().any(|provider| provider.dialect == Dialect::Ollama).then_some("ollama");
+    let plugins: Vec<&str> = std::iter::once(PLUGIN_ID).chain(ollama).collect();
     json!({
         "gateway": door(plan),
         // Otherwise it writes into a folder of /tmp that every user shares.
@@ -211,14 +283,21 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
         } },
         // `replace` keeps OpenClaw from finding other providers, which would not pass the egress proxy.
         "models": { "mode": "replace", "providers": providers },
+        // Token and address lead to the agent's own tools. The token is one of this start and allows nothing by itself.
+        "mcp": { "servers": { TOOLS_SERVER: {
+            "url": format!("http://{}/mcp", plan.egress), "transport": "streamable-http",
+            "headers": { "Authorization": "Bearer ${GATEHOUSE_TOOLS_TOKEN}" },
+            "requestTimeoutMs": TOOL_WAIT_MS, "connectionTimeoutMs": TOOLS_CONNECT_MS,
+        } } },
         "tools": {
             // Both wrap other tools, so that the name on the wire would not be the tool that runs.
             "toolSearch": false, "codeMode": false,
-            "allow": plan.tools,
+            "allow": allowed,
+            "deny": REPLACED,
             "media": { "image": { "enabled": false }, "audio": { "enabled": false }, "video": { "enabled": false } },
         },
         "plugins": {
-            "allow": [PLUGIN_ID],
+            "allow": plugins,
             "slots": { "memory": "none" },
             "load": { "paths": [home.plugin()] },
             "entries": { PLUGIN_ID: {
@@ -288,6 +367,22 @@ mod tests {
     }
 
     #[test]
+    fn purposes_are_models_of_a_provider_of_their_own() {
+        let names = |purposes: &[&'static str], model: &str| {
+            with_purposes(&[], purposes.iter().copied(), model).into_iter().map(|provider| (provider.name, provider.models)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[], "scripted/scripted-1"), []);
+        assert_eq!(names(&["review", "general"], "purpose/vision"), [(PURPOSE.to_owned(), ["general", "review", "vision"].map(str::to_owned).to_vec())]);
+    }
+
+    #[test]
+    fn each_dialect_has_the_name_that_is_configured() {
+        assert_eq!(Dialect::ALL.map(Dialect::name), Dialect::NAMES);
+        assert_eq!(Dialect::ALL.map(|dialect| Dialect::parse(dialect.name())), Dialect::ALL.map(Some));
+        assert_eq!(Dialect::parse("openai"), None);
+    }
+
+    #[test]
     fn the_configuration_holds_no_secret_and_leads_every_model_call_through_us() {
         let providers =
             [Provider { name: "scripted".into(), dialect: Dialect::OpenaiCompletions, url: "http://127.0.0.1:9/v1".into(), models: vec!["scripted-1".into()] }];
@@ -296,7 +391,7 @@ mod tests {
             model: "scripted/scripted-1",
             egress: "127.0.0.1:8411".parse().unwrap(),
             plugin_socket: Path::new("/s"),
-            tools: vec!["read"],
+            tools: vec!["read", "exec"],
             link: None,
         };
         let home = Home { folder: "/h".into(), is_shared: false };
@@ -311,6 +406,7 @@ mod tests {
         assert_eq!(config["models"]["providers"]["scripted"]["baseUrl"], "http://127.0.0.1:8411/llm/scripted");
         assert_eq!(config["models"]["mode"], "replace");
         assert_eq!(config["plugins"]["allow"], json!(["gatehouse"]));
+        assert_eq!((&config["tools"]["allow"], &config["tools"]["deny"]), (&json!(["read", "gatehouse__*"]), &json!(REPLACED)));
         let text = config.to_string();
         assert!(!text.contains("127.0.0.1:9/"), "the provider's address is the agent's business");
         assert_eq!(redact::find(&text), []);

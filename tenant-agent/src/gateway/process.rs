@@ -30,6 +30,8 @@ pub struct Keys {
     pub plugin_key: SecretString,
     /// For its model calls, to pass our egress proxy.
     pub proxy_token: SecretString,
+    /// For its calls of our tools.
+    pub tools_token: SecretString,
 }
 
 impl Keys {
@@ -39,7 +41,7 @@ impl Keys {
             service::log::know(&secret);
             secret
         };
-        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw() }
+        Keys { gateway_token: draw(), plugin_key: draw(), proxy_token: draw(), tools_token: draw() }
     }
 
     /// As what they are looked for in everything that leaves.
@@ -48,6 +50,7 @@ impl Keys {
             ("openclaw.gateway-token", self.gateway_token.clone()),
             ("openclaw.plugin-key", self.plugin_key.clone()),
             ("openclaw.proxy-token", self.proxy_token.clone()),
+            ("openclaw.tools-token", self.tools_token.clone()),
         ]
     }
 
@@ -57,11 +60,12 @@ impl Keys {
     }
 
     /// The environment, as OpenClaw's configuration and our plugin name it. A child's environment is where they must go.
-    fn variables(&self) -> [(&'static str, &str); 3] {
+    fn variables(&self) -> [(&'static str, &str); 4] {
         [
             ("OPENCLAW_GATEWAY_TOKEN", self.gateway_token.expose()),
             ("GATEHOUSE_PLUGIN_KEY", self.plugin_key.expose()),
             ("GATEHOUSE_PROXY_TOKEN", self.proxy_token.expose()),
+            ("GATEHOUSE_TOOLS_TOKEN", self.tools_token.expose()),
         ]
     }
 }
@@ -84,7 +88,7 @@ pub fn start(program: &Program, home: &Home, keys: &Keys, screen: &Screen) -> an
         .envs(keys.variables())
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()))
         .env("LANG", "C.UTF-8")
-        .env("HOME", home.folder.join("home"))
+        .env("HOME", home.home())
         .env("OPENCLAW_STATE_DIR", home.folder.join("state"))
         .env("OPENCLAW_CONFIG_PATH", home.config())
         .env("OPENCLAW_DISABLE_BONJOUR", "1")

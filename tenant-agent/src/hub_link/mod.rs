@@ -6,7 +6,9 @@
 pub mod enrol;
 
 use crate::approvals::Approvals;
+use crate::audit;
 use crate::bundle::InForce;
+use crate::devices::{Devices, Reset};
 use crate::gateway::{self, Gateway};
 use crate::identity::{HostKey, Identity};
 use crate::ledger::Ledger;
@@ -15,7 +17,8 @@ use crate::network::Network;
 use crate::screen::Screen;
 use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
-use service::{Clock, Stop, random};
+use policy::budget::{self, Span, Whose};
+use service::{Clock, Stop, Store, random};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -25,11 +28,15 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use wire::fleet::{GatewayState, HealthFinding, Severity};
-use wire::link::{self, Ack, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, OfferedBundle, PolicyOffer, PolicyPart, PolicyWant, Refuse, Usage, Welcome};
+use wire::link::{
+    self, Ack, AuditHead, BLOB_BYTES_MAX, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, OfferedBundle, PolicyOffer, PolicyPart, PolicyWant, Refuse,
+    Usage, Welcome,
+};
 use wire::usage::UsageRow;
 
 pub struct HubLink {
     pub hub: String,
+    pub store: Store,
     pub clock: Clock,
     pub stop: Stop,
     pub identity: Identity,
@@ -39,6 +46,7 @@ pub struct HubLink {
     pub gateway: Gateway,
     pub approvals: Approvals,
     pub ledger: Ledger,
+    pub devices: Devices,
     pub metering: Metering,
     pub network: Network,
     pub screen: Screen,
@@ -98,7 +106,7 @@ impl HubLink {
         tracing::info!(host.id = %self.identity.host_id, "the link to the hub is up");
         let heartbeat_ms = welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
         let (mut gateway, mut usage, mut frozen) = (self.gateway.watch(), self.metering.changes(), self.ledger.watch_frozen());
-        let (mut approvals, mut law) = (self.approvals.changes(), self.in_force.changes());
+        let (mut approvals, mut law, mut devices) = (self.approvals.changes(), self.in_force.changes(), self.devices.changes());
         let (mut screen, mut network) = (self.screen.changes(), self.network.changes());
         let (mut offer, mut fetch) = (PolicyOffer::default(), None);
         let mut seq = 0_u64;
@@ -136,6 +144,10 @@ impl HubLink {
                             self.take_part(&mut socket, part, &mut fetch).await?;
                             continue;
                         }
+                        "decision" => {
+                            self.decide(frame.body(&[])).await;
+                            continue;
+                        }
                         "refuse" => bail!("the hub refused the link: {}", frame.body::<Refuse>(&[]).map_or_else(|| "no code".to_owned(), |refuse| refuse.code)),
                         // A later hub may say more than we know.
                         _ => continue,
@@ -159,13 +171,14 @@ impl HubLink {
                 changed = gateway.changed() => changed?,
                 changed = frozen.changed() => changed?,
                 changed = law.changed() => changed?,
+                changed = devices.changed() => changed?,
                 changed = screen.changed() => changed?,
                 changed = network.changed() => changed?,
                 // Lagging behind is as good a reason for a heartbeat as a change.
                 _ = approvals.recv() => {}
             }
             seq += 1;
-            let heartbeat = self.heartbeat(seq).await?;
+            let heartbeat = self.heartbeat(seq, welcome.audit.as_ref()).await?;
             send(&mut socket, link::frame("heartbeat", &format!("h{seq}"), &heartbeat)).await?;
             beat.set(self.clock.sleep(heartbeat_ms));
             // One that was refused may be good by now.
@@ -206,6 +219,21 @@ impl HubLink {
         Ok(())
     }
 
+    /// A decision that came through the hub: proved, spent and weighed as one that came straight from the device. No password
+    /// comes this way, so for the most dangerous calls only a passkey counts.
+    async fn decide(&self, decision: Option<link::Decision>) {
+        let signed = decision.filter(|decision| decision.signed.len() <= BLOB_BYTES_MAX).and_then(|decision| serde_json::from_str(&decision.signed).ok());
+        let Some(signed) = signed else { return tracing::warn!("the hub passed on something that is no decision") };
+        let outcome = match self.devices.heard(signed).await {
+            Ok(heard) => self.approvals.decide_signed(heard, false).await,
+            Err(refusal) => Err(refusal),
+        };
+        match outcome {
+            Ok(approval) => tracing::info!(approval.id = %approval.id, state = approval.state.name(), "a decision came through the hub"),
+            Err(refusal) => tracing::warn!(code = refusal.code, "a decision that came through the hub was refused"),
+        }
+    }
+
     async fn connect(&self) -> anyhow::Result<(Socket, Welcome)> {
         let url = format!("{}/link", self.hub.replacen("http", "ws", 1));
         let config = WebSocketConfig::default()
@@ -232,11 +260,22 @@ impl HubLink {
         Ok((socket, welcome))
     }
 
-    async fn heartbeat(&self, seq: u64) -> anyhow::Result<Heartbeat> {
+    async fn heartbeat(&self, seq: u64, kept: Option<&AuditHead>) -> anyhow::Result<Heartbeat> {
         let mut approvals = self.approvals.open().await?;
         approvals.truncate(NAMED_MAX);
         let findings = self.findings().await?;
-        Ok(Heartbeat { seq, uptime_ms: self.clock.now().mono_ms, gateway: self.gateway.state(), findings, approvals, policy: Some(self.in_force.report()) })
+        let then = kept.map(|head| head.count);
+        let (audit, audit_then) = self.store.read(move |c| Ok((audit::head(c)?, then.map(|n| audit::head_at(c, n)).transpose()?))).await?;
+        Ok(Heartbeat {
+            seq,
+            uptime_ms: self.clock.now().mono_ms,
+            gateway: self.gateway.state(),
+            findings,
+            approvals,
+            policy: Some(self.in_force.report()),
+            audit: Some(audit),
+            audit_then,
+        })
     }
 
     /// What an operator should know, with the time since when it holds.
@@ -252,6 +291,7 @@ impl HubLink {
         let now_ms = self.clock.wall_ms();
         let mut held: Vec<(String, Severity, Option<i64>, String)> =
             severity.map(|severity| (gateway_code, severity, None, String::new())).into_iter().collect();
+        held.extend(self.budgets_used_up().await?);
         held.extend((!self.screen.is_sound()).then(|| ("vault_unscreened".to_owned(), Severity::Fail, None, String::new())));
         let known = self.in_force.findings().into_iter().chain(self.network.findings());
         held.extend(known.map(|(code, severity, since_ms, detail)| (code.to_owned(), severity, since_ms, detail)));
@@ -266,6 +306,9 @@ impl HubLink {
         for (session, since_ms) in self.ledger.frozen().await? {
             findings.push(HealthFinding { code: "session_frozen".to_owned(), severity: Severity::Fail, since_ms, detail: session });
         }
+        for Reset { person, asked_ms, .. } in self.devices.resets().await? {
+            findings.push(HealthFinding { code: "device_reset".to_owned(), severity: Severity::Warn, since_ms: asked_ms, detail: person.to_string() });
+        }
         findings.truncate(NAMED_MAX);
         let redactor = self.screen.now();
         for finding in &mut findings {
@@ -274,6 +317,26 @@ impl HubLink {
             }
         }
         Ok(findings)
+    }
+
+    /// Budgets of which half or more is gone: whose and which, worst first.
+    async fn budgets_used_up(&self) -> anyhow::Result<Vec<(String, Severity, Option<i64>, String)>> {
+        let law = self.in_force.law();
+        let mut found = Vec::new();
+        for (_, assistant) in &self.identity.assistants {
+            let (own, tenant) = law.limits(&assistant.id.to_string());
+            for account in self.metering.standing(assistant.id, budget::accounts(own, tenant)).await? {
+                let Some(percent) = budget::alert(account.limit, account.spent).filter(|_| account.span >= Span::Day) else { continue };
+                let whose = if account.whose == Whose::Tenant { "tenant".to_owned() } else { assistant.id.to_string() };
+                let severity = if percent >= 100 { Severity::Fail } else { Severity::Warn };
+                let span = if account.span == Span::Day { "day" } else { "month" };
+                found.push((format!("budget_{percent}"), severity, None, format!("{whose} {span}")));
+            }
+        }
+        // A tenant with several assistants has its own budget in the list of each.
+        found.sort_by(|(code, .., detail), (other, .., other_detail)| (other.len(), other, detail).cmp(&(code.len(), code, other_detail)));
+        found.dedup();
+        Ok(found)
     }
 
     async fn send_usage(&self, socket: &mut Socket, sent: &mut Option<(String, Vec<UsageRow>)>) -> anyhow::Result<bool> {

@@ -38,7 +38,7 @@ struct Step {
     undoes: &'static [&'static str],
 }
 
-const UNITS: [&str; 4] = ["gatehouse-network.service", "gatehouse-doctor.socket", "tenant-agent.service", "openclaw.service"];
+const UNITS: [&str; 5] = ["gatehouse-network.service", "gatehouse-doctor.socket", "gatehouse-hands.socket", "tenant-agent.service", "openclaw.service"];
 
 /// After the files lie there. Users and folders stay when a later step fails: they let nobody in.
 const STEPS: &[Step] = &[
@@ -46,17 +46,17 @@ const STEPS: &[Step] = &[
     Step { does: &["systemd-tmpfiles", "--create", "/etc/tmpfiles.d/gatehouse.conf"], undoes: &[] },
     Step { does: &["systemctl", "daemon-reload"], undoes: &[] },
     Step {
-        does: &["systemctl", "enable", "--quiet", UNITS[0], UNITS[1], UNITS[2], UNITS[3]],
-        undoes: &["systemctl", "disable", "--quiet", UNITS[0], UNITS[1], UNITS[2], UNITS[3]],
+        does: &["systemctl", "enable", "--quiet", UNITS[0], UNITS[1], UNITS[2], UNITS[3], UNITS[4]],
+        undoes: &["systemctl", "disable", "--quiet", UNITS[0], UNITS[1], UNITS[2], UNITS[3], UNITS[4]],
     },
     // What runs already takes what is new; the agent and OpenClaw are started when somebody has enrolled the host.
-    Step { does: RESTART, undoes: &["systemctl", "stop", UNITS[0], UNITS[1]] },
-    Step { does: &["systemctl", "try-restart", UNITS[2], UNITS[3]], undoes: &[] },
+    Step { does: RESTART, undoes: &["systemctl", "stop", UNITS[0], UNITS[1], UNITS[2]] },
+    Step { does: &["systemctl", "try-restart", UNITS[3], UNITS[4]], undoes: &[] },
 ];
 
-const RESTART: &[&str] = &["systemctl", "restart", UNITS[0], UNITS[1]];
+const RESTART: &[&str] = &["systemctl", "restart", UNITS[0], UNITS[1], UNITS[2]];
 /// Before the files go.
-const STOP: &[&str] = &["systemctl", "disable", "--now", "--quiet", UNITS[3], UNITS[2], UNITS[1], UNITS[0]];
+const STOP: &[&str] = &["systemctl", "disable", "--now", "--quiet", UNITS[4], UNITS[3], UNITS[2], UNITS[1], UNITS[0]];
 const RELOAD: &[&str] = &["systemctl", "daemon-reload"];
 /// The rules outside stay in force until the machine starts anew, or this.
 const CLEAR: &[&str] = &[NFT, "delete", "table", "inet", "gatehouse_outside"];

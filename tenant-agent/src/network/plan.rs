@@ -24,6 +24,8 @@ pub const HEADER: &str = "Written by `tenant-agent install`";
 pub const GATEWAY_KEYS: &str = "/run/gatehouse/gateway.env";
 /// Where the agent asks root whether the network is closed.
 pub const DOCTOR_SOCKET: &str = "/run/gatehouse-doctor.sock";
+/// Where the agent hands over what assistants are allowed to do.
+pub const HANDS_SOCKET: &str = "/run/gatehouse-hands.sock";
 pub const IP: &str = "/usr/sbin/ip";
 pub const NFT: &str = "/usr/sbin/nft";
 pub const NSENTER: &str = "/usr/bin/nsenter";
@@ -33,6 +35,8 @@ const NETWORK_FOLDER: &str = "/etc/gatehouse/network";
 const LINK_BITS: u32 = 30;
 /// OpenClaw with a long conversation; the smallest VPS that it works on has 2 GB.
 const GATEWAY_MEMORY: &str = "3G";
+/// One command with all that it starts.
+const HANDS_MEMORY: &str = "1G";
 
 /// A file of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +146,7 @@ impl Plan {
             ("AGENT_UID", format!("\"{AGENT_USER}\"")),
             ("GATEWAY_UID", format!("\"{GATEWAY_USER}\"")),
             ("GATEWAY_MEMORY", GATEWAY_MEMORY.to_owned()),
+            ("HANDS_MEMORY", HANDS_MEMORY.to_owned()),
             ("IP", IP.to_owned()),
             ("NFT", NFT.to_owned()),
             ("NSENTER", NSENTER.to_owned()),
@@ -169,6 +174,8 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("/etc/systemd/system/gatehouse-network.service", include_str!("../../../packaging/systemd/gatehouse-network.service")),
     ("/etc/systemd/system/gatehouse-doctor.socket", include_str!("../../../packaging/systemd/gatehouse-doctor.socket")),
     ("/etc/systemd/system/gatehouse-doctor@.service", include_str!("../../../packaging/systemd/gatehouse-doctor@.service")),
+    ("/etc/systemd/system/gatehouse-hands.socket", include_str!("../../../packaging/systemd/gatehouse-hands.socket")),
+    ("/etc/systemd/system/gatehouse-hands@.service", include_str!("../../../packaging/systemd/gatehouse-hands@.service")),
     ("/etc/systemd/system/tenant-agent.service", include_str!("../../../packaging/systemd/tenant-agent.service")),
     ("/etc/systemd/system/openclaw.service", include_str!("../../../packaging/systemd/openclaw.service")),
 ];

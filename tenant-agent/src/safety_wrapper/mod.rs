@@ -2,16 +2,15 @@
 //!
 //! `decide` is the one page on which every step that can stop a call stands in order.
 
-mod target;
-
-use crate::approvals::{self, Approvals, Asked, Question, Stir};
+use crate::approvals::{self, Approvals, Asked, Drawn, Question, Stir};
 use crate::audit::{self, Deed};
 use crate::bundle::InForce;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, openclaw};
 use crate::identity::Identity;
 use crate::law;
 use crate::ledger::{self, Decided, Entry, Ledger, Run, Verdict, canonical_call_id};
 use crate::screen::{self, Screen};
+use crate::target;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::{self, Next};
@@ -158,7 +157,7 @@ impl SafetyWrapper {
         }
         // One law for the whole decision, whatever comes meanwhile.
         let in_force = self.in_force.law();
-        let resolved = target::resolve(in_force.law().tools(), &ask.tool, &ask.params, &self.workspace).await;
+        let resolved = target::resolve(in_force.law(), &ask.tool, &ask.params, &self.workspace).await;
         let workspace = self.workspace.to_string_lossy();
         let assistant_name = assistant.to_string();
         let call = Call { assistant: &assistant_name, tool: &ask.tool, arguments: &ask.params, workspace: &workspace, resolved: &resolved };
@@ -177,7 +176,8 @@ impl SafetyWrapper {
                 Answer { allow: true, reason: None }
             });
         }
-        if !in_force.manifest(&ask.tool) {
+        // What OpenClaw would do there is done by tools of ours; its own are switched off, and if one is there all the same, it is not run.
+        if !in_force.manifest(&ask.tool) || openclaw::REPLACED.contains(&ask.tool.as_str()) {
             let judged = Judged { law: &in_force, finding: Finding::unknown("manifest"), verdict: law::NOT_AVAILABLE };
             let known = self.known(&ask, &call, assistant, call_id, digest, judged);
             return self.refuse(known, "This tool is not available to this assistant.".to_owned()).await;
@@ -192,15 +192,8 @@ impl SafetyWrapper {
         }
         match verdict {
             policy::Verdict::Run | policy::Verdict::RunAndNotify => self.run(known).await,
-            policy::Verdict::Ask => self.ask(known).await,
-            policy::Verdict::AskSigned => {
-                self.refuse(
-                    known,
-                    "This call is so dangerous that it needs a signed approval, which this server cannot take yet. It was not run; do not try another way."
-                        .to_owned(),
-                )
-                .await
-            }
+            // How much must stand behind the answer follows the question's class.
+            policy::Verdict::Ask | policy::Verdict::AskSigned => self.ask(known).await,
         }
     }
 
@@ -249,10 +242,14 @@ impl SafetyWrapper {
     }
 
     /// What the model hears is written down first: the same words must come back in its conversation.
-    async fn refuse_held(&self, known: &Arc<Known>, approval: &Approval, reason: &'static str) -> Result<Answer, StoreError> {
-        let (known, id, now_ms) = (known.clone(), approval.id, self.clock.wall_ms());
-        self.store.write(move |tx| Ok::<_, StoreError>(ledger::note(tx, &entry(&known, Verdict::Refused, Some(reason), Some(id)), now_ms)?)).await?;
-        Ok(refused(reason))
+    async fn refuse_held(&self, known: &Arc<Known>, approval: &Approval, reason: String) -> Result<Answer, StoreError> {
+        let (known, id, now_ms, words) = (known.clone(), approval.id, self.clock.wall_ms(), reason.clone());
+        let work = move |tx: &Tx| {
+            approvals::note_told(tx, id)?;
+            Ok::<_, StoreError>(ledger::note(tx, &entry(&known, Verdict::Refused, Some(&words), Some(id)), now_ms)?)
+        };
+        self.store.write(work).await?;
+        Ok(refused(&reason))
     }
 
     async fn ask(&self, known: Known) -> Result<Answer, StoreError> {
@@ -269,7 +266,10 @@ impl SafetyWrapper {
                 return Ok(Answer { allow: true, reason: None });
             }
             Asked::TooMany => return Ok(refused(TOO_MANY)),
-            Asked::Waiting { approval, fresh } => (approval, fresh),
+            Asked::Waiting { approval, fresh, superseded } => {
+                superseded.into_iter().for_each(|older| self.approvals.announce(older));
+                (approval, fresh)
+            }
         };
         let mut held = self.approvals.hold(&approval, &known.question.call_id);
         if !fresh {
@@ -283,14 +283,20 @@ impl SafetyWrapper {
         tokio::pin!(hold);
         loop {
             // The answer may have come before we listened, or be one that we missed: the store knows.
-            let state = self.approvals.get(approval.id).await?.map_or(ApprovalState::Expired, |now| now.state);
-            match state {
+            let now = self.approvals.get(approval.id).await?;
+            match now.as_ref().map_or(ApprovalState::Expired, |now| now.state) {
                 ApprovalState::Pending => {}
                 // Another law has come while it was held: it is proposed again, and classified by that one.
                 ApprovalState::Approved if !Arc::ptr_eq(&known.law, &self.in_force.law()) => return Ok(refused(&pending(approval.id))),
                 ApprovalState::Approved => return self.use_grant(&known, &approval, until_ms).await,
-                ApprovalState::Denied => return self.refuse_held(&known, &approval, DENIED).await,
-                ApprovalState::Expired => return self.refuse_held(&known, &approval, EXPIRED).await,
+                ApprovalState::Denied => {
+                    let words = now.and_then(|now| now.denial).map_or_else(|| DENIED.to_owned(), |reason| format!("{DENIED} They said: “{reason}”"));
+                    return self.refuse_held(&known, &approval, words).await;
+                }
+                ApprovalState::Cancelled => return self.refuse_held(&known, &approval, DENIED.to_owned()).await,
+                ApprovalState::Expired => return self.refuse_held(&known, &approval, EXPIRED.to_owned()).await,
+                // The same call was asked about anew, as more dangerous; this one belongs to that question when it is proposed again.
+                ApprovalState::Superseded => return Ok(refused(&pending(approval.id))),
                 // Another call of the same form took the grant, which was for one.
                 ApprovalState::Used => return Box::pin(self.ask_again(known, until_ms)).await,
             }
@@ -305,15 +311,15 @@ impl SafetyWrapper {
 
     /// The grant is used up and the verdict journalled in one transaction, or neither.
     async fn ask_or_use(&self, known: &Arc<Known>) -> Result<Asked, StoreError> {
-        let (known, id, now_ms) = (known.clone(), random::id(), self.clock.wall_ms());
+        let (known, drawn, now_ms) = (known.clone(), Drawn::now(), self.clock.wall_ms());
         self.store
             .write(move |tx| {
-                let asked = approvals::ask(tx, &known.question, id, now_ms)?;
+                let asked = approvals::ask(tx, &known.question, drawn, now_ms)?;
                 note_decided(tx, &known)?;
                 match &asked {
                     Asked::Granted(approval) => note(tx, &known, Verdict::Granted, None, Some(approval), now_ms)?,
                     // Refused until somebody says otherwise: should this agent die now, the call has its verdict.
-                    Asked::Waiting { approval, fresh } => {
+                    Asked::Waiting { approval, fresh, .. } => {
                         ledger::note(tx, &entry(&known, Verdict::Refused, Some(&pending(approval.id)), Some(approval.id)), now_ms)?;
                         if *fresh {
                             let Question { tool, finding, .. } = &known.question;

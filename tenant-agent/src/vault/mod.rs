@@ -496,6 +496,12 @@ impl Vault {
         Ok(self.value(&name).await?.map(|value| (value, Source::Vault)))
     }
 
+    /// By what a provider's key is known again, and where it comes from.
+    pub async fn provider_fingerprint(&self, provider: &str) -> Result<Option<(String, Source)>> {
+        // Exposed to its hash.
+        Ok(self.provider_key(provider).await?.map(|(key, source)| (self.unlocked().fingerprint(key.expose()), source)))
+    }
+
     /// Where `name` comes from, or every name that is not only in the vault and every provider's.
     pub async fn sources(&self, name: Option<&str>) -> Result<Vec<Sources>> {
         let sql = "SELECT name FROM secret_version WHERE state = 'current' ORDER BY name";

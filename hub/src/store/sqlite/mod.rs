@@ -1,5 +1,6 @@
 //! The store on SQLite: one file a noun, each owning its tables.
 
+pub(super) mod audit;
 pub(super) mod bundle;
 pub(super) mod enrolment;
 mod heartbeat;
@@ -112,6 +113,34 @@ pub(super) const MIGRATIONS: &[&str] = &[
 
     -- heartbeat.rs
     ALTER TABLE heartbeat ADD COLUMN policy TEXT;
+",
+    "
+    -- usage.rs
+    ALTER TABLE usage_hour ADD COLUMN catalogue INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN estimated INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN cache_write_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN cache_write_long_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN reasoning_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN tool_requests INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN cost_nano_usd INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage_hour ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0;
+",
+    "
+    -- audit.rs
+    CREATE TABLE audit_anchor (
+        tenant_id TEXT NOT NULL REFERENCES tenant (id),
+        count     INTEGER NOT NULL,
+        head      TEXT NOT NULL,
+        seen_ms   INTEGER NOT NULL,
+        PRIMARY KEY (tenant_id, count)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE audit_break (
+        tenant_id TEXT PRIMARY KEY REFERENCES tenant (id),
+        code      TEXT NOT NULL,
+        -- Of the newest head that still fitted.
+        count     INTEGER NOT NULL,
+        since_ms  INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
 ",
 ];
 

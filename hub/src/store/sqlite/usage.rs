@@ -1,10 +1,11 @@
 //! Counted model calls, as the agents report them.
 
 use crate::store::Store;
-use rusqlite::params;
+use rusqlite::{ToSql, params_from_iter};
 use service::store::{Result, StoreError};
+use std::sync::LazyLock;
 use wire::TenantId;
-use wire::usage::UsageRow;
+use wire::usage::{Counters, UsageRow};
 
 impl Store {
     /// Takes rows in; the greater `seq` wins, so resending and reordering count nothing twice. `false`, and nothing taken,
@@ -15,31 +16,15 @@ impl Store {
             .write(move |tx| {
                 let tenant = tenant.to_string();
                 let mut ours = tx.prepare_cached("SELECT EXISTS (SELECT 1 FROM assistant WHERE id = ?1 AND tenant_id = ?2)")?;
-                let mut upsert = tx.prepare_cached(
-                    "INSERT INTO usage_hour (tenant_id, hour_ms, assistant, provider, model, seq, calls, partial, input_tokens, cached_tokens, output_tokens)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-                     ON CONFLICT (tenant_id, hour_ms, assistant, provider, model) DO UPDATE SET
-                         seq = excluded.seq, calls = excluded.calls, partial = excluded.partial, input_tokens = excluded.input_tokens,
-                         cached_tokens = excluded.cached_tokens, output_tokens = excluded.output_tokens
-                     WHERE excluded.seq > usage_hour.seq",
-                )?;
+                let mut upsert = tx.prepare_cached(&UPSERT)?;
                 for row in &rows {
-                    if !ours.query_row([row.assistant.to_string(), tenant.clone()], |row| row.get::<_, bool>(0))? {
+                    let assistant = row.assistant.to_string();
+                    if !ours.query_row([&assistant, &tenant], |row| row.get::<_, bool>(0))? {
                         return Err(Refused::Foreign);
                     }
-                    upsert.execute(params![
-                        tenant,
-                        row.hour_ms,
-                        row.assistant.to_string(),
-                        row.provider,
-                        row.model,
-                        row.seq,
-                        row.calls,
-                        row.partial,
-                        row.input_tokens,
-                        row.cached_tokens,
-                        row.output_tokens,
-                    ])?;
+                    let counters = row.counters.values();
+                    let key: [&dyn ToSql; 7] = [&tenant, &row.hour_ms, &assistant, &row.provider, &row.model, &row.seq, &row.catalogue];
+                    upsert.execute(params_from_iter(key.into_iter().chain(counters.iter().map(|count| count as &dyn ToSql))))?;
                 }
                 Ok(())
             })
@@ -54,6 +39,17 @@ impl Store {
         }
     }
 }
+
+static UPSERT: LazyLock<String> = LazyLock::new(|| {
+    let columns = Counters::COLUMNS.join(", ");
+    let marks = ["?"; Counters::COLUMNS.len()].join(", ");
+    let newer = Counters::COLUMNS.map(|column| format!("{column} = excluded.{column}")).join(", ");
+    format!(
+        "INSERT INTO usage_hour (tenant_id, hour_ms, assistant, provider, model, seq, catalogue, {columns}) VALUES (?, ?, ?, ?, ?, ?, ?, {marks})
+         ON CONFLICT (tenant_id, hour_ms, assistant, provider, model) DO UPDATE SET seq = excluded.seq, catalogue = excluded.catalogue, {newer}
+         WHERE excluded.seq > usage_hour.seq"
+    )
+});
 
 /// Rolls the transaction back, with the reason.
 enum Refused {
@@ -76,7 +72,7 @@ impl From<rusqlite::Error> for Refused {
 #[cfg(test)]
 mod tests {
     use crate::store::{NewTenant, Provider, Store};
-    use wire::usage::UsageRow;
+    use wire::usage::{Counters, UsageRow};
     use wire::{AssistantId, TenantId};
 
     fn row(assistant: u128, seq: i64, calls: i64) -> UsageRow {
@@ -86,11 +82,8 @@ mod tests {
             provider: "p".into(),
             model: "m".into(),
             seq,
-            calls,
-            partial: 0,
-            input_tokens: calls * 10,
-            cached_tokens: 0,
-            output_tokens: calls,
+            catalogue: 1,
+            counters: Counters { calls, input_tokens: calls * 10, output_tokens: calls, cost_nano_usd: calls * 1_000_000_000_000, ..Counters::default() },
         }
     }
 
@@ -115,8 +108,8 @@ mod tests {
         }
         assert!(!store.add_usage(tenant, vec![row(1, 9, 9), row(2, 9, 9)]).await.unwrap(), "the whole frame is refused");
         let fleet = store.view(0).await.unwrap();
-        let usage: Vec<i64> = fleet.iter().map(|tenant| tenant.usage_today.calls).collect();
-        assert_eq!(usage, [3, 0]);
+        let usage: Vec<Counters> = fleet.iter().map(|tenant| tenant.usage_today.counters).collect();
+        assert_eq!(usage, [row(1, 3, 3).counters, Counters::default()]);
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

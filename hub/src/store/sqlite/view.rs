@@ -2,11 +2,11 @@
 
 use super::{json, parsed, word};
 use crate::store::Store;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use service::store::Result;
 use wire::TenantId;
-use wire::fleet::{Gateway, GatewayState, Presence, Step, TenantView};
-use wire::usage::{DAY_MS, UsageDay};
+use wire::fleet::{Gateway, GatewayState, HealthFinding, Presence, Severity, Step, TenantView};
+use wire::usage::{Counters, DAY_MS, UsageDay};
 
 /// Tenants on one dashboard.
 const TENANTS_MAX: i64 = 10_000;
@@ -57,14 +57,22 @@ fn fill(connection: &Connection, tenant: &mut TenantView) -> rusqlite::Result<()
         (tenant.gateway, tenant.findings, tenant.approvals) = (json(row, 2)?, json(row, 3)?, json(row, 4)?);
         tenant.policy = row.get::<_, Option<String>>(5)?.and_then(|text| serde_json::from_str(&text).ok());
     }
+    let mut broken = connection.prepare_cached("SELECT code, since_ms, count FROM audit_break WHERE tenant_id = ?1")?;
+    let finding = |row: &rusqlite::Row<'_>| {
+        let count: i64 = row.get(2)?;
+        Ok(HealthFinding { code: row.get(0)?, severity: Severity::Fail, since_ms: row.get(1)?, detail: format!("line {count}") })
+    };
+    tenant.findings.extend(broken.query_row([&id], finding).optional()?);
     tenant.usage_today = usage(connection, tenant.id, tenant.usage_today.day_ms)?;
     Ok(())
 }
 
 fn usage(connection: &Connection, tenant: TenantId, day_ms: i64) -> rusqlite::Result<UsageDay> {
-    let sql = "SELECT coalesce(sum(calls), 0), coalesce(sum(partial), 0), coalesce(sum(input_tokens), 0), coalesce(sum(cached_tokens), 0), coalesce(sum(output_tokens), 0)
-         FROM usage_hour WHERE tenant_id = ?1 AND hour_ms >= ?2 AND hour_ms < ?3";
-    connection.prepare_cached(sql)?.query_row(params![tenant.to_string(), day_ms, day_ms + DAY_MS], |row| {
-        Ok(UsageDay { day_ms, calls: row.get(0)?, partial: row.get(1)?, input_tokens: row.get(2)?, cached_tokens: row.get(3)?, output_tokens: row.get(4)? })
+    let sums = Counters::COLUMNS.map(|column| format!("coalesce(sum({column}), 0)")).join(", ");
+    let sql = format!("SELECT {sums} FROM usage_hour WHERE tenant_id = ?1 AND hour_ms >= ?2 AND hour_ms < ?3");
+    connection.prepare_cached(&sql)?.query_row(params![tenant.to_string(), day_ms, day_ms + DAY_MS], |row| {
+        let mut values = [0; Counters::COLUMNS.len()];
+        values.iter_mut().enumerate().try_for_each(|(n, value)| row.get(n).map(|sum| *value = sum))?;
+        Ok(UsageDay { day_ms, counters: Counters::of(values) })
     })
 }

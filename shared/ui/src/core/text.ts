@@ -76,6 +76,17 @@ export function shortAmount(number: number): string {
   return new Intl.NumberFormat(region[lang.value], { notation: "compact", maximumFractionDigits: 1 }).format(number);
 }
 
+/** Billionths of a dollar as dollars; two places, or as many as a small amount needs to be seen. */
+export function money(nanoUsd: number): string {
+  const digits = nanoUsd > 0 && nanoUsd < 10_000_000 ? 4 : 2;
+  return new Intl.NumberFormat(region[lang.value], { style: "currency", currency: "USD", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(nanoUsd / 1e9);
+}
+
+/** What share of a whole a part is. */
+export function share(part: number, whole: number): string {
+  return new Intl.NumberFormat(region[lang.value], { style: "percent", maximumFractionDigits: 0 }).format(whole > 0 ? part / whole : 0);
+}
+
 export function timeOfDay(at_ms: number): string {
   return new Intl.DateTimeFormat(region[lang.value], { hour: "2-digit", minute: "2-digit" }).format(at_ms);
 }

@@ -27,9 +27,16 @@ export interface Usage {
   day_ms: number;
   calls: number;
   partial: number;
+  estimated: number;
   input_tokens: number;
   cached_tokens: number;
+  cache_write_tokens: number;
+  cache_write_long_tokens: number;
   output_tokens: number;
+  reasoning_tokens: number;
+  tool_requests: number;
+  cost_nano_usd: number;
+  unpriced: number;
 }
 
 export interface Approval {
@@ -46,13 +53,38 @@ export interface Approval {
   sentence: Record<Lang, string>;
   details: { name: string; value: unknown }[];
   digest: string;
+  /** Read and typed before the most dangerous calls. */
+  number: string;
   created_ms: number;
   expires_ms: number;
-  state: "pending" | "approved" | "denied" | "expired" | "used";
+  state: "pending" | "approved" | "denied" | "expired" | "used" | "superseded" | "cancelled";
+  scope: "once" | "day";
   decided_ms?: number | null;
   decided_by?: string | null;
+  /** The device that signed the decision. */
+  signed_by?: string | null;
+  /** Why a person refused. */
+  denial?: string | null;
   /** How the allowed call ended; absent until it has come back. */
   outcome?: "ok" | "failed" | null;
+}
+
+export interface Device {
+  id: string;
+  person: string;
+  name: string;
+  kind: "key" | "passkey";
+  credential?: string | null;
+  added_ms: number;
+  added_by: string;
+  used_ms?: number | null;
+}
+
+/** Somebody without a device asks for a new one, and everybody can see it before it is one. */
+export interface Reset {
+  person: string;
+  asked_ms: number;
+  ripe_ms: number;
 }
 
 export interface Hello {

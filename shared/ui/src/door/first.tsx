@@ -1,8 +1,12 @@
 // The owner's first visit, by a link that works once. The token arrives as the fragment of the address and is taken out
 // of it before anything else happens, so that neither history nor a shared screen keeps it; it lives in this page only.
+// The browser makes a key of its own, which comes in with its owner.
 
 import { Component } from "preact";
 import { chooseLanguage, count, lang, t } from "../core/text.ts";
+import { candidate, canSign, keep, makeKey, type Candidate } from "../core/signing.ts";
+import type { Person } from "../core/wire.ts";
+import { startDoor } from "./frame.tsx";
 import { DoorForm, NameField, PasswordField, type Values } from "./form.tsx";
 
 const shortestPassword = 10;
@@ -11,14 +15,23 @@ const longestName = 64;
 const token = takeToken();
 
 function takeToken(): string {
-  if (document.documentElement.dataset["page"] !== "first") return "";
   const found = location.hash.slice(1);
   if (found !== "") history.replaceState(null, "", location.pathname);
   return found;
 }
 
-export function FirstPage() {
-  return token === "" ? <NoToken /> : <FirstForm />;
+let pair: CryptoKeyPair | null = null;
+
+/** This browser's own key comes in with its owner, where the browser can keep one. */
+async function withKey(): Promise<{ device?: Candidate }> {
+  if (!canSign()) return {};
+  pair = await makeKey();
+  return { device: await candidate(pair, token) };
+}
+
+async function keepKey(answer: unknown): Promise<void> {
+  const { person, device } = answer as { person: Person; device?: string | null };
+  if (pair !== null && device != null) await keep({ person: person.id, device, key: pair.privateKey });
 }
 
 function NoToken() {
@@ -44,7 +57,8 @@ class FirstForm extends Component<object, { length: number }> {
         <p class="intro">{t("first.intro")}</p>
         <DoorForm
           path="/auth/first" check={check} submit={t("first.submit")} busy={t("first.busy")}
-          body={(values) => ({ token, name: values("name").trim(), password: values("password"), lang: lang.value })}
+          body={async (values) => ({ token, name: values("name").trim(), password: values("password"), lang: lang.value, ...(await withKey()) })}
+          done={keepKey}
         >
           <NameField label={t("first.name")} hint={t("first.name_hint")} />
           <PasswordField name="password" label={t("first.password")} hint={strength} autocomplete="new-password" onLength={(length) => this.setState({ length })} />
@@ -72,3 +86,5 @@ function check(values: Values): string | null {
   if ([...values("password")].length < shortestPassword) return t("error.password_weak");
   return values("password") === values("again") ? null : t("first.mismatch");
 }
+
+startDoor("first.page_title", () => (token === "" ? <NoToken /> : <FirstForm />));

@@ -12,6 +12,8 @@ export type Values = (name: string) => string;
 interface FormProps {
   path: string;
   body: (values: Values) => unknown;
+  /** What is left to do once the server has taken it. */
+  done?: (answer: unknown) => Promise<void>;
   check?: (values: Values) => string | null;
   reason?: (refusal: Refusal) => string;
   submit: string;
@@ -44,14 +46,17 @@ export class DoorForm extends Component<FormProps, { error: string; turn: number
   private async send(event: SubmitEvent): Promise<void> {
     event.preventDefault();
     if (this.state.sending) return;
-    const { path, body, check, reason = reasonFor } = this.props;
+    const { path, body, check, done, reason = reasonFor } = this.props;
     const form = event.currentTarget as HTMLFormElement;
     const values: Values = (name) => String(new FormData(form).get(name) ?? "");
     const wrong = check?.(values) ?? null;
     if (wrong !== null) return this.fail(wrong);
     this.setState({ sending: true });
-    const answer = await post(path, body(values));
-    if (answer.ok) return location.replace("/");
+    const answer = await post(path, await body(values));
+    if (answer.ok) {
+      await done?.(answer.body);
+      return location.replace("/");
+    }
     this.fail(reason(answer));
     form.querySelector<HTMLInputElement>(".password input")?.focus();
   }

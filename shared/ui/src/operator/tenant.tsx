@@ -2,7 +2,7 @@
 
 import { ClassBadge, GatewayChip } from "../core/badge.tsx";
 import { Icon, Words } from "../core/room.tsx";
-import { amount, count, dateAndTime, relative, sentence, shortAmount, t } from "../core/text.ts";
+import { amount, count, dateAndTime, money, relative, sentence, share, shortAmount, t } from "../core/text.ts";
 import type { Finding, Step, Tenant } from "../core/wire.ts";
 import { gravest, needsAttention, urgency } from "./fleet.ts";
 import { now } from "./live.ts";
@@ -71,7 +71,7 @@ function Law({ tenant }: { tenant: Tenant }) {
 function Usage({ tenant }: { tenant: Tenant }) {
   const today = tenant.usage_today;
   if (today.calls === 0) return <span class="soft">{t("usage.none")}</span>;
-  const tokens = `${t("usage.input")} ${amount(today.input_tokens)} (${amount(today.cached_tokens)} ${t("usage.cached")}), ${t("usage.output")} ${amount(today.output_tokens)}`;
+  const tokens = `${t("usage.input")} ${amount(today.input_tokens)} (${share(today.cached_tokens, today.input_tokens)} ${t("usage.cached")}), ${t("usage.output")} ${amount(today.output_tokens)}, ${t("usage.cost")} ${money(today.cost_nano_usd)}`;
   return (
     <>
       <span>{count("usage.calls", today.calls)}</span>

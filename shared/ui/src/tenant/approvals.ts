@@ -4,7 +4,7 @@
 import type { Approval } from "../core/wire.ts";
 import { isOpen, type ToolTurn, type Turn } from "./thread.ts";
 
-const order: Record<Approval["state"], number> = { pending: 0, approved: 1, denied: 2, expired: 2, used: 3 };
+const order: Record<Approval["state"], number> = { pending: 0, approved: 1, denied: 2, expired: 2, used: 3, superseded: 3, cancelled: 3 };
 const rank = ({ state, outcome }: Approval) => order[state] + (outcome == null ? 0 : 1);
 const mostKept = 200;
 

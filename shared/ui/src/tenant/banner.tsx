@@ -2,8 +2,9 @@
 
 import { computed } from "@preact/signals";
 import { Icon, Words } from "../core/room.tsx";
-import { relative, sentence, t } from "../core/text.ts";
+import { dateAndTime, relative, sentence, t } from "../core/text.ts";
 import { gateway, gatewaySince, link, now, retryNow } from "./conversation.ts";
+import { cancelReset, listed } from "./devices.ts";
 
 const patienceMs = 2_000; // shorter breaks mend themselves before a person could read about them
 const longStartMs = 20_000;
@@ -15,6 +16,7 @@ export function Banners() {
     <div class="banners">
       {cutOff.value && <LostBanner />}
       <GatewayBanner />
+      <ResetBanners />
     </div>
   );
 }
@@ -29,6 +31,21 @@ function LostBanner() {
       <p aria-live="off">{retry_ms === null ? t("link.connecting") : t("link.lost", { secs })}</p>
       <button type="button" onClick={retryNow}>{t("app.retry_now")}</button>
     </div>
+  );
+}
+
+/** Somebody asks for a new device without an old one. Whoever knows better has three days to say so. */
+function ResetBanners() {
+  return (
+    <>
+      {listed.value.resets.map((reset) => (
+        <div class="banner bad" role="status" key={reset.person}>
+          <Icon name="warn" />
+          <p>{t("devices.reset.banner", { name: listed.value.persons.find(({ id }) => id === reset.person)?.name ?? "", at: dateAndTime(reset.ripe_ms) })}</p>
+          <button type="button" onClick={() => void cancelReset(reset)}>{t("devices.reset.cancel")}</button>
+        </div>
+      ))}
+    </>
   );
 }
 

@@ -8,9 +8,11 @@ import { lang, t, count } from "../core/text.ts";
 import { Banners } from "./banner.tsx";
 import { Composer } from "./composer.tsx";
 import { assistantName, conversation, mayDecide, pending, running, startConversation } from "./conversation.ts";
+import { DevicePanel } from "./device-panel.tsx";
 import { Header } from "./header.tsx";
-import { Inbox, inboxOpen } from "./inbox.tsx";
+import { Inbox } from "./inbox.tsx";
 import { Log } from "./log.tsx";
+import { panel } from "./panel.tsx";
 import type { AnswerTurn } from "./thread.ts";
 
 const spoken = signal("");
@@ -23,13 +25,14 @@ startRoom(function Chat() {
       <SkipLink />
       <Header />
       <Banners />
-      <div class={inboxOpen.value ? "floor with-inbox" : "floor"}>
+      <div class={panel.value !== null ? "floor with-inbox" : "floor"}>
         <main id="main" class="room" tabIndex={-1}>
           <h1 class="unseen">{assistantName()}</h1>
           <Log />
           <Composer />
         </main>
         <Inbox />
+        <DevicePanel />
       </div>
       <div class="unseen" role="status">{spoken.value}</div>
       <div class="unseen" role="alert">{alarm.value}</div>

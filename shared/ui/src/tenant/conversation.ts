@@ -30,6 +30,8 @@ export const items = signal<readonly box.Item[]>([]);
 export const conversation = signal<thread.Thread>(thread.emptyThread);
 export const historyRead = signal(false);
 export const now = signal(Date.now());
+/** Counts what the server says about devices; what it is, is asked for. */
+export const devicesChanged = signal(0);
 
 export const running = computed(() => thread.activeRun(conversation.value));
 export const lines = computed(() => approvalList.woven(conversation.value.turns, approvals.value, opened_ms));
@@ -108,16 +110,20 @@ export async function stop(): Promise<void> {
 }
 
 /** Null when it worked, otherwise the sentence that says what went wrong. */
-export async function decide(approval: Approval, decision: "approve" | "deny"): Promise<string | null> {
+export async function decide(approval: Approval, decision: "approve" | "approve_day" | "deny" | "cancel", reason = ""): Promise<string | null> {
   try {
-    const answer = await socket.request<{ approval: Approval }>("approvals.decide", { id: approval.id, digest: approval.digest, decision });
-    approvals.value = approvalList.merged(approvals.value, [answer.approval]);
+    const said = { id: approval.id, digest: approval.digest, decision, ...(reason === "" ? {} : { reason }) };
+    takeApproval((await socket.request<{ approval: Approval }>("approvals.decide", said)).approval);
     return null;
   } catch (failure) {
     const { code, message } = failure instanceof RequestFailed ? failure : { code: "unknown", message: "" };
     if (code.startsWith("approval_")) void rereadApprovals();
     return explain(code, message);
   }
+}
+
+export function takeApproval(approval: Approval): void {
+  approvals.value = approvalList.merged(approvals.value, [approval]);
 }
 
 export async function logOut(): Promise<void> {
@@ -158,6 +164,7 @@ function hear(event: string, payload: unknown): void {
   if (event === "chat") hearChat(payload as ChatEvent);
   else if (event === "agent") hearTool(payload as ToolEvent);
   else if (event === "approval") approvals.value = approvalList.merged(approvals.value, [payload as Approval]);
+  else if (event === "devices") devicesChanged.value += 1;
   else if (event === "usage") usage.value = payload as Usage;
   else if (event === "gateway") {
     const before = gateway.value?.state;

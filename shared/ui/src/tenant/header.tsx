@@ -3,10 +3,10 @@
 import { GatewayChip } from "../core/badge.tsx";
 import { Mark, Switches } from "../core/frame.tsx";
 import { Icon, Menu } from "../core/room.tsx";
-import { amount, count, shortAmount, t } from "../core/text.ts";
+import { amount, count, money, share, shortAmount, t } from "../core/text.ts";
 import { cutOff } from "./banner.tsx";
 import { assistantName, gateway, logOut, pending, person, usage } from "./conversation.ts";
-import { inboxOpen, openInbox, closeInbox } from "./inbox.tsx";
+import { panel, toggle } from "./panel.tsx";
 
 export function Header() {
   return (
@@ -23,6 +23,10 @@ export function Header() {
       <Menu>
         <UsageToday />
         <Switches />
+        <button type="button" id="devices-button" class="quiet with-icon" aria-expanded={panel.value === "devices"} aria-controls="devices" onClick={() => toggle("devices")}>
+          <Icon name="key" />
+          <span>{t("devices.title")}</span>
+        </button>
         <button type="button" class="quiet with-icon" onClick={() => void logOut()}>
           <Icon name="out" />
           <span>{t("app.log_out")}</span>
@@ -35,9 +39,8 @@ export function Header() {
 
 function InboxButton() {
   const waiting = pending.value.length;
-  const open = inboxOpen.value;
   return (
-    <button type="button" id="inbox-button" class={waiting > 0 ? "inbox-button some" : "inbox-button"} aria-expanded={open} aria-controls="inbox" onClick={open ? closeInbox : openInbox}>
+    <button type="button" id="inbox-button" class={waiting > 0 ? "inbox-button some" : "inbox-button"} aria-expanded={panel.value === "inbox"} aria-controls="inbox" onClick={() => toggle("inbox")}>
       <Icon name="bell" />
       <span class="inbox-word">{t("inbox.title")}</span>
       {waiting > 0 && <span class="count">{waiting}</span>}
@@ -50,11 +53,12 @@ function UsageToday() {
   const today = usage.value;
   if (today === null) return null;
   const tokens = today.input_tokens + today.output_tokens;
-  const detail = `${t("usage.input")}: ${amount(today.input_tokens)} (${amount(today.cached_tokens)} ${t("usage.cached")}) · ${t("usage.output")}: ${amount(today.output_tokens)}${today.partial > 0 ? ` · ${count("usage.partial", today.partial)}` : ""}`;
+  const unsure = `${today.partial > 0 ? ` · ${count("usage.partial", today.partial)}` : ""}${today.estimated > 0 ? ` · ${count("usage.estimated", today.estimated)}` : ""}`;
+  const detail = `${t("usage.input")}: ${amount(today.input_tokens)} (${share(today.cached_tokens, today.input_tokens)} ${t("usage.cached")}) · ${t("usage.output")}: ${amount(today.output_tokens)} · ${t("usage.cost")}: ${money(today.cost_nano_usd)}${unsure}`;
   return (
     <p class="usage" title={`${t("usage.title")}\n${detail}`}>
       <span class="usage-label">{t("usage.today")}</span>{" "}
-      {today.calls === 0 ? t("usage.none") : `${count("usage.calls", today.calls)} · ${count("usage.tokens", tokens, { count: shortAmount(tokens) })}`}
+      {today.calls === 0 ? t("usage.none") : `${count("usage.calls", today.calls)} · ${count("usage.tokens", tokens, { count: shortAmount(tokens) })} · ${money(today.cost_nano_usd)}`}
     </p>
   );
 }

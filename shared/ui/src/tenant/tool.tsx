@@ -17,7 +17,7 @@ type State = ToolTurn["state"] | "waiting";
 // What a person decided stands above how the call came back: a refused one is no failure and was not stopped.
 function stateOf(turn: ToolTurn, verdict: Approval["state"] | null): State {
   if (verdict === "pending") return "waiting";
-  if (verdict === "denied" || verdict === "expired") return "refused";
+  if (verdict === "denied" || verdict === "expired" || verdict === "cancelled") return "refused";
   if (verdict === "approved" && turn.ended_ms !== null) return "queued"; // it came back before the yes and is tried again
   return turn.state;
 }
@@ -68,7 +68,7 @@ export function toolTitle(name: string): string {
 }
 
 function bareName(name: string): string {
-  return name.split("__").at(-1)?.replace(/^guarded_/, "") ?? name;
+  return name.split("__").at(-1)?.replace(/_file$/, "") ?? name;
 }
 
 const telling = ["command", "path", "file_path", "file", "url", "query", "to", "message"];
