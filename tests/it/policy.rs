@@ -336,6 +336,19 @@ async fn from_a_folder_to_a_bundle_by_hand() {
     let (code, said) = says("hub", &["policy", "diff", &at("one.json"), &at("law")]).await;
     assert!(code == Some(0) && said.contains("LOOSER") && said.contains("level L3 (was L2)"), "{said}");
 
+    write(
+        &folder,
+        "law/patterns.toml",
+        "[[token]]\nid = \"acme_crm\"\nshapes = [\"crm-{digit:12}\"]\nmatch = [\"«crm-{digit:4}»\"]\n[allow]\nrules = [\"jwt\"]\n",
+    );
+    for (binary, command) in [("hub", sign.clone()), ("tenant-agent", vec!["policy", "check", sign[2]])] {
+        let (code, said) = says(binary, &command).await;
+        assert!(code == Some(3) && said.contains("patterns.toml:6: rule `jwt`: what it finds is certain"), "{binary}: {said}");
+    }
+    write(&folder, "law/patterns.toml", "[[token]]\nid = \"acme_crm\"\nshapes = [\"crm-{digit:12}\"]\n");
+    let (code, said) = says("hub", &["policy", "diff", &at("one.json"), &at("law")]).await;
+    assert!(code == Some(0) && said.contains("patterns patterns.toml: new file"), "{said}");
+
     let mut altered = std::fs::read_to_string(at("one.json")).unwrap();
     altered = altered.replacen("\"default\":\"L2\"", "\"default\":\"L3\"", 1);
     std::fs::write(at("two.json"), altered).unwrap();
