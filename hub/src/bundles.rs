@@ -2,8 +2,8 @@
 
 use crate::store::{BundleRecord, PublishError, Store};
 use anyhow::Context;
+use policy::Digest;
 use policy::bundle::{File, Reader, Refusal, Roots, Trust};
-use policy::{Digest, Regime};
 use service::{Clock, Stop};
 use std::sync::Arc;
 use thiserror::Error;
@@ -58,7 +58,7 @@ pub fn examined(trust: &Trust, text: String, now_ms: i64) -> Result<BundleRecord
     let tenant = manifest.tenants.first().map_or("", String::as_str);
     let reader = Reader { tenant, channel: &manifest.channel, agent_version: &manifest.min_agent, now_ms, held: None };
     let (manifest, content) = file.open(&trust, &reader)?;
-    Regime::new(&content, tenant, shipped::beside(&[]), manifest.expires_ms, now_ms, false).map_err(|faults| Refusal::RulesWrong { faults })?;
+    shipped::regime(&content, tenant, &[], manifest.expires_ms, now_ms, false).map_err(|faults| Refusal::RulesWrong { faults })?;
     Ok(BundleRecord {
         channel: manifest.channel,
         tenants: manifest.tenants,

@@ -110,9 +110,9 @@ impl Agent {
             identity::load(&store).await?.context("this host is not enrolled yet: run `tenant-agent enrol` with the token of the hub on standard input")?;
         let key = HostKey::open(&settings.state_folder)?;
         let vault = open_vault(&settings, store.clone(), clock.clone(), &identity).await?;
-        let screen = Screen::open(vault.clone()).await;
         let client = outward::client();
         let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy).await?;
+        let screen = Screen::open(vault.clone(), in_force.net()).await;
         let approvals = Approvals::new(store.clone(), clock.clone());
         let assistant = identity.assistants.first().context("this tenant has no assistant")?.1.id;
         let network = Network::new(settings.doctor.clone());

@@ -9,6 +9,7 @@ use crate::settings::PolicySettings;
 use anyhow::{Context, bail};
 use policy::bundle::{Content, Fault, File, Held, Manifest, Named, Reader, Refusal, Signed, Trust, chain};
 use policy::{Digest, Regime};
+use redact::Net;
 use rusqlite::{Connection, params};
 use service::store::StoreError;
 use service::{Clock, Store, Tx};
@@ -30,6 +31,8 @@ struct Inner {
     /// The tenant's own rules, which only raise.
     own: Vec<Named>,
     law: RwLock<Arc<Regime>>,
+    /// What secrets are looked for with.
+    net: RwLock<Arc<Net>>,
     state: Mutex<State>,
     /// One offer after the other.
     offers: tokio::sync::Mutex<()>,
@@ -64,6 +67,7 @@ struct Refused {
 struct Good {
     active: Active,
     law: Regime,
+    net: Arc<Net>,
     text: String,
 }
 
@@ -98,7 +102,7 @@ pub fn listed(faults: &[Fault]) -> String {
 }
 
 fn default_law(tenant: &str, own: &[Named]) -> anyhow::Result<Regime> {
-    let law = Regime::new(&shipped::content(), tenant, shipped::beside(own), i64::MAX, 0, true);
+    let law = shipped::regime(&shipped::content(), tenant, own, i64::MAX, 0, true).map(|(law, _)| law);
     law.map_err(|faults| anyhow::anyhow!("the rules that come with this agent are not usable:{}", listed(&faults)))
 }
 
@@ -117,6 +121,7 @@ impl InForce {
             channel: settings.channel.clone(),
             own,
             law: RwLock::new(Arc::new(law)),
+            net: RwLock::new(Net::built_in().clone()),
             state: Mutex::default(),
             offers: tokio::sync::Mutex::default(),
             changes: watch::Sender::new(0),
@@ -142,6 +147,11 @@ impl InForce {
             *place = later;
         }
         place.clone()
+    }
+
+    /// The secrets net of the law in force.
+    pub fn net(&self) -> Arc<Net> {
+        self.0.net.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     /// Which of the offered bundles is worth fetching.
@@ -334,9 +344,9 @@ impl InForce {
         let reader =
             Reader { tenant: &self.0.tenant, channel: &self.0.channel, agent_version: env!("CARGO_PKG_VERSION"), now_ms: self.0.clock.wall_ms(), held };
         let (manifest, content) = file.open(trust, &reader)?;
-        let law = self.law_of(&manifest, &content, false).map_err(|faults| Refusal::RulesWrong { faults })?;
+        let (law, net) = self.law_of(&manifest, &content, false).map_err(|faults| Refusal::RulesWrong { faults })?;
         let text = String::from_utf8(bytes).map_err(|_| Refusal::Malformed { why: "it is no text".to_owned() })?;
-        Ok(Good { active: active(&manifest, file), law, text })
+        Ok(Good { active: active(&manifest, file), law, net, text })
     }
 
     /// A kept bundle: still trusted. Its time and its examples were looked at when it came.
@@ -349,11 +359,11 @@ impl InForce {
                 return Err(Refusal::Older { version: manifest.version, held: trust.versions_from() });
             }
             let content = file.content()?;
-            let law = self.law_of(&manifest, &content, true).map_err(|faults| Refusal::RulesWrong { faults })?;
-            Ok((active(&manifest, &file), law))
+            let (law, net) = self.law_of(&manifest, &content, true).map_err(|faults| Refusal::RulesWrong { faults })?;
+            Ok((active(&manifest, &file), law, net))
         };
         match look() {
-            Ok((active, law)) => Some(Good { active, law, text }),
+            Ok((active, law, net)) => Some(Good { active, law, net, text }),
             Err(refusal) => {
                 tracing::warn!(code = refusal.code(), %refusal, "a kept policy bundle is no longer good");
                 None
@@ -361,28 +371,29 @@ impl InForce {
         }
     }
 
-    fn law_of(&self, manifest: &Manifest, content: &Content, proven: bool) -> Result<Regime, Vec<Fault>> {
+    fn law_of(&self, manifest: &Manifest, content: &Content, proven: bool) -> Result<(Regime, Arc<Net>), Vec<Fault>> {
         let now_ms = self.0.clock.wall_ms().max(manifest.issued_ms);
-        Regime::new(content, &self.0.tenant, shipped::beside(&self.0.own), manifest.expires_ms, now_ms, proven)
+        shipped::regime(content, &self.0.tenant, &self.0.own, manifest.expires_ms, now_ms, proven)
     }
 
     /// The one place where the law changes. Without a bundle it is what is compiled in.
     fn exchange(&self, state: &mut State, good: Option<Good>) {
-        let law = match good {
+        let (law, net) = match good {
             Some(good) => {
                 state.active = Some(good.active);
-                good.law
+                (good.law, good.net)
             }
             None => {
                 state.active = None;
                 // It was read when this agent started.
                 match default_law(&self.0.tenant, &self.0.own) {
-                    Ok(law) => law,
+                    Ok(law) => (law, Net::built_in().clone()),
                     Err(_) => return,
                 }
             }
         };
         *self.0.law.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(law);
+        *self.0.net.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = net;
     }
 
     async fn note(&self, deed: &'static str, subject: &str, detail: &'static str) -> Result<(), StoreError> {

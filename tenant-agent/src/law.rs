@@ -10,12 +10,14 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use policy::bundle::{self, BYTES_MAX, Content, Fault, File, Named, Refusal};
 use policy::{Call, Class, Finding, Gate, Law, Level, Regime, Verdict, gate};
+use redact::Net;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service::Clock;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Subcommand)]
 pub enum PolicyCommand {
@@ -79,12 +81,25 @@ impl PolicyCommand {
 /// The law of a bundle, or the one that comes with this agent.
 fn law_of(bundle: Option<&Path>, clock: &Clock) -> anyhow::Result<Regime> {
     let now_ms = clock.wall_ms();
-    let content = match bundle {
-        None => shipped::content(),
-        Some(path) => content(path, now_ms)?.map_err(|refusal| anyhow::anyhow!("this bundle is not usable: {refusal}"))?,
-    };
-    let law = Regime::new(&content, "", shipped::beside(&[]), i64::MAX, now_ms, true);
-    law.map_err(|faults| anyhow::anyhow!("this bundle is not usable:{}", listed(&faults)))
+    let content = bundle.map_or_else(|| Ok(shipped::content()), |path| usable(path, now_ms))?;
+    shipped::regime(&content, "", &[], i64::MAX, now_ms, true).map(|(law, _)| law).map_err(|faults| unusable(&faults))
+}
+
+/// The secrets net with the patterns of a bundle.
+pub fn net_of(bundle: &Path, clock: &Clock) -> anyhow::Result<Arc<Net>> {
+    shipped::net(&usable(bundle, clock.wall_ms())?, false).map_err(|faults| unusable(&faults))
+}
+
+fn usable(path: &Path, now_ms: i64) -> anyhow::Result<Content> {
+    match content(path, now_ms)? {
+        Ok(content) => Ok(content),
+        Err(Refusal::RulesWrong { faults }) => Err(unusable(&faults)),
+        Err(refusal) => bail!("this bundle is not usable: {refusal}"),
+    }
+}
+
+fn unusable(faults: &[Fault]) -> anyhow::Error {
+    anyhow::anyhow!("this bundle is not usable:{}", listed(faults))
 }
 
 fn reason<'a>(law: &'a Law, rule: &str, lang: &str) -> &'a str {
@@ -275,14 +290,9 @@ impl Trial {
     /// A signed bundle or a folder, as it would be law for this tenant; nobody's signature is looked at.
     pub fn of(path: &Path, tenant: &str, settings: &PolicySettings, clock: &Clock) -> anyhow::Result<Trial> {
         let now_ms = clock.wall_ms();
-        let unusable = |faults: Vec<Fault>| anyhow::anyhow!("this bundle is not usable:{}", listed(&faults));
-        let content = match content(path, now_ms)? {
-            Ok(content) => content,
-            Err(Refusal::RulesWrong { faults }) => return Err(unusable(faults)),
-            Err(refusal) => bail!("this bundle is not usable: {refusal}"),
-        };
+        let content = usable(path, now_ms)?;
         let own = settings.tenant_rules.as_deref().map(own_rules).transpose()?.unwrap_or_default();
-        let law = Regime::new(&content, tenant, shipped::beside(&own), i64::MAX, now_ms, false).map_err(unusable)?;
+        let (law, _) = shipped::regime(&content, tenant, &own, i64::MAX, now_ms, false).map_err(|faults| unusable(&faults))?;
         Ok(Trial { law, calls: 0, not_whole: 0, differences: Vec::new() })
     }
 
@@ -366,9 +376,9 @@ fn in_words(verdict: &str) -> &str {
     }
 }
 
-/// What is wrong with rules and exceptions, the examples included.
+/// What is wrong with rules, exceptions and patterns, the examples included.
 fn faults_of(content: &Content, now_ms: i64) -> Vec<Fault> {
-    Regime::new(content, "", shipped::beside(&[]), i64::MAX, now_ms, false).err().unwrap_or_default()
+    shipped::regime(content, "", &[], i64::MAX, now_ms, false).err().unwrap_or_default()
 }
 
 /// A file of rules by itself, as a tenant's is.

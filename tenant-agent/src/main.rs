@@ -7,6 +7,7 @@ use anyhow::Context;
 use audit_command::AuditCommand;
 use clap::{Parser, Subcommand};
 use policy::host::{Manner, Reach};
+use redact::Net;
 use serde_json::Value;
 use service::store::StoreError;
 use service::text::Language;
@@ -16,7 +17,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tenant_agent::console::{self, HostsVerb, Verb};
-use tenant_agent::law::{Decided, PolicyCommand, Said, Trial};
+use tenant_agent::law::{self, Decided, PolicyCommand, Said, Trial};
 use tenant_agent::network::doctor::Verdict;
 use tenant_agent::network::plan::Plan;
 use tenant_agent::network::{self, install};
@@ -98,6 +99,9 @@ enum Command {
         /// The known secrets: a file of `[{"name","secret"}]`. Without it only unknown ones are looked for.
         #[arg(long)]
         secrets: Option<PathBuf>,
+        /// A signed bundle or a folder of a bundle's TOML files: its patterns count, too.
+        #[arg(long)]
+        bundle: Option<PathBuf>,
         /// One JSON a line: `{"id","text"}` or `{"id","chunks_b64":[…]}`.
         #[arg(long)]
         jsonl: bool,
@@ -269,13 +273,14 @@ fn alone(cli: &Cli) -> Option<ExitCode> {
                 Err(error) => fail(cli, 1, &error),
             });
         }
-        Command::Redact { secrets, jsonl, body, stats } => {
+        Command::Redact { secrets, bundle, jsonl, body, stats } => {
             let shape = body.as_deref().map(|body| match body {
                 "json" => Shape::Json,
                 "sse" => Shape::Events,
                 _ => Shape::Text,
             });
-            redaction::redact(secrets.as_deref(), *jsonl, shape, *stats, std::io::stdin().lock(), std::io::stdout().lock())
+            let net = bundle.as_deref().map_or_else(|| Ok(Net::built_in().clone()), |bundle| law::net_of(bundle, &Clock::system()));
+            net.and_then(|net| redaction::redact(net, secrets.as_deref(), *jsonl, shape, *stats, std::io::stdin().lock(), std::io::stdout().lock()))
         }
         Command::Vault { command } => command.alone()?,
         Command::Audit { command } => return Some(command.alone(cli.json)?.unwrap_or_else(|error| fail(cli, EXIT_REFUSED, &error))),

@@ -1,14 +1,14 @@
 //! `redact` and `vault resolve`: the secrets net and the rules of references at the command line, for people, tests and
 //! fuzzing.
 //!
-//! Reads standard input and the one file that is named, writes standard output, and keeps nothing. A limit: placeholders
+//! Reads standard input and the files that are named, writes standard output, and keeps nothing. A limit: placeholders
 //! made here are not keyed with the tenant's key, so they differ from those that the agent makes.
 
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use redact::reference::{Binding, Outcome, Way};
-use redact::{BodyError, ByteStream, Confidence, EventStream, Finding, Known, Redactor};
+use redact::{BodyError, ByteStream, Confidence, EventStream, Finding, Known, Net, Redactor};
 use ring::digest;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -59,9 +59,17 @@ struct Call {
 }
 
 /// `tenant-agent redact`.
-pub fn redact(secrets: Option<&Path>, jsonl: bool, shape: Option<Shape>, stats: bool, input: impl BufRead, mut output: impl Write) -> anyhow::Result<()> {
+pub fn redact(
+    net: Arc<Net>,
+    secrets: Option<&Path>,
+    jsonl: bool,
+    shape: Option<Shape>,
+    stats: bool,
+    input: impl BufRead,
+    mut output: impl Write,
+) -> anyhow::Result<()> {
     let started = Instant::now();
-    let redactor = Arc::new(redactor(secrets)?);
+    let redactor = Arc::new(redactor(net, secrets)?);
     let mut done = Done { built: started.elapsed(), ..Done::default() };
     if jsonl {
         for line in lines(input) {
@@ -232,7 +240,7 @@ pub fn resolve(secrets: Option<&Path>, shown: bool, input: impl BufRead, mut out
     output.flush().context("writing the answer")
 }
 
-fn redactor(secrets: Option<&Path>) -> anyhow::Result<Redactor> {
+fn redactor(net: Arc<Net>, secrets: Option<&Path>) -> anyhow::Result<Redactor> {
     let secrets = secrets.map_or(Ok(Vec::new()), read)?;
     // The same input gives the same output, and whoever has the file has the secrets anyway.
     let mut context = digest::Context::new(&digest::SHA256);
@@ -241,7 +249,7 @@ fn redactor(secrets: Option<&Path>) -> anyhow::Result<Redactor> {
     let mut key = [0; 32];
     key.copy_from_slice(context.finish().as_ref());
     let known = Known::new(secrets.iter().map(|secret| (secret.name.as_str(), secret.secret.as_bytes())));
-    Ok(Redactor::new(known, &key))
+    Ok(Redactor::with_net(known, &key, net))
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<Secret>> {
@@ -278,7 +286,7 @@ mod tests {
     fn run(jsonl: bool, shape: Option<Shape>, input: &str) -> anyhow::Result<String> {
         let file = secrets();
         let mut output = Vec::new();
-        redact(Some(&file.0), jsonl, shape, false, input.as_bytes(), &mut output)?;
+        redact(Net::built_in().clone(), Some(&file.0), jsonl, shape, false, input.as_bytes(), &mut output)?;
         Ok(String::from_utf8(output).expect("answers are text"))
     }
 

@@ -1,4 +1,4 @@
-//! The screen: what is about to leave is looked at through it. One redactor at a time, made anew when the vault changes.
+//! The screen: what is about to leave is looked at through it. One redactor at a time, made anew when the vault or the net changes.
 //!
 //! Everything that leaves asks for the redactor of now: prompts and answers, what a browser sees and says, approvals,
 //! tool results, findings, the log. It is made beside the others' work and exchanged whole, so nobody waits for it; whoever
@@ -8,7 +8,7 @@
 
 use crate::vault::Vault;
 use anyhow::Context;
-use redact::{Finding, Known, Redactor};
+use redact::{Finding, Known, Net, Redactor};
 use serde_json::Value;
 use service::{SecretString, Stop, log};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -21,6 +21,7 @@ pub struct Screen(Arc<Inner>);
 struct Inner {
     vault: Vault,
     own: Mutex<Vec<(&'static str, SecretString)>>,
+    net: Mutex<Arc<Net>>,
     /// Counts changes of what else the redactor is made of.
     remake: watch::Sender<u64>,
     current: RwLock<Arc<Redactor>>,
@@ -31,6 +32,7 @@ struct Inner {
 #[derive(Clone, Copy)]
 pub struct Made {
     epoch: u64,
+    remade: u64,
     /// The last try to make one worked.
     is_sound: bool,
 }
@@ -42,10 +44,11 @@ const COVER_WAIT: Duration = Duration::from_secs(10);
 
 impl Screen {
     /// A vault that cannot be read lets the agent start all the same: its console is the way to mend it.
-    pub async fn open(vault: Vault) -> Screen {
+    pub async fn open(vault: Vault, net: Arc<Net>) -> Screen {
         let nothing = Arc::new(Redactor::new(Known::new([]), &vault.placeholder_key()));
-        let made = watch::Sender::new(Made { epoch: 0, is_sound: false });
-        let screen = Screen(Arc::new(Inner { vault, own: Mutex::default(), remake: watch::Sender::new(0), current: RwLock::new(nothing), made }));
+        let made = watch::Sender::new(Made { epoch: 0, remade: 0, is_sound: false });
+        let (own, net, remake) = (Mutex::default(), Mutex::new(net), watch::Sender::new(0));
+        let screen = Screen(Arc::new(Inner { vault, own, net, remake, current: RwLock::new(nothing), made }));
         screen.make().await;
         screen
     }
@@ -54,6 +57,23 @@ impl Screen {
     pub fn hold(&self, own: Vec<(&'static str, SecretString)>) {
         *self.0.own.lock().unwrap_or_else(PoisonError::into_inner) = own;
         self.0.remake.send_modify(|count| *count += 1);
+    }
+
+    /// Another net for unknown secrets. Returns once it is looked with, or the vault could not be read for it.
+    pub async fn look_with(&self, net: Arc<Net>) {
+        {
+            let mut place = self.0.net.lock().unwrap_or_else(PoisonError::into_inner);
+            if Arc::ptr_eq(&place, &net) {
+                return;
+            }
+            *place = net;
+        }
+        self.0.remake.send_modify(|count| *count += 1);
+        let wanted = *self.0.remake.borrow();
+        let mut made = self.0.made.subscribe();
+        if tokio::time::timeout(COVER_WAIT, made.wait_for(|made| made.remade >= wanted)).await.is_err() {
+            tracing::error!("the secrets net of the law in force is not looked with yet");
+        }
     }
 
     /// The redactor of now. Whoever looks at a whole conversation keeps it until the end.
@@ -88,9 +108,10 @@ impl Screen {
     }
 
     async fn make(&self) {
-        let epoch = *self.0.vault.changes().borrow();
+        let (epoch, remade) = (*self.0.vault.changes().borrow(), *self.0.remake.borrow());
         let own = self.0.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let is_sound = match made(&self.0.vault, own).await {
+        let net = self.0.net.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_sound = match made(&self.0.vault, own, net).await {
             Ok(redactor) => {
                 log::screen(redactor.clone());
                 *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = redactor;
@@ -101,7 +122,7 @@ impl Screen {
                 false
             }
         };
-        self.0.made.send_replace(Made { epoch, is_sound });
+        self.0.made.send_replace(Made { epoch, remade, is_sound });
     }
 
     /// Returns once everything that is in the vault now is looked for; false when that cannot be.
@@ -113,14 +134,14 @@ impl Screen {
     }
 }
 
-async fn made(vault: &Vault, own: Vec<(&'static str, SecretString)>) -> anyhow::Result<Arc<Redactor>> {
+async fn made(vault: &Vault, own: Vec<(&'static str, SecretString)>, net: Arc<Net>) -> anyhow::Result<Arc<Redactor>> {
     let known = vault.known().await?;
     let key = vault.placeholder_key();
     let make = move || {
         // Looking for them needs the values.
         let stored = known.iter().filter(|known| !known.is_short).map(|known| (known.name.as_str(), known.value.expose().as_bytes()));
         let known = Known::new(stored.chain(own.iter().map(|(name, value)| (*name, value.expose().as_bytes()))));
-        Arc::new(Redactor::new(known, &key))
+        Arc::new(Redactor::with_net(known, &key, net))
     };
     tokio::task::spawn_blocking(make).await.context("the redactor could not be made")
 }

@@ -221,6 +221,55 @@ async fn another_law_is_tried_on_what_was_decided() {
     machines.end().await;
 }
 
+#[tokio::test]
+async fn a_companys_own_secrets_are_found_from_its_next_bundle_on() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    let draft = |version: i64, patterns: &str| {
+        let mut draft = world.company.draft(version, Level::L2);
+        draft.content.patterns = vec![policy::bundle::Named { name: "patterns.toml".to_owned(), text: patterns.to_owned() }];
+        world.company.signed(&draft, BUNDLE_KEY)
+    };
+    let customer = format!("crm-{}", "483920175562");
+    let spoken = format!("the admin password is {}{} ok?", "Kx7!", "mQ2vRt9w");
+    let text = format!("look at {customer}; {spoken}");
+    let asked = |count: usize| {
+        let requests = world.model.requests();
+        assert_eq!(requests.len(), count);
+        requests[count - 1].body.to_string()
+    };
+    browser.ask(&text).await;
+    let sent = asked(1);
+    assert!(sent.contains(&customer) && sent.contains("[REDACTED:password:") && !sent.contains("mQ2vRt9w"), "{sent}");
+
+    let crm = "[[token]]\nid = \"acme_crm\"\nkind = \"crm\"\nshapes = [\"crm-{digit:12}\"]\nexact = true\n";
+    world.hub.publish_policy(&world.company.trust(), draft(7, &format!("{crm}[allow]\nrules = [\"spoken_password\"]\n"))).await.unwrap();
+    world.enforced(|policy| policy.version == 7 && policy.state == PolicyState::Active).await;
+    browser.ask(&text).await;
+    let sent = asked(2);
+    let last = sent.rsplit("look at ").next().unwrap();
+    assert!(last.starts_with("[REDACTED:crm:") && last.contains("mQ2vRt9w"), "{sent}");
+
+    // The hub publishes none that is wrong, and an agent that gets one all the same keeps the last good one.
+    let broken = draft(8, &format!("{crm}match = [\"«crm-{{digit:4}}»\"]\n"));
+    let refused = world.hub.publish_policy(&world.company.trust(), broken.clone()).await.unwrap_err().to_string();
+    assert!(refused.contains("patterns.toml:2: rule `acme_crm`: example 1 is not found"), "{refused}");
+    world.smuggle(&broken).await;
+    let said = world.enforced(|policy| policy.reason.as_deref() == Some("rules_wrong")).await;
+    assert_eq!((said.state, said.version), (PolicyState::Refused, 7));
+    let tenant = tenant.restart().await;
+    let mut browser = tenant.browser();
+    let login = json!({ "name": "Owner", "password": "correct horse battery" });
+    assert_eq!(browser.enter("/auth/login", login).await.status, 200);
+    browser.open().await.unwrap();
+    browser.ask(&text).await;
+    let sent = asked(3);
+    assert!(sent.rsplit("look at ").next().unwrap().starts_with("[REDACTED:crm:"), "the net of the kept bundle, from the first call on: {sent}");
+    tenant.end().await;
+    world.end().await;
+}
+
 /// A binary's exit code and what it said on both channels.
 async fn says(binary: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(Processes::find().path(binary)).args(arguments).output().await.unwrap();
@@ -286,6 +335,19 @@ async fn from_a_folder_to_a_bundle_by_hand() {
     std::fs::remove_file(folder.join("law/exceptions.toml")).unwrap();
     let (code, said) = says("hub", &["policy", "diff", &at("one.json"), &at("law")]).await;
     assert!(code == Some(0) && said.contains("LOOSER") && said.contains("level L3 (was L2)"), "{said}");
+
+    write(
+        &folder,
+        "law/patterns.toml",
+        "[[token]]\nid = \"acme_crm\"\nshapes = [\"crm-{digit:12}\"]\nmatch = [\"«crm-{digit:4}»\"]\n[allow]\nrules = [\"jwt\"]\n",
+    );
+    for (binary, command) in [("hub", sign.clone()), ("tenant-agent", vec!["policy", "check", sign[2]])] {
+        let (code, said) = says(binary, &command).await;
+        assert!(code == Some(3) && said.contains("patterns.toml:6: rule `jwt`: what it finds is certain"), "{binary}: {said}");
+    }
+    write(&folder, "law/patterns.toml", "[[token]]\nid = \"acme_crm\"\nshapes = [\"crm-{digit:12}\"]\n");
+    let (code, said) = says("hub", &["policy", "diff", &at("one.json"), &at("law")]).await;
+    assert!(code == Some(0) && said.contains("patterns patterns.toml: new file"), "{said}");
 
     let mut altered = std::fs::read_to_string(at("one.json")).unwrap();
     altered = altered.replacen("\"default\":\"L2\"", "\"default\":\"L3\"", 1);

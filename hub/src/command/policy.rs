@@ -7,7 +7,6 @@ use super::{EXIT_CONFIG, Place, Trouble, open, read};
 use crate::bundles::{self, Unpublished};
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use policy::Regime;
 use policy::bundle::{self, BYTES_MAX, Content, Fault, File, KeyDocument, Named, PublicKey, Refusal, Roots, Signed, Signer, Trust, chain};
 use serde_json::{Value, json};
 use service::key::SigningKey;
@@ -185,7 +184,7 @@ fn sign(command: Sign, now_ms: i64) -> Result<Said, Trouble> {
             Ok(draft) => draft,
             Err(faults) => return Ok(Said::Faults(faults)),
         };
-        if let Err(faults) = Regime::new(&draft.content, "", shipped::beside(&[]), i64::MAX, now_ms, false) {
+        if let Err(faults) = shipped::regime(&draft.content, "", &[], i64::MAX, now_ms, false) {
             return Ok(Said::Faults(faults));
         }
         let mut file = File::seal(&draft, now_ms, chain(documents));
@@ -452,13 +451,13 @@ fn held(content: &Content) -> Value {
     let names = |files: &[Named]| files.iter().map(|named| named.name.clone()).collect::<Vec<_>>();
     json!({
         "rules": names(&content.rules), "tools": names(&content.tools), "levels": content.levels, "gates": content.gates, "exceptions": content.exceptions, "hosts": content.hosts,
-        "prices": content.prices, "patterns": content.patterns, "workflows": names(&content.workflows),
+        "prices": content.prices, "patterns": names(&content.patterns), "workflows": names(&content.workflows),
     })
 }
 
 fn in_words(content: &Content) -> String {
     format!(
-        "{} rule files, {} tool files, default level {:?}, {} tools unlocked by default, {} exceptions, {} allowed hosts, {} prices, {} patterns, {} workflow templates",
+        "{} rule files, {} tool files, default level {:?}, {} tools unlocked by default, {} exceptions, {} allowed hosts, {} prices, {} pattern files, {} workflow templates",
         content.rules.len(),
         content.tools.len(),
         content.levels.default,

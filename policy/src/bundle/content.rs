@@ -1,6 +1,6 @@
 //! What a bundle holds, section by section.
 //!
-//! Rules, tools and workflow templates travel as the texts that people wrote, so that a fault names the line that they
+//! Rules, tools, patterns of secrets and workflow templates travel as the texts that people wrote, so that a fault names the line that they
 //! know. An agent passes over fields that it does not know; a sender that cannot have that names them in `must`.
 
 use super::Refusal;
@@ -31,7 +31,8 @@ pub struct Content {
     pub prices: Prices,
     pub budgets: Budgets,
     pub routes: Routes,
-    pub patterns: Vec<Pattern>,
+    /// What the secrets net looks for beside what it came with, in the net's own notation: whoever knows the net reads it.
+    pub patterns: Vec<Named>,
     pub workflows: Vec<Named>,
 }
 
@@ -176,18 +177,9 @@ pub struct Target {
     pub model: String,
 }
 
-/// A shape of secret that the redactor looks for, beside those that it knows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pattern {
-    pub kind: String,
-    pub regex: String,
-}
-
 /// The sections that this version knows; also what `must` may insist on, beside the fields of the manifest.
 pub(super) const SECTIONS: &[&str] = &["rules", "tools", "levels", "gates", "exceptions", "hosts", "prices", "budgets", "routes", "patterns", "workflows"];
 
-/// A compiled expression may take this much memory.
-const REGEX_BYTES_MAX: usize = 1 << 20;
 /// A dollar a token: more is a slip of the pen.
 const NANO_USD_MAX: i64 = 1_000_000_000;
 /// A million dollars: more is a slip of the pen.
@@ -239,18 +231,6 @@ impl Content {
     /// What is wrong with it apart from the rules.
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        for pattern in &self.patterns {
-            if let Err(error) = regex::RegexBuilder::new(&pattern.regex).size_limit(REGEX_BYTES_MAX).build() {
-                let (what, fix) = match error {
-                    regex::Error::CompiledTooBig(_) => ("is too large".to_owned(), "say it with fewer repetitions, or split it into two patterns"),
-                    error => (
-                        format!("is no regular expression: {}", last_line(&error.to_string())),
-                        "correct it; a backslash is written twice in a basic string of TOML",
-                    ),
-                };
-                faults.push(Fault::at("patterns.toml", &format!("pattern `{}`", pattern.kind), &format!("the expression {what}"), fix));
-            }
-        }
         let mut listed = BTreeSet::new();
         for pattern in self.hosts.iter().map(Allowed::pattern) {
             if !listed.insert(pattern.clone()) {
@@ -280,7 +260,7 @@ impl Content {
             }
         }
         faults.extend(self.route_faults());
-        for (names, file) in [(&self.rules, "rules"), (&self.tools, "tools"), (&self.workflows, "workflows")] {
+        for (names, file) in [(&self.rules, "rules"), (&self.tools, "tools"), (&self.patterns, "patterns"), (&self.workflows, "workflows")] {
             let mut seen = BTreeSet::new();
             for named in names {
                 if !seen.insert(&named.name) {
@@ -335,8 +315,4 @@ impl Content {
         }
         faults
     }
-}
-
-fn last_line(text: &str) -> &str {
-    text.lines().next_back().unwrap_or_default().trim_start_matches("error: ")
 }

@@ -71,15 +71,8 @@ pub fn diff(before: &Content, after: &Content) -> Vec<Change> {
         content.routes.purposes.iter().map(of).chain(disabled).collect()
     };
     plain("routes", "route", &route(before), &route(after), &mut changes);
-    let pattern = |content: &Content| content.patterns.iter().map(|pattern| (pattern.kind.clone(), format!("`{}`", pattern.regex))).collect();
-    plain("patterns", "pattern", &pattern(before), &pattern(after), &mut changes);
-    let workflow = |content: &Content| content.workflows.iter().map(|named| (named.name.clone(), format!("{} bytes", named.text.len()))).collect();
-    plain("workflows", "template", &workflow(before), &workflow(after), &mut changes);
-    for (named, other) in before.workflows.iter().filter_map(|named| Some((named, after.workflows.iter().find(|other| other.name == named.name)?))) {
-        if named.text != other.text && named.text.len() == other.text.len() {
-            changes.push(Change { section: "workflows", about: named.name.clone(), weight: Weight::Other, says: "the template is another one".to_owned() });
-        }
-    }
+    texts("patterns", "file", &before.patterns, &after.patterns, &mut changes);
+    texts("workflows", "template", &before.workflows, &after.workflows, &mut changes);
     changes.sort_by_key(|change| change.weight);
     changes
 }
@@ -226,6 +219,17 @@ fn plain(section: &'static str, what: &str, before: &BTreeMap<String, String>, a
             _ => continue,
         };
         changes.push(Change { section, about: name.to_owned(), weight: Weight::Other, says });
+    }
+}
+
+/// Texts that are read elsewhere.
+fn texts(section: &'static str, what: &str, before: &[Named], after: &[Named], changes: &mut Vec<Change>) {
+    let size = |texts: &[Named]| texts.iter().map(|named| (named.name.clone(), format!("{} bytes", named.text.len()))).collect();
+    plain(section, what, &size(before), &size(after), changes);
+    for (named, other) in before.iter().filter_map(|named| Some((named, after.iter().find(|other| other.name == named.name)?))) {
+        if named.text != other.text && named.text.len() == other.text.len() {
+            changes.push(Change { section, about: named.name.clone(), weight: Weight::Other, says: format!("the {what} is another one") });
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod key;
 mod source;
 mod trust;
 
-pub use content::{AssistantLevel, Budgets, Content, Exception, Gates, Levels, Limits, Named, Pattern, Price, Prices, Purpose, Routes, Target};
+pub use content::{AssistantLevel, Budgets, Content, Exception, Gates, Levels, Limits, Named, Price, Prices, Purpose, Routes, Target};
 pub use diff::{Change, Weight, diff};
 pub use file::{Draft, File, Held, Manifest, Reader, Signed};
 pub use key::{PublicKey, Signature, Signer};

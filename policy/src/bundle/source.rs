@@ -1,7 +1,7 @@
 //! Bundles as people write them: a folder of TOML files, given as texts. Everything that is wrong is said at once, with
 //! file, line, what it is about, and the remedy.
 
-use super::content::{AssistantLevel, Budgets, Content, Exception, Gates, Levels, Limits, Named, Pattern, Price, Prices, Purpose, Routes};
+use super::content::{AssistantLevel, Budgets, Content, Exception, Gates, Levels, Limits, Named, Price, Prices, Purpose, Routes};
 use super::file::{Draft, is_known, parts};
 use super::trust::{BundleKey, KeyDocument, Roots};
 use super::{BUNDLE_KEY_DAYS_MAX, DAY_MS, FORMAT, PublicKey};
@@ -20,7 +20,7 @@ use toml::value::Datetime;
 pub struct Fault {
     pub file: String,
     pub line: Option<usize>,
-    /// The rule, exception, pattern or key that it is about.
+    /// The rule, exception or key that it is about.
     pub about: String,
     pub what: String,
     pub fix: String,
@@ -97,7 +97,8 @@ const SCHEMA: &[(&str, &[&str])] = &[
         "routes.toml",
         &["disabled", "purpose.*.provider", "purpose.*.model", "purpose.*.output_tokens_max", "purpose.*.fallback.provider", "purpose.*.fallback.model"],
     ),
-    ("patterns.toml", &["pattern.kind", "pattern.regex"]),
+    // Read by the secrets net.
+    ("patterns.toml", &[]),
     ("keys.toml", &["fleet", "version", "days", "roots", "threshold", "bundle_threshold", "revoked", "versions_from", "bundle_key.key", "bundle_key.days"]),
 ];
 /// The folders whose files travel as texts.
@@ -191,12 +192,6 @@ struct HostsToml {
     host: Vec<Allowed>,
 }
 
-#[derive(Default, Deserialize)]
-struct PatternsToml {
-    #[serde(default)]
-    pattern: Vec<Pattern>,
-}
-
 #[derive(Deserialize)]
 struct KeysToml {
     fleet: String,
@@ -273,7 +268,6 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
     let budgets: BudgetsToml = text("budgets.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let usual = Budgets::default();
     let routes: RoutesToml = text("routes.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
-    let patterns: PatternsToml = text("patterns.toml").and_then(|named| typed(named, &mut faults)).unwrap_or_default();
     let exceptions = text("exceptions.toml").map(|named| exceptions(named, now_ms, &mut faults)).unwrap_or_default();
     let content = Content {
         rules: within("rules/"),
@@ -289,7 +283,7 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
             tenant: budgets.tenant.unwrap_or(usual.tenant),
         },
         routes: Routes { disabled: routes.disabled, purposes: routes.purpose },
-        patterns: patterns.pattern,
+        patterns: text("patterns.toml").cloned().into_iter().collect(),
         workflows: within("workflows/"),
     };
     if content.rules.is_empty() {

@@ -240,18 +240,6 @@ fn every_attack_on_the_list_is_refused() {
         ("a newer format", resigned(|manifest| manifest["format"] = json!(2)), reader(None), "format_too_new"),
         ("a field that matters and is not known", resigned(|manifest| manifest["must"] = json!(["mood"])), reader(None), "must_unknown"),
         ("a field that is not known and does not matter", resigned(|manifest| manifest["mood"] = json!("fine")), reader(None), "law 7"),
-        (
-            "a pattern that is no expression",
-            other(|draft| draft.content.patterns = vec![Pattern { kind: "x".into(), regex: "(".into() }]).text(),
-            reader(None),
-            "rules_wrong",
-        ),
-        (
-            "a pattern that is too large",
-            other(|draft| draft.content.patterns = vec![Pattern { kind: "x".into(), regex: "(a{1000}){1000}".into() }]).text(),
-            reader(None),
-            "rules_wrong",
-        ),
     ];
     for (attack, text, reader, expected) in rows {
         assert_eq!(said(read(text.as_bytes(), &pinned(), &reader)), expected, "{attack}");
@@ -367,7 +355,7 @@ fn files(changes: &[(&str, &str)]) -> Vec<Named> {
             "routes.toml",
             "disabled = [\"q\"]\n[purpose.review]\nprovider = \"p\"\nmodel = \"m\"\noutput_tokens_max = 700\n[purpose.general]\nprovider = \"p\"\nmodel = \"m\"\nfallback = { provider = \"r\", model = \"n\" }\n",
         ),
-        ("patterns.toml", "[[pattern]]\nkind = \"crm\"\nregex = 'crm-[0-9]{12}'\n"),
+        ("patterns.toml", "[[token]]\nid = \"crm\"\nshapes = [\"crm-{digit:12}\"]\n"),
         ("tools/a.toml", TOOLS),
         ("rules/a.toml", RULES),
         ("workflows/mail.toml", "title = \"Mail\"\n"),
@@ -404,7 +392,6 @@ fn every_fault_is_told_with_file_line_and_remedy() {
             "[[exception]]\nrule = \"look\"\nclass = \"green\"\nuntil = 2020-01-01\nreason = \"x\"\n[[exception]]\nrule = \"x\"\nclass = \"green\"\nuntil = 12:00:00\nreason = \"x\"\nwho = 1\n",
         ),
         ("hosts.toml", "[[host]]\nname = \"*.example\"\n"),
-        ("patterns.toml", "[[pattern]]\nkind = \"a\"\nregex = '('\n[[pattern]]\nkind = \"big\"\nregex = '(a{1000}){1000}'\n"),
         ("rules/more/b.toml", "[[rule]]\nid = \"x\"\n[[rule]]\nid = \"x\"\n"),
         ("notes.md", "x"),
     ]);
@@ -419,8 +406,6 @@ fn every_fault_is_told_with_file_line_and_remedy() {
         "exceptions.toml:6: exception for `x`: `until` is no date;",
         "exceptions.toml:11: `exception.who`: no key",
         "hosts.toml:1: `*.` stands before at least two labels",
-        "patterns.toml:2: pattern `a`: the expression is no regular expression",
-        "patterns.toml:5: pattern `big`: the expression is too large;",
         "rules/more/b.toml:4: rule `x`: its id stands in line 2 already;",
         "notes.md: no part of a bundle has this name;",
     ] {

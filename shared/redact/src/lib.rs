@@ -26,7 +26,7 @@ pub use body::{Body, BodyError};
 pub use events::EventStream;
 pub use known::{Known, SECRET_BYTES_MIN};
 pub use mask::{Hit, find, mask, mask_known};
-pub use net::{Confidence, Net};
+pub use net::{Confidence, Net, NetError};
 pub use placeholder::contains_placeholder;
 pub use stream::{ByteStream, HOLD_BYTES_MAX, HOLD_MS_MAX, TextStream};
 
@@ -44,7 +44,7 @@ pub struct Redactor {
     known: Arc<Known>,
     /// Names of known secrets that may stay where they stand.
     spared: Vec<String>,
-    net: &'static Net,
+    net: Arc<Net>,
     key: hmac::Key,
     seen: seen::Seen,
 }
@@ -94,15 +94,20 @@ impl Edit {
 impl Redactor {
     /// `key` makes the placeholders of this tenant: not to be turned back, and not to be compared with another tenant's.
     pub fn new(known: Known, key: &[u8; 32]) -> Self {
+        Self::with_net(known, key, Net::built_in().clone())
+    }
+
+    /// The same with a net of more rules.
+    pub fn with_net(known: Known, key: &[u8; 32], net: Arc<Net>) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-        Self { known: Arc::new(known), spared: Vec::new(), net: Net::built_in(), seen: seen::Seen::new(&key), key }
+        Self { known: Arc::new(known), spared: Vec::new(), net, seen: seen::Seen::new(&key), key }
     }
 
     /// The same, but for somebody who may have these secrets: they stay, and the net passes over them.
     pub fn sparing(&self, names: impl IntoIterator<Item = String>) -> Self {
         let (known, key) = (self.known.clone(), self.key.clone());
         // What was seen is told apart: a text that is clean for one reader is not for another.
-        Self { known, spared: names.into_iter().collect(), net: self.net, seen: seen::Seen::new(&key), key }
+        Self { known, spared: names.into_iter().collect(), net: self.net.clone(), seen: seen::Seen::new(&key), key }
     }
 
     pub fn known(&self) -> &Known {
@@ -121,7 +126,7 @@ impl Redactor {
             return Vec::new();
         }
         let with_net = matches!(look, Look::All | Look::Surface);
-        let search = Search { known: &self.known, net: with_net.then_some(self.net) };
+        let search = Search { known: &self.known, net: with_net.then_some(&*self.net) };
         let mut hits = if matches!(look, Look::Surface | Look::KnownSurface) { search.surface(text) } else { search.run(text) };
         if with_net {
             self.beside_placeholders(text, &mut hits);

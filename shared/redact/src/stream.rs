@@ -420,10 +420,9 @@ mod tests {
         let redactor = redactor();
         let mut line = (0..).map(|at: usize| b"QmFzZTY0TGluZQxVt7Lp4Rw9"[at * 7 % 24] as char);
         for lines in [100, 400, 5000] {
-            for (before, after, end) in [
-                (marker("BEGIN RSA") + "\n", marker("END RSA"), "\n and so on, "),
-                (marker("BEGIN") + "\n", String::new(), "That is all that I have of it.\n"),
-            ] {
+            for (before, after, end) in
+                [(marker("BEGIN RSA") + "\n", marker("END RSA"), "\n and so on, "), (marker("BEGIN") + "\n", String::new(), "That is all that I have of it.\n")]
+            {
                 let body: String = (0..lines).map(|_| line.by_ref().take(64).collect::<String>() + "\n").collect();
                 let text = format!("see {before}{body}{after}{end}bye");
                 let mut stream = TextStream::new(redactor.clone());

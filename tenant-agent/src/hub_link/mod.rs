@@ -214,6 +214,8 @@ impl HubLink {
             return send(socket, link::frame("policy_want", &format!("p{have}"), &want)).await;
         }
         self.in_force.take(under_way.text.into_bytes()).await?.ok();
+        // Before the hub hears of it, what leaves is looked at with the new law's patterns.
+        self.screen.look_with(self.in_force.net()).await;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! Five ways lead to a finding. A vendor's prefix and shape (`runs`), a frame such as a PEM block or an address with a
 //! password in it (`frame`), the name that a value is assigned to and the words around it (`context`), and a long value
 //! that only chance can have written under a name that says nothing (`runs` again). Where these fall short of certainty
-//! the finding is `Likely`, and is to be masked too: whoever knows better allows the rule by name.
+//! the finding is `Likely`, and is to be masked too: whoever knows better allows the rule by name ([`Net::with`]).
 //!
 //! What it refuses to do: it does not infer a secret from a name alone. A reference, a placeholder, a call or a word of
 //! the language in the place of a value is left as it is, because a mask written back into a file does harm, too.
@@ -19,12 +19,12 @@ mod runs;
 mod shape;
 mod value;
 
-pub use rules::{Confidence, NetError, Rule};
+pub use rules::{Confidence, NetError, Rule, Wrong};
 
 use crate::sieve::Sieve;
 use rules::{Form, Rules, Told};
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -36,40 +36,35 @@ pub struct Found {
 
 pub struct Net {
     rules: Rules,
-    triggers: context::Triggers,
-    marks: frame::Marks,
+    triggers: Arc<context::Triggers>,
+    marks: Arc<frame::Marks>,
 }
 
 impl fmt::Debug for Net {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Net").field("rules", &self.rules.names.len()).finish_non_exhaustive()
+        out.debug_struct("Net").field("rules", &self.rules.all.len()).finish_non_exhaustive()
     }
 }
 
-static BUILT_IN: LazyLock<Net> =
-    LazyLock::new(|| Net::compile(include_str!("../../rules/secrets.toml")).expect("the rules are part of the program and a test checks them"));
+static BUILT_IN: LazyLock<Arc<Net>> =
+    LazyLock::new(|| Arc::new(Net::compile(include_str!("../../rules/secrets.toml")).expect("the rules are part of the program and a test checks them")));
 
 /// No more of the end of a stream is ever held back.
 pub const LIVE_BYTES_MAX: usize = 256;
 
 impl Net {
     fn new(rules: Rules) -> Net {
-        Net { rules, triggers: context::Triggers::new(), marks: frame::Marks::new() }
+        Net { rules, triggers: Arc::new(context::Triggers::new()), marks: Arc::new(frame::Marks::new()) }
     }
 
     /// The net that the program came with.
-    pub fn built_in() -> &'static Net {
+    pub fn built_in() -> &'static Arc<Net> {
         &BUILT_IN
-    }
-
-    /// The names of all rules, also of those that are switched off.
-    pub fn rules(&self) -> &[Rule] {
-        &self.rules.names
     }
 
     /// What a rule of this net calls what it finds; empty for a rule of another net.
     pub fn kind(&self, rule: &Rule) -> &str {
-        self.rules.names.iter().find(|name| *name == rule).map_or("", Rule::kind)
+        self.rules.all.iter().find(|told| told.rule == *rule).map_or("", |told| told.rule.kind())
     }
 
     /// Adds what looks like a secret in `text` to `found`: in order, without overlaps, on borders of characters.
@@ -113,7 +108,7 @@ impl Catch<'_> {
 
     fn add(&mut self, told: &Told, start: usize, end: usize) -> bool {
         let (start, end) = (self.text.floor_char_boundary(start), self.text.ceil_char_boundary(end));
-        if start >= end || self.net.rules.allowed.contains(&self.text.as_bytes()[start..end]) {
+        if start >= end || self.net.rules.allowed.has(&self.text.as_bytes()[start..end], told.confidence) {
             return false;
         }
         self.found.push(Found { start, end, rule: told.rule.clone(), confidence: told.confidence });

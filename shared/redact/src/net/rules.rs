@@ -1,54 +1,68 @@
 //! The rules as data: what vendors' tokens look like, which words speak of a secret, and examples that are checked.
 //!
-//! The text is TOML in the tree and JSON in a bundle; the same types read both. A file whose examples do not hold is
-//! refused as a whole: a net with a hole nobody knows of is worse than the last good one.
+//! The program brings a file of its own, and a company adds to it. A text whose examples do not hold is refused as a
+//! whole: a net with a hole nobody knows of is worse than the last good one.
 
+use super::LIVE_BYTES_MAX;
 use super::Net;
 use super::names::{Sense, Set, Words};
 use super::shape::Shape;
+use crate::placeholder;
 use aho_corasick::AhoCorasick;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+/// Everything that is wrong with a text of rules.
 #[derive(Debug)]
-pub enum NetError {
-    /// The text is neither TOML nor JSON of the expected form.
-    Format(String),
-    Notation {
-        text: String,
-        why: String,
-    },
-    UnknownForm(String),
-    TwoRulesOfOneName(String),
-    Examples(Vec<WrongExample>),
+pub struct NetError(pub Vec<Wrong>);
+
+/// One thing that is wrong, for whoever wrote it. An example is named by its number and not told.
+#[derive(Debug)]
+pub struct Wrong {
+    pub line: Option<usize>,
+    /// The rule or the shape that it is about, between backticks.
+    pub about: String,
+    pub what: String,
+    pub fix: &'static str,
 }
 
-/// An example that must be found and is not, or one that must not be found and is. The example itself is not told.
-#[derive(Debug)]
-pub struct WrongExample {
-    pub rule: String,
-    pub number: usize,
-    pub why: &'static str,
+impl NetError {
+    pub(super) fn one(about: String, what: impl Into<String>, fix: &'static str) -> NetError {
+        NetError(vec![Wrong { line: None, about, what: what.into(), fix }])
+    }
+
+    fn rule(id: &str, what: impl Into<String>, fix: &'static str) -> NetError {
+        NetError::one(format!("rule `{id}`"), what, fix)
+    }
+
+    /// Each gets the line where its name stands.
+    fn placed(mut self, text: &str) -> NetError {
+        for wrong in self.0.iter_mut().filter(|wrong| wrong.line.is_none()) {
+            let name = wrong.about.split('`').nth(1).filter(|name| !name.is_empty());
+            wrong.line = name.and_then(|name| text.find(&format!("\"{name}\""))).map(|at| line_of(text, at));
+        }
+        self
+    }
 }
 
 impl fmt::Display for NetError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NetError::Format(why) => write!(out, "the rules of the secrets net cannot be read: {why}"),
-            NetError::Notation { text, why } => write!(out, "`{text}` is no shape: {why}"),
-            NetError::UnknownForm(id) => write!(out, "there is no form `{id}`: update this program, or take the form out"),
-            NetError::TwoRulesOfOneName(id) => write!(out, "two rules are called `{id}`: rename one"),
-            NetError::Examples(wrong) => {
-                let each = wrong.iter().map(|wrong| format!("example {} of rule `{}` {}", wrong.number, wrong.rule, wrong.why));
-                write!(out, "{}: correct the rules or their examples", each.collect::<Vec<_>>().join("; "))
-            }
-        }
+        let each = self.0.iter().map(|Wrong { line, about, what, fix }| {
+            let line = line.map_or_else(String::new, |line| format!("line {line}: "));
+            format!("{line}{about}: {what}; {fix}")
+        });
+        out.write_str(&each.collect::<Vec<_>>().join("\n"))
     }
 }
 
 impl std::error::Error for NetError {}
+
+fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -92,6 +106,21 @@ pub struct Book {
     #[serde(default)]
     allow: Allow,
 }
+
+/// What a company adds to the rules of the program.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Addition {
+    #[serde(default)]
+    token: Vec<TokenRule>,
+    #[serde(default)]
+    allow: Allow,
+}
+
+/// The text of an addition; the shapes and values of all additions. A company has a few kinds of numbers of its own.
+const ADDED_BYTES_MAX: usize = 64 * 1024;
+const ADDED_SHAPES_MAX: usize = 256;
+const ADDED_VALUES_MAX: usize = 256;
 
 /// Words, separated by blanks.
 #[derive(Deserialize)]
@@ -205,7 +234,7 @@ const FORMS: &[(&str, Form)] = &[
     ("recovery_phrase", Form::RecoveryPhrase),
 ];
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Told {
     pub rule: Rule,
     pub confidence: Confidence,
@@ -220,9 +249,12 @@ impl Forms {
     }
 }
 
+#[derive(Clone)]
 pub struct Token {
     pub shape: Shape,
     pub exact: bool,
+    /// What looks like a sample that somebody made up counts, too: a company's numbers may look like anything.
+    pub plain: bool,
     pub near: Vec<Box<[u8]>>,
     pub told: Told,
 }
@@ -288,44 +320,103 @@ impl Tokens {
     }
 }
 
+/// Values that are no secrets.
+#[derive(Clone, Default)]
+pub struct Allowed {
+    texts: HashSet<Box<[u8]>>,
+    /// Count against what is likely: no shape takes a vendor's token out of the net.
+    shapes: Vec<Shape>,
+}
+
+impl Allowed {
+    pub fn has(&self, value: &[u8], confidence: Confidence) -> bool {
+        let fits = |shape: &Shape| shape.end(value, 0) == Some(value.len());
+        self.texts.contains(value) || confidence == Confidence::Likely && self.shapes.iter().any(fits)
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), NetError> {
+        for shape in Shape::parse(text)? {
+            let shape = shape.bounded(text)?;
+            match shape.text() {
+                Some(text) => _ = self.texts.insert(text.into()),
+                None => self.shapes.push(shape),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Everything of a file, compiled and checked.
 pub struct Rules {
-    pub words: Words,
-    pub ids: Set,
-    pub marks: Set,
+    /// What no addition changes is shared.
+    pub words: Arc<Words>,
+    pub ids: Arc<Set>,
+    pub marks: Arc<Set>,
     pub tokens: Tokens,
     pub forms: Forms,
     pub webhooks: AhoCorasick,
-    pub allowed: HashSet<Box<[u8]>>,
-    pub names: Vec<Rule>,
+    pub allowed: Allowed,
+    pub all: Vec<Told>,
+}
+
+fn told(all: &mut Vec<Told>, id: &str, kind: Option<&String>, confidence: Confidence) -> Result<Told, NetError> {
+    if all.iter().any(|told| told.rule.id() == id) {
+        return Err(NetError::rule(id, "another rule has this name", "rename it; a beginning of your own keeps it apart from rules that come later"));
+    }
+    let told = Told { rule: Rule(Arc::new((id.to_owned(), kind.map_or(id, |kind| kind).to_owned()))), confidence };
+    all.push(told.clone());
+    Ok(told)
+}
+
+impl TokenRule {
+    fn token(&self, shape: Shape, told: &Told, plain: bool) -> Token {
+        let near = self.near.iter().map(|word| word.as_bytes().into()).collect();
+        Token { shape, exact: self.exact, plain, near, told: told.clone() }
+    }
+
+    /// One that a company adds; `tokens` are those added so far.
+    fn added(&self, all: &mut Vec<Told>, tokens: &mut Vec<Token>) -> Result<(), NetError> {
+        let wrong = |what: &str, fix| Err(NetError::rule(&self.id, what, fix));
+        if ![Some(&self.id), self.kind.as_ref()].into_iter().flatten().all(|name| placeholder::is_name(name)) {
+            return wrong("its id or kind is no name", "write letters, digits, `_`, `.` and `-`, at most 64");
+        }
+        if self.shapes.is_empty() || self.near.iter().any(String::is_empty) {
+            return wrong("it has no shape, or an empty word in `near`", "say what its tokens look like");
+        }
+        let told = told(all, &self.id, self.kind.as_ref(), self.confidence)?;
+        for text in &self.shapes {
+            for shape in Shape::parse(text)? {
+                let shape = shape.bounded(text)?;
+                // What a stream holds back ends at a blank, and is not longer.
+                if shape.has_blank() || shape.bytes_min() > LIVE_BYTES_MAX {
+                    return wrong("a shape holds a blank, or its least length is above 256", "end it at the blank, or with a smaller count");
+                }
+                tokens.push(self.token(shape, &told, true));
+            }
+        }
+        if tokens.len() > ADDED_SHAPES_MAX {
+            return wrong("there are more than 256 shapes with it", "say several shapes with one, by classes and counts");
+        }
+        Ok(())
+    }
 }
 
 impl Rules {
     fn compile(book: &Book) -> Result<Rules, NetError> {
-        let mut names = Vec::<Rule>::new();
-        let mut name = |id: &str, kind: Option<&String>| {
-            if names.iter().any(|rule| rule.id() == id) {
-                return Err(NetError::TwoRulesOfOneName(id.to_owned()));
-            }
-            let rule = Rule(Arc::new((id.to_owned(), kind.map_or(id, |kind| kind).to_owned())));
-            names.push(rule.clone());
-            Ok(rule)
-        };
+        let mut known = Vec::<Told>::new();
         let off = |id: &str| book.allow.rules.iter().any(|rule| rule == id);
         let mut all = Vec::new();
         for rule in &book.token {
-            let told = Told { rule: name(&rule.id, rule.kind.as_ref())?, confidence: rule.confidence };
+            let told = told(&mut known, &rule.id, rule.kind.as_ref(), rule.confidence)?;
             for text in rule.shapes.iter().filter(|_| !off(&rule.id)) {
-                for shape in Shape::parse(text)? {
-                    let near = rule.near.iter().map(|word| word.as_bytes().into()).collect();
-                    all.push(Token { shape, exact: rule.exact, near, told: told.clone() });
-                }
+                all.extend(Shape::parse(text)?.into_iter().map(|shape| rule.token(shape, &told, false)));
             }
         }
         let mut forms = Forms::default();
         for rule in &book.form {
-            let (_, form) = FORMS.iter().find(|(id, _)| *id == rule.id).ok_or_else(|| NetError::UnknownForm(rule.id.clone()))?;
-            let told = Told { rule: name(&rule.id, rule.kind.as_ref())?, confidence: rule.confidence };
+            let unknown = || NetError::rule(&rule.id, "there is no form of this name", "update this program, or take the form out");
+            let (_, form) = FORMS.iter().find(|(id, _)| *id == rule.id).ok_or_else(unknown)?;
+            let told = told(&mut known, &rule.id, rule.kind.as_ref(), rule.confidence)?;
             forms.0[*form as usize] = Some(told).filter(|_| !off(&rule.id));
         }
         let mut words = Words::default();
@@ -344,82 +435,143 @@ impl Rules {
             words.add(list, sense);
         }
         words.add_harmless(&lists.harmless);
-        let set = |list: &str| list.split_whitespace().map(|word| word.as_bytes().into()).collect();
-        let mut allowed = HashSet::new();
-        for text in &book.allow.values {
-            allowed.insert(expand(text, &mut seed(text))?.into_bytes().into());
+        let set = |list: &str| Arc::new(list.split_whitespace().map(|word| word.as_bytes().into()).collect());
+        let mut allowed = Allowed::default();
+        book.allow.values.iter().try_for_each(|text| allowed.add(text))?;
+        let unusable = |error: aho_corasick::BuildError| NetError::one("`webhooks`".to_owned(), error.to_string(), "correct the list");
+        let webhooks = AhoCorasick::new(&book.webhooks).map_err(unusable)?;
+        Ok(Rules { words: Arc::new(words), ids: set(&lists.id), marks: set(&lists.mark), tokens: Tokens::new(all), forms, webhooks, allowed, all: known })
+    }
+
+    /// With what a company adds, and without what it allows.
+    fn with(&self, more: &Addition) -> Result<Rules, NetError> {
+        let (mut wrong, mut known, mut added, mut allowed) = (Vec::new(), self.all.clone(), Vec::new(), self.allowed.clone());
+        let mut note = |outcome: Result<(), NetError>| wrong.extend(outcome.err().into_iter().flat_map(|error| error.0));
+        for id in &more.allow.rules {
+            note(match self.all.iter().find(|told| told.rule.id() == id) {
+                None => Err(NetError::rule(id, "there is no rule of this name to allow", "name one that masks too much, as the log and the findings call it")),
+                Some(told) if told.confidence == Confidence::Certain => Err(NetError::rule(
+                    id,
+                    "what it finds is certain, and only what is likely can be allowed",
+                    "allow the one value instead, if it is no secret",
+                )),
+                Some(_) => Ok(()),
+            });
         }
-        let webhooks = AhoCorasick::new(&book.webhooks).map_err(|error| NetError::Format(error.to_string()))?;
-        Ok(Rules { words, ids: set(&lists.id), marks: set(&lists.mark), tokens: Tokens::new(all), forms, webhooks, allowed, names })
+        more.token.iter().for_each(|rule| note(rule.added(&mut known, &mut added)));
+        more.allow.values.iter().for_each(|text| note(allowed.add(text)));
+        if allowed.texts.len() + allowed.shapes.len() > self.allowed.texts.len() + self.allowed.shapes.len() + ADDED_VALUES_MAX {
+            note(Err(NetError::one("`values`".to_owned(), "more than 256 values are allowed", "allow a rule by name, or shapes of values")));
+        }
+        if !wrong.is_empty() {
+            return Err(NetError(wrong));
+        }
+        let is_on = |told: &Told| !more.allow.rules.iter().any(|id| id == told.rule.id());
+        let tokens = self.tokens.all.iter().filter(|token| is_on(&token.told)).cloned().chain(added);
+        let forms = Forms(self.forms.0.clone().map(|told| told.filter(is_on)));
+        let (words, ids, marks, webhooks) = (self.words.clone(), self.ids.clone(), self.marks.clone(), self.webhooks.clone());
+        Ok(Rules { words, ids, marks, tokens: Tokens::new(tokens.collect()), forms, webhooks, allowed, all: known })
     }
 }
 
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, NetError> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| line_of(text, span.start));
+        let what = format!("it cannot be read: {}", error.message().replace('\n', ", "));
+        NetError(vec![Wrong { line, about: "the text".to_owned(), what, fix: "correct the line" }])
+    })
+}
+
 impl Net {
-    /// Compiles a file of rules, TOML or JSON, and checks its examples.
+    /// Compiles a file of rules and checks its examples.
     pub fn parse(text: &str) -> Result<Net, NetError> {
-        let book = book(text)?;
-        let net = Net::new(Rules::compile(&book)?);
-        net.check(&book)?;
-        Ok(net)
+        let book: Book = read(text)?;
+        let compiled = || {
+            let net = Net::new(Rules::compile(&book)?);
+            net.check(&book)?;
+            Ok(net)
+        };
+        compiled().map_err(|error: NetError| error.placed(text))
+    }
+
+    /// This net and what `more` adds: `[[token]]` and `[allow]`. `proven`: its examples held once, and are not asked again.
+    pub fn with(&self, more: &str, proven: bool) -> Result<Net, NetError> {
+        if more.len() > ADDED_BYTES_MAX {
+            return Err(NetError::one("the text".to_owned(), "it is larger than 64 KiB", "say it with fewer shapes and examples"));
+        }
+        let addition: Addition = read(more)?;
+        let compiled = || {
+            let net = Net { rules: self.rules.with(&addition)?, triggers: self.triggers.clone(), marks: self.marks.clone() };
+            let mut wrong = Vec::new();
+            addition.token.iter().filter(|_| !proven).try_for_each(|rule| net.check_token(rule, &mut wrong))?;
+            if wrong.is_empty() { Ok(net) } else { Err(NetError(wrong)) }
+        };
+        compiled().map_err(|error: NetError| error.placed(more))
     }
 
     /// The same without the examples: they take ten times as long, and those of the program's own rules are a test.
     pub(super) fn compile(text: &str) -> Result<Net, NetError> {
-        Ok(Net::new(Rules::compile(&book(text)?)?))
+        Ok(Net::new(Rules::compile(&read(text)?)?))
     }
 
     fn check(&self, book: &Book) -> Result<(), NetError> {
         let off = |id: &str| book.allow.rules.iter().any(|rule| rule == id);
         let mut wrong = Vec::new();
         for rule in book.token.iter().filter(|rule| !off(&rule.id)) {
-            let near = rule.near.first().map(|word| format!("{word} = ")).unwrap_or_default();
-            // Alone, and in a place where a shape has to be told from what is around it.
-            let bare = rule.shapes.iter().map(|shape| format!("{near}«{shape}»"));
-            let set = rule.shapes.iter().map(|shape| format!("x: \"{near}«{shape}»\", y"));
-            let examples: Vec<String> = bare.chain(set).chain(rule.found.iter().cloned()).collect();
-            self.check_examples(&rule.id, &examples, &rule.not_match, true, &mut wrong)?;
+            self.check_token(rule, &mut wrong)?;
         }
         for rule in book.form.iter().filter(|rule| !off(&rule.id)) {
-            self.check_examples(&rule.id, &rule.found, &rule.not_match, false, &mut wrong)?;
+            self.check_found(&rule.id, "example", &rule.found, false, &mut wrong)?;
+            self.check_not(&rule.id, &rule.not_match, &mut wrong)?;
         }
-        if wrong.is_empty() { Ok(()) } else { Err(NetError::Examples(wrong)) }
+        if wrong.is_empty() { Ok(()) } else { Err(NetError(wrong)) }
+    }
+
+    fn check_token(&self, rule: &TokenRule, wrong: &mut Vec<Wrong>) -> Result<(), NetError> {
+        let near = rule.near.first().map(|word| format!("{word} = ")).unwrap_or_default();
+        // Alone, and in a place where a shape has to be told from what is around it.
+        let bare: Vec<String> = rule.shapes.iter().map(|shape| format!("{near}«{shape}»")).collect();
+        let set: Vec<String> = rule.shapes.iter().map(|shape| format!("x: \"{near}«{shape}»\", y")).collect();
+        self.check_found(&rule.id, "shape", &bare, true, wrong)?;
+        self.check_found(&rule.id, "shape between quotes", &set, true, wrong)?;
+        self.check_found(&rule.id, "example", &rule.found, true, wrong)?;
+        self.check_not(&rule.id, &rule.not_match, wrong)
     }
 
     /// `token`: what counts is that the text is found; vendors share forms.
-    fn check_examples(&self, id: &str, found: &[String], not: &[String], token: bool, wrong: &mut Vec<WrongExample>) -> Result<(), NetError> {
-        let mut add = |number: usize, why| wrong.push(WrongExample { rule: id.to_owned(), number: number + 1, why });
-        for (number, example) in found.iter().enumerate() {
+    fn check_found(&self, id: &str, what: &str, found: &[String], token: bool, wrong: &mut Vec<Wrong>) -> Result<(), NetError> {
+        for (number, example) in (1..).zip(found) {
             let text = expand(example, &mut seed(id))?;
-            let Some((before, (secret, after))) = text.split_once('«').and_then(|(before, rest)| Some((before, rest.split_once('»')?))) else {
-                add(number, "does not say with « and » what is to be found");
-                continue;
+            let said = match text.split_once('«').and_then(|(before, rest)| Some((before, rest.split_once('»')?))) {
+                None => "does not say with « and » what is to be found",
+                Some((before, (secret, after))) => {
+                    let mut hits = Vec::new();
+                    self.scan(&format!("{before}{secret}{after}"), &mut hits);
+                    match hits.iter().find(|hit| hit.start <= before.len() && hit.end >= before.len() + secret.len()) {
+                        None => "is not found",
+                        Some(hit) if !token && hit.rule.id() != id => "is found by another rule",
+                        Some(_) => continue,
+                    }
+                }
             };
-            let mut hits = Vec::new();
-            self.scan(&format!("{before}{secret}{after}"), &mut hits);
-            match hits.iter().find(|hit| hit.start <= before.len() && hit.end >= before.len() + secret.len()) {
-                None => add(number, "is not found"),
-                Some(hit) if !token && hit.rule.id() != id => add(number, "is found by another rule"),
-                Some(_) => {}
-            }
+            wrong.extend(NetError::rule(id, format!("{what} {number} {said}"), FIX_EXAMPLE).0);
         }
-        for (number, example) in not.iter().enumerate() {
+        Ok(())
+    }
+
+    fn check_not(&self, id: &str, not: &[String], wrong: &mut Vec<Wrong>) -> Result<(), NetError> {
+        for (number, example) in (1..).zip(not) {
             let mut hits = Vec::new();
             self.scan(&expand(example, &mut seed(id))?, &mut hits);
             if hits.iter().any(|hit| hit.rule.id() == id) {
-                add(number, "is found and must not be");
+                wrong.extend(NetError::rule(id, format!("counterexample {number} is found and must not be"), FIX_EXAMPLE).0);
             }
         }
         Ok(())
     }
 }
 
-fn book(text: &str) -> Result<Book, NetError> {
-    if text.trim_start().starts_with('{') {
-        serde_json::from_str(text).map_err(|error| NetError::Format(error.to_string()))
-    } else {
-        toml::from_str(text).map_err(|error| NetError::Format(error.to_string()))
-    }
-}
+const FIX_EXAMPLE: &str = "correct the rule or its examples; a token is looked for where 16 letters, digits, `_` or `-` stand in a row";
 
 fn seed(id: &str) -> u64 {
     id.bytes().fold(0x9e37_79b9_7f4a_7c15, |seed, byte| (seed ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)) | 1

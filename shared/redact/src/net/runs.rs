@@ -148,17 +148,7 @@ fn matched(catch: &mut Catch, token: &Token, at: usize, run_end: usize) -> Optio
     if token.exact && text.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric()) {
         return None;
     }
-    let body = &text[at + token.shape.prefix().len()..end];
-    // Two letters at the beginning are no sign by themselves.
-    if token.shape.prefix().len() <= 3 && !Looks::of(body).is_random() {
-        return None;
-    }
-    // A long prefix is sign enough that poorly chosen letters after it still make a token.
-    let looks = Looks::of(body);
-    let poor = if token.shape.prefix().len() >= 4 { looks.distinct < 5 } else { looks.is_monotone() };
-    if body.len() >= 6
-        && (poor || std::str::from_utf8(body).is_ok_and(is_filled_in) || looks.is_jointed() || token.shape.prefix().len() < 6 && looks.is_wordy())
-    {
+    if !token.plain && is_sample(&text[at + token.shape.prefix().len()..end], token.shape.prefix().len()) {
         return None;
     }
     if !token.near.is_empty() && !is_near(text, at, &token.near) {
@@ -169,6 +159,19 @@ fn matched(catch: &mut Catch, token: &Token, at: usize, run_end: usize) -> Optio
     }
     let told = token.told.clone();
     catch.add(&told, at, end).then_some(end)
+}
+
+/// Whether this is unlikely to be a vendor's, after a beginning of this length.
+fn is_sample(body: &[u8], prefix: usize) -> bool {
+    let looks = Looks::of(body);
+    // Two letters at the beginning are no sign by themselves.
+    if prefix <= 3 && !looks.is_random() {
+        return true;
+    }
+    // A long prefix is sign enough that poorly chosen letters after it still make a token.
+    let poor = if prefix >= 4 { looks.distinct < 5 } else { looks.is_monotone() };
+    let filled_in = || std::str::from_utf8(body).is_ok_and(is_filled_in);
+    body.len() >= 6 && (poor || filled_in() || looks.is_jointed() || prefix < 6 && looks.is_wordy())
 }
 
 /// A sample somebody made from a form: `ghp_your_token_here`, `AKIA…EXAMPLE`.

@@ -9,6 +9,12 @@ use super::rules::NetError;
 
 /// An open count (`{hex:20-}`) ends here: the longest tokens of vendors are shorter, and a matcher needs a bound.
 const OPEN_MAX: usize = 4096;
+/// The shapes that the choices of one text come to.
+const CHOICES_MAX: usize = 256;
+/// The parts of one shape that somebody adds, and how often a matcher may have to begin again within it.
+const PARTS_MAX: usize = 64;
+const WAYS_MAX: usize = 256;
+const FIX: &str = "write it as docs/POLICY.md shows";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -80,7 +86,7 @@ fn class(name: &str) -> Option<Letters> {
 impl Shape {
     /// One shape for each choice that the text leaves open.
     pub fn parse(text: &str) -> Result<Vec<Shape>, NetError> {
-        let wrong = |why: &str| NetError::Notation { text: text.to_owned(), why: why.to_owned() };
+        let wrong = |why: &str| NetError::one(format!("shape `{text}`"), why, FIX);
         let mut shapes = vec![Shape { parts: Vec::new() }];
         let mut rest = text;
         while !rest.is_empty() {
@@ -97,6 +103,9 @@ impl Shape {
                 shapes.iter_mut().for_each(Shape::uuid);
             } else if field.contains('|') {
                 let choices: Vec<&str> = field.split('|').collect();
+                if shapes.len() * choices.len() > CHOICES_MAX {
+                    return Err(wrong("it leaves more than 256 choices open"));
+                }
                 shapes = shapes.iter().flat_map(|shape| choices.iter().map(|choice| shape.clone().with(choice))).collect();
             } else {
                 let (name, count) = field.rsplit_once(':').unwrap_or((field, "1"));
@@ -155,6 +164,43 @@ impl Shape {
     /// Where a text of this shape that begins at `at` ends; the longest one.
     pub fn end(&self, text: &[u8], at: usize) -> Option<usize> {
         end(&self.parts, text, at)
+    }
+
+    /// The one text that has this shape, if there is only one.
+    pub fn text(&self) -> Option<Vec<u8>> {
+        let is_fixed =
+            |part: &Part| matches!(part, Part::Literal(_)) || matches!(part, Part::Run { letters, min, max } if min == max && letters.0.count_ones() == 1);
+        self.parts.iter().all(is_fixed).then(|| self.example(&mut 1).into_bytes())
+    }
+
+    pub fn bytes_min(&self) -> usize {
+        let bytes = |part: &Part| match part {
+            Part::Literal(text) => text.len(),
+            Part::Run { min, .. } => *min,
+        };
+        self.parts.iter().map(bytes).sum()
+    }
+
+    pub fn has_blank(&self) -> bool {
+        let is_blank = |byte: u8| byte <= b' ';
+        self.parts.iter().any(|part| match part {
+            Part::Literal(text) => text.iter().any(|byte| is_blank(*byte)),
+            Part::Run { letters, .. } => (0..128).any(|byte| is_blank(byte) && letters.has(byte)),
+        })
+    }
+
+    /// Refuses what could keep a matcher busy: counts in its middle that end wherever the next part lets them.
+    pub fn bounded(self, text: &str) -> Result<Shape, NetError> {
+        let ways = self.parts.windows(2).map(|pair| match pair {
+            [Part::Run { letters, .. }, Part::Literal(next)] if next.first().is_some_and(|byte| !letters.has(*byte)) => 1,
+            [Part::Run { min, max, .. }, _] => max - min + 1,
+            _ => 1,
+        });
+        if self.parts.len() > PARTS_MAX || ways.fold(1, usize::saturating_mul) > WAYS_MAX {
+            let fix = "give the counts in its middle bounds, or end them with a character that they cannot hold";
+            return Err(NetError::one(format!("shape `{text}`"), "it can be read in too many ways", fix));
+        }
+        Ok(self)
     }
 
     /// A text of this shape; which one, `seed` decides.

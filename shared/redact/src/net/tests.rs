@@ -33,22 +33,15 @@ fn the_rules_of_the_program_are_right() {
 }
 
 #[test]
-fn the_same_rules_can_come_as_json() {
-    let book: toml::Value = toml::from_str(include_str!("../../rules/secrets.toml")).unwrap();
-    let net = Net::parse(&serde_json::to_string(&book).unwrap()).unwrap();
-    assert_eq!(net.rules(), Net::built_in().rules());
-}
-
-#[test]
 fn a_file_that_cannot_be_right_is_refused() {
     let text = include_str!("../../rules/secrets.toml");
     for (from, to, error) in [
         ("[words]", "[wrods]", "cannot be read"),
-        ("id = \"jwt\"", "id = \"jot\"", "no form `jot`"),
-        ("id = \"stripe_key\"", "id = \"slack_token\"", "two rules are called `slack_token`"),
+        ("id = \"jwt\"", "id = \"jot\"", "rule `jot`: there is no form"),
+        ("id = \"stripe_key\"", "id = \"slack_token\"", "rule `slack_token`: another rule has this name"),
         ("{hex:32}", "{hax:32}", "no such class"),
-        ("PublicKey = {b64:43}=", "apiKey = {b64:43}=", "of rule `assigned_secret` is found and must not be"),
-        ("«{b64url:40}»; theme=dark", "«theme=dark»", "of rule `cookie` is not found"),
+        ("PublicKey = {b64:43}=", "apiKey = {b64:43}=", "rule `assigned_secret`: counterexample 5 is found and must not be"),
+        ("«{b64url:40}»; theme=dark", "«theme=dark»", "rule `cookie`: example 1 is not found"),
     ] {
         let Err(found) = Net::parse(&text.replacen(from, to, 1)) else { panic!("`{from}` may become `{to}`") };
         assert!(found.to_string().contains(error), "{found}");
@@ -69,6 +62,77 @@ fn rules_and_values_can_be_allowed() {
     assert_eq!(found(&off, &secret), ["prefixed_token"], "a general rule still sees it");
     let known = Net::parse(&text.replacen("values = [", &format!("values = [\"{secret}\", "), 1)).unwrap();
     assert_eq!(found(&known, &secret), [] as [&str; 0]);
+}
+
+/// A company's own number, and what a text may say of it.
+const CRM: &str = "[[token]]\nid = \"acme_crm\"\nkind = \"crm\"\nshapes = [\"crm-{digit:12}\"]\nexact = true\n";
+
+fn rules(net: &Net, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    net.scan(text, &mut found);
+    found.iter().map(|hit| format!("{}/{}", hit.rule, net.kind(&hit.rule))).collect()
+}
+
+#[test]
+fn a_company_adds_rules_of_its_own() {
+    let net = Net::built_in().with(&format!("{CRM}match = [\"customer «crm-{{=0:11}}7»\"]\nnot_match = [\"crm-{{digit:13}}\"]\n"), false).unwrap();
+    for number in ["crm-483920175562", "crm-000000000001", "crm-111111111111"] {
+        assert_eq!(rules(&net, &format!("please look at {number}, thanks")), ["acme_crm/crm"], "{number}");
+        assert_eq!(rules(Net::built_in(), number), [""; 0]);
+    }
+    assert_eq!(rules(&net, &fill("ghp_", 36)), ["github_token/github_token"], "what came with the program holds");
+    let both = net.with("[[token]]\nid = \"acme_contract\"\nshapes = [\"contract:{upper:16}\"]\nconfidence = \"likely\"\n", false).unwrap();
+    assert_eq!(rules(&both, "crm-483920175562 and contract:QZ7WXK2MQZ7WXK2M"), ["acme_crm/crm", "acme_contract/acme_contract"]);
+}
+
+#[test]
+fn a_company_allows_what_is_likely() {
+    let spoken = format!("the admin password is {} ok?", fill("Qx7!", 8));
+    let (token, likely) = (fill("ghp_", 36), format!("acme_pat_{}", fill("", 30)));
+    let with = |more: &str| Net::built_in().with(more, false).unwrap();
+    assert_eq!(rules(Net::built_in(), &spoken), ["spoken_password/password"]);
+    assert_eq!(rules(&with("[allow]\nrules = [\"spoken_password\"]"), &spoken), [""; 0]);
+    assert_eq!(rules(Net::built_in(), &likely), ["prefixed_token/token"]);
+    let shapes = with("[allow]\nvalues = [\"acme_pat_{alnum:30}\", \"ghp_{alnum:36}\"]");
+    assert_eq!(rules(&shapes, &likely), [""; 0]);
+    assert_eq!(rules(&shapes, &token), ["github_token/github_token"], "no shape takes away what is certain");
+    assert_eq!(rules(&with(&format!("[allow]\nvalues = [\"{token}\"]")), &token), [""; 0], "one value that somebody vouches for");
+}
+
+#[test]
+fn an_addition_that_cannot_be_right_is_refused_with_its_line() {
+    let token = |id: &str, rest: &str| format!("# Ours.\n[[token]]\nid = \"{id}\"\n{rest}\n");
+    let many = (0..17).map(|n| format!("\"z{n}_{{a|b}}{{a|b}}{{a|b}}{{a|b}}{{alnum:20}}\"")).collect::<Vec<_>>().join(", ");
+    let values = (0..257).map(|n| format!("\"value-{n}\"")).collect::<Vec<_>>().join(", ");
+    for (text, said) in [
+        ("[[token]]\nid = ".to_owned(), "line 2: the text: it cannot be read"),
+        (token("x", "shapes = [\"crm-{digit:12}\"]\ncolour = 1"), "line 5: the text: it cannot be read: unknown field `colour`"),
+        ("[words]\npassword = \"x\"\n".to_owned(), "unknown field `words`"),
+        (token("github_token", "shapes = [\"crm-{digit:12}\"]"), "line 3: rule `github_token`: another rule has this name"),
+        (format!("{CRM}{CRM}"), "rule `acme_crm`: another rule has this name"),
+        (token("a]b", "shapes = [\"crm-{digit:12}\"]"), "rule `a]b`: its id or kind is no name"),
+        (token("x", "shapes = []"), "rule `x`: it has no shape"),
+        (token("x", "near = [\"\"]\nshapes = [\"crm-{digit:12}\"]"), "an empty word"),
+        (token("x", "shapes = [\"crm-{number:12}\"]"), "line 4: shape `crm-{number:12}`: there is no such class"),
+        (token("x", "shapes = [\"crm-{digit:8}\"]"), "rule `x`: shape 1 is not found"),
+        (token("x", "shapes = [\"crm {digit:16}\"]"), "a shape holds a blank"),
+        (token("x", "shapes = [\"crm-{digit:300}\"]"), "its least length is above 256"),
+        (token("x", "shapes = [\"crm-{alnum:0-}{digit:8}\"]"), "line 4: shape `crm-{alnum:0-}{digit:8}`: it can be read in too many ways"),
+        (token("x", &format!("shapes = [\"{}\"]", "{a|b}".repeat(40))), "more than 256 choices"),
+        (token("x", &format!("shapes = [{many}]")), "more than 256 shapes"),
+        (format!("[allow]\nvalues = [{values}]"), "more than 256 values"),
+        ("#".repeat(70_000), "larger than 64 KiB"),
+        (token("x", "shapes = [\"crm-{digit:12}\"]\nmatch = [\"a crm-{digit:12}\"]"), "example 1 does not say with « and »"),
+        (token("x", "shapes = [\"crm-{digit:12}\"]\nmatch = [\"«crm-{digit:12}»\", \"«crm_{digit:12}»\"]"), "line 3: rule `x`: example 2 is not found"),
+        (token("x", "shapes = [\"crm-{digit:12}\"]\nnot_match = [\"crm-{digit:12}\"]"), "line 3: rule `x`: counterexample 1 is found and must not be"),
+        ("[allow]\nrules = [\"github_token\"]".to_owned(), "line 2: rule `github_token`: what it finds is certain"),
+        ("[allow]\nrules = [\"nothing\"]".to_owned(), "line 2: rule `nothing`: there is no rule of this name"),
+    ] {
+        let Err(error) = Net::built_in().with(&text, false) else { panic!("{said}") };
+        assert!(error.to_string().contains(said), "{said}\n{error}");
+    }
+    let proven = token("x", "shapes = [\"crm-{digit:12}\"]\nnot_match = [\"crm-{digit:12}\"]");
+    assert!(Net::built_in().with(&proven, true).is_ok(), "examples that held once are not asked again");
 }
 
 #[test]
@@ -140,8 +204,15 @@ fn every_sample_is_found() {
 /// secret must have been seen as one at that time.
 #[test]
 fn nothing_of_a_secret_is_released_before_it_is_seen() {
-    let net = Net::built_in();
-    for text in samples() {
+    let net = Net::built_in().with(&format!("{CRM}[[token]]\nid = \"long\"\nshapes = [\"long:{{alnum:240}}\"]\n"), false).unwrap();
+    let added = [format!("customer crm-{} asks", "0".repeat(12)), format!("see \"long:{}\", then", fill("", 300))];
+    let scan = |text: &str| {
+        let mut found = Vec::new();
+        net.scan(text, &mut found);
+        found
+    };
+    assert!(added.iter().all(|text| scan(text).len() == 1));
+    for text in samples().into_iter().chain(added) {
         let whole = scan(&text);
         for split in (0..=text.len()).filter(|split| text.is_char_boundary(*split)) {
             let head = &text[..split];
