@@ -600,7 +600,7 @@ impl Redactor {
         let pair = &text[key..end + 1];
         let mut pairs: Vec<Found> = Vec::new();
         // A value that may stay is not taken for an unknown one either.
-        if !self.spared.is_empty() && Search::known(&self.known, text[start..end].as_bytes()).iter().any(|hit| self.is_spared(hit)) {
+        if !self.spared.is_empty() && Search::known(&self.known, &text.as_bytes()[start..end]).iter().any(|hit| self.is_spared(hit)) {
             return;
         }
         self.net.scan(pair, &mut pairs);
