@@ -202,7 +202,9 @@ async fn another_law_is_tried_on_what_was_decided() {
     browser.open().await.unwrap();
     let secret = format!("{}{}", "sk-ant-api03-", "Zq8".repeat(20));
     browser.ask(r#"[[tool:write {"path":"a.md","content":"x"}]]"#).await;
-    browser.ask(&format!(r#"[[tool:write {{"path":"b.md","content":"{secret}"}}]]"#)).await;
+    // A model that made one up, or was told one elsewhere.
+    let with_secret = json!({ "path": "b.md", "content": secret });
+    assert_eq!(machines.gateway.decide("r", "t", "call_replay", "gatehouse__write_file", &with_secret).await.json()["allow"], true);
     let path = std::env::temp_dir().join(format!("gatehouse-replay-{}.json", service::random::token()));
     std::fs::write(&path, machines.company.bundle(1, Level::L1)).unwrap();
     let said = machines.agent_says(&["policy", "replay", path.to_str().unwrap(), "--last", "10"], "").await;
