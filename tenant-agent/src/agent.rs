@@ -74,6 +74,8 @@ pub struct Agent {
 
 /// How often questions that nobody answered are closed, and sessions are told of late grants.
 const ROUND_MS: u64 = 5_000;
+/// Below the state folder: what programs inside believe.
+const CERTIFICATES: &str = "certificates";
 /// How long after the start the memory that it took is given back, and how often later.
 const SETTLED_MS: u64 = 30_000;
 const REST_MS: u64 = 3_600_000;
@@ -174,6 +176,9 @@ impl Agent {
         // As the kernel sees it, so that resolved paths can be compared with it.
         let workspace = home.workspace().canonicalize().context("the workspace was just made")?;
         home.make_home()?;
+        let forward_room = forward_room(&parts, &settings, egress_at, &stop).await?;
+        let trusted = forward_room.authority.write(&settings.state_folder.join(CERTIFICATES))?;
+        let way_out = WayOut { proxy: forward_at, own_certificate: trusted.own, certificates: trusted.all };
         let own_tools = Tools {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
@@ -183,21 +188,21 @@ impl Agent {
             vault: parts.vault.clone(),
             screen: parts.screen.clone(),
             workspace: workspace.clone(),
+            // On an installed host a command runs where that way does not lead yet.
+            way_out: settings.hands.is_none().then(|| way_out.clone()),
             hands: match &settings.hands {
                 Some(socket) => Hands::Unit(socket.clone()),
                 None => {
                     let home = home.home().canonicalize().context("the home of commands was just made")?;
                     let closed = settings.state_folder.canonicalize().context("the state folder was just made")?;
-                    Hands::Own(Own { walls: Walls { closed, open: vec![workspace.clone(), home.clone()] }, home })
+                    let (open, shown) = (vec![workspace.clone(), home.clone()], vec![closed.join(CERTIFICATES)]);
+                    Hands::Own(Own { walls: Walls { closed, open, shown }, home })
                 }
             },
             places: Semaphore::new(tools::CALLS_MAX),
         };
         let inner = egress_proxy::routes(Arc::new(proxy)).merge(tools::routes(Arc::new(own_tools)));
         tasks.spawn(door::serve(egress, door::guarded(inner, Door::Program), stop.clone()));
-        let forward_room = forward_room(&parts, &settings, egress_at, &stop).await?;
-        let trusted = forward_room.authority.write(&settings.state_folder.join("certificates"))?;
-        let way_out = WayOut { proxy: forward_at, own_certificate: trusted.own, certificates: trusted.all };
         let forward_room = Arc::new(forward_room);
         tasks.spawn(door::serve(forward, forward_proxy::routes(forward_room.clone()), stop.clone()));
         for (listener, target) in tunnels {

@@ -310,8 +310,12 @@ async fn gone(file: &Path) {
 async fn a_command_gets_a_clean_environment_and_not_the_agents_own_files() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
-    let (said, _) = asks_and_uses(&tenant, "exec", json!({ "command": "env | cut -d= -f1 | sort | tr '\\n' ' '; ulimit -c" })).await;
-    assert_eq!(said, "HOME LANG PATH PWD SHLVL TERM _ 0");
+    let (said, _) = asks_and_uses(&tenant, "exec", json!({ "command": "env | cut -d= -f1 | LC_ALL=C sort | tr '\\n' ' '; ulimit -c" })).await;
+    let way_out = "ALL_PROXY CURL_CA_BUNDLE GIT_SSL_CAINFO HOME HTTPS_PROXY HTTP_PROXY LANG NODE_EXTRA_CA_CERTS NODE_USE_ENV_PROXY NO_PROXY";
+    assert_eq!(said, format!("{way_out} PATH PWD REQUESTS_CA_BUNDLE SHLVL SSL_CERT_FILE TERM _ all_proxy http_proxy https_proxy no_proxy 0"));
+    // What it is told of the way out can be used and is not told on.
+    let (said, _) = asks_and_uses(&tenant, "exec", json!({ "command": "echo $HTTPS_PROXY; head -1 $SSL_CERT_FILE" })).await;
+    assert!(said.contains("SECRET_REF(openclaw.forward-token)") && said.contains("BEGIN CERTIFICATE"), "{said}");
     let mut browser = tenant.chat().await;
     let key = tenant.settings.state_folder.join("vault.key");
     assert!(key.exists());

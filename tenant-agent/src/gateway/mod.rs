@@ -195,7 +195,7 @@ impl Gateway {
                     self.unit(*address, &home, &client, &stop, &started).await
                 }
                 Mode::Attach { address, environment, trust } => {
-                    let keys = read_keys(environment);
+                    let keys = read_keys(environment).inspect(|keys| screen.hold(keys.named()));
                     let access = keys.map(|keys| (Access { address: *address, proof: trust.proof(&keys) }, keys));
                     self.attached(access, &client, &stop, &started).await
                 }

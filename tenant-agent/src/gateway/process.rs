@@ -93,11 +93,15 @@ const OUTPUT_BYTES: usize = 8 * 1024;
 const TERM_WAIT: Duration = Duration::from_secs(15);
 
 impl WayOut {
-    /// Every program finds its way out under another name.
-    fn variables(&self, token: &SecretString) -> Vec<(&'static str, OsString)> {
+    fn url(&self, token: &SecretString) -> String {
         // A child's environment is where it must go.
-        let proxy = format!("http://openclaw:{}@{}", token.expose(), self.proxy);
-        let proxied = ["OPENCLAW_PROXY_URL", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"];
+        format!("http://openclaw:{}@{}", token.expose(), self.proxy)
+    }
+
+    /// Every program finds its way out under another name.
+    pub fn variables(&self, token: &SecretString) -> Vec<(&'static str, OsString)> {
+        let proxy = self.url(token);
+        let proxied = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"];
         let direct = ["NO_PROXY", "no_proxy"];
         let certificates = ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO"];
         let mut variables: Vec<(&'static str, OsString)> = proxied.map(|name| (name, proxy.clone().into())).into();
@@ -117,6 +121,7 @@ pub fn start(program: &Program, home: &Home, keys: &Keys, way_out: &WayOut, scre
         .env_clear()
         .envs(keys.variables())
         .envs(keys.forward_token.iter().flat_map(|token| way_out.variables(token)))
+        .envs(keys.forward_token.iter().map(|token| ("OPENCLAW_PROXY_URL", way_out.url(token))))
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()))
         .env("LANG", "C.UTF-8")
         .env("HOME", home.home())

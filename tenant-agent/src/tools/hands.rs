@@ -114,7 +114,7 @@ impl Own {
     /// For OpenClaw's folder, of which its workspace and its home are open.
     pub fn of(folder: &Path) -> anyhow::Result<Own> {
         let home = crate::gateway::openclaw::Home { folder: folder.to_owned(), is_shared: true };
-        Ok(Own { home: home.home(), walls: Walls { closed: folder.to_owned(), open: vec![home.workspace(), home.home()] } })
+        Ok(Own { home: home.home(), walls: Walls { closed: folder.to_owned(), open: vec![home.workspace(), home.home()], shown: Vec::new() } })
     }
 
     async fn perform(&self, order: Order, clock: &Clock) -> anyhow::Result<Done> {

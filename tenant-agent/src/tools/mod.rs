@@ -15,7 +15,7 @@ mod secret;
 
 use crate::audit::{self, Deed};
 use crate::bundle::InForce;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, WayOut};
 use crate::identity::Identity;
 use crate::ledger::{self, Claimed};
 use crate::screen::Screen;
@@ -54,6 +54,8 @@ pub struct Tools {
     pub vault: Vault,
     pub screen: Screen,
     pub workspace: PathBuf,
+    /// Where commands reach the world outside, if that is told to them.
+    pub way_out: Option<WayOut>,
     pub hands: Hands,
     pub places: Semaphore,
 }
@@ -249,7 +251,12 @@ impl Tools {
     async fn exec(&self, exec: Exec, secrets: Vec<(String, Zeroizing<String>)>, places: &Places) -> Result<Said, Refused> {
         let folder = if exec.workdir.is_some() { places.of("workdir")? } else { self.workspace.clone() };
         let timeout_secs = exec.timeout_seconds.unwrap_or(command::TIMEOUT_SECS).clamp(1, command::TIMEOUT_SECS_MAX);
-        let mut env: Vec<(String, String)> = exec.env.into_iter().collect();
+        // The way out comes first: a call may do without it. What is past it is closed where the network is.
+        let mut env: Vec<(String, String)> = Vec::new();
+        if let (Some(way_out), Some(token)) = (&self.way_out, self.gateway.forward_token()) {
+            env.extend(way_out.variables(&token).into_iter().map(|(name, value)| (name.to_owned(), value.to_string_lossy().into_owned())));
+        }
+        env.extend(exec.env);
         // Last, so that none of the call's own takes the place of one. Wiped with the line.
         env.extend(secrets.into_iter().map(|(name, value)| (name, value.as_str().to_owned())));
         let line = Line { text: exec.command, folder, env, stdin: exec.stdin.unwrap_or_default(), timeout_secs };

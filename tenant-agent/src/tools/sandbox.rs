@@ -23,6 +23,8 @@ const ENTRIES_MAX: usize = 4096;
 pub struct Walls {
     pub closed: PathBuf,
     pub open: Vec<PathBuf>,
+    /// May be read, and no more.
+    pub shown: Vec<PathBuf>,
 }
 
 /// Ready to be put around a child.
@@ -60,6 +62,9 @@ impl Walls {
         for open in &self.open {
             allow(&ruleset, open, handled)?;
         }
+        for shown in &self.shown {
+            allow(&ruleset, shown, READ_FOLDER | READ_FILE)?;
+        }
         Ok(ruleset)
     }
 }
@@ -90,6 +95,7 @@ const ASK_VERSION: u32 = 1;
 const RULE_PATH_BENEATH: u32 = 1;
 /// Execute, write, read, truncate, device control: what a single file knows.
 const OF_FILES: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15;
+const READ_FILE: u64 = 1 << 2;
 const READ_FOLDER: u64 = 1 << 3;
 /// No abstract sockets of, and no signals to, processes outside.
 const SCOPED: u64 = 1 | 1 << 1;
