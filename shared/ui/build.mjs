@@ -30,7 +30,10 @@ const pages = {
 };
 
 // What only commands, the plugin and agents are told: no page asks for the vault, and no browser enrols a host.
-const consoleOnly = /^error\.(?:(?:vault|backup|recovery_key|secret|token)_|proof_invalid|version_unsupported|enrol_limited|(?:verb|plugin|person|assistant)_unknown|reach_of_owner|tenant_away|decisions_limited|session_not_frozen)/;
+const consoleOnly = /^error\.(?:proxy_(?:credentials|target|host|busy)|hosts?_(?!unknown)|(?:tools_token|console_key)_wrong|secret_not_for_host|body_unreadable|(?:vault|backup|recovery_key|secret|token)_|proof_invalid|version_unsupported|enrol_limited|(?:verb|plugin|person|assistant)_unknown|reach_of_owner|tenant_away|decisions_limited|session_not_frozen)/;
+
+// What happens to a tenant before it is there is told on the operator's pages alone.
+const operatorOnly = /^(?:error\.(?:agent_|login_wrong_operator|(?:allocate|enrol|step)_failed)|finding\.(?:policy|audit|budget|usage)_)/;
 
 const started = performance.now();
 checkParity();
@@ -98,7 +101,8 @@ async function wordsOf(entry) {
   const unworded = (await bundle({ entryPoints: [join(here, entry)], minify: false, plugins: [catalogueOf([])] })).toString();
   const literals = new Set([...unworded.matchAll(/["`]([a-z][a-z_]*(?:\.[a-z_]+)+)["`]/g)].map((found) => found[1]));
   const families = [...unworded.matchAll(/["`]((?:[a-z_]+\.)+)(?:["`]|\$\{)/g)].map((found) => found[1]);
-  return keys.filter((key) => !consoleOnly.test(key)).filter((key) => literals.has(key) || literals.has(key.replace(/\.(?:one|other)$/, "")) || families.some((family) => key.startsWith(family)));
+  const shown = (key) => !consoleOnly.test(key) && !(entry.includes("tenant") && operatorOnly.test(key));
+  return keys.filter(shown).filter((key) => literals.has(key) || literals.has(key.replace(/\.(?:one|other)$/, "")) || families.some((family) => key.startsWith(family)));
 }
 
 function catalogueOf(words) {
