@@ -103,7 +103,8 @@ try {
   const recovery = await chat.textContent(".code-list li >> nth=0");
   await chat.keyboard.press("Escape");
 
-  await say(chat, "Führe den Befehl aus: dd if=/dev/zero of=/dev/sda");
+  // What is allowed here runs: there is no such device anywhere.
+  await say(chat, "Führe den Befehl aus: dd if=/dev/zero of=/dev/none/story || true");
   await chat.waitForSelector(".log .approval-strong .allow");
   await shot(chat, "9-critical");
   await authenticator.send("WebAuthn.setUserVerified", { authenticatorId, isUserVerified: false });
@@ -114,7 +115,7 @@ try {
   await chat.waitForFunction(() => document.querySelectorAll(".log .approval .outcome.yes").length === 2);
   await idle(chat);
 
-  await say(chat, "Führe den Befehl aus: mkfs.ext4 /dev/sdb1");
+  await say(chat, "Führe den Befehl aus: mkfs.ext4 /dev/none/story || true");
   await chat.waitForSelector(".log .approval-strong form");
   await chat.fill(".log .approval-strong input[inputmode=numeric]", await chat.textContent(".log .approval-number"));
   await chat.fill(".log .approval-strong input[type=password]", "ein langes Passwort");

@@ -147,13 +147,14 @@ async fn chat_tools_approval_and_metering() {
     browser.reply(&run).await;
     assert!(!tenant.workspace().join("never").exists());
     // OpenClaw reads more into a path than its letters; we ask about each such spelling.
-    for odd in [
-        r#"[[tool:read {"path":"file:///etc/hostname"}]]"#,
-        r#"[[tool:read {"path":"@/etc/hostname"}]]"#,
-        r#"[[tool:write {"path":"@AGENTS.md","content":"x"}]]"#,
+    for (odd, path) in [
+        (r#"[[tool:read {"path":"file:///etc/hostname"}]]"#, "file:///etc/hostname"),
+        (r#"[[tool:read {"path":"@/etc/hostname"}]]"#, "@/etc/hostname"),
+        (r#"[[tool:write {"path":"@AGENTS.md","content":"x"}]]"#, "@AGENTS.md"),
     ] {
         let run = browser.say(odd).await;
-        let question = browser.question().await;
+        // An earlier question may be told once more.
+        let question = browser.event("approval", |asked| asked["state"] == "pending" && asked["details"][0]["value"] == path).await;
         assert_eq!(question["rule"], "file.unreadable", "{odd}");
         browser.decide(&question, "deny").await;
         browser.reply(&run).await;
