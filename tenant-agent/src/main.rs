@@ -11,7 +11,7 @@ use redact::Net;
 use serde_json::Value;
 use service::store::StoreError;
 use service::text::Language;
-use service::{Clock, SecretString, Stop, log, secret};
+use service::{Clock, SecretString, Stop, log, memory, secret};
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -232,14 +232,15 @@ const EXIT_REFUSED: u8 = 3;
 const INPUT_BYTES_MAX: u64 = 64 * 1024;
 
 fn main() -> ExitCode {
+    memory::one_heap();
     let cli = Cli::parse();
     log::start("info");
-    let memory = secret::keep_memory();
+    let kept = secret::keep_memory();
     if let Some(outcome) = alone(&cli) {
         return outcome;
     }
     if matches!(cli.command, Command::Run) {
-        tracing::info!(undumpable = memory.undumpable, locked = memory.locked, "memory");
+        tracing::info!(undumpable = kept.undumpable, locked = kept.locked, "memory");
     }
     let settings = match Settings::read(&cli.config) {
         Ok(settings) => settings,

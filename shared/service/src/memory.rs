@@ -4,10 +4,20 @@
 //! by the gateway beside. Nothing is lost: the C library gives back what is free, and program text is read from its file
 //! again when it runs again. Where the system refuses, everything stays as it was.
 
-#![cfg_attr(target_os = "linux", expect(unsafe_code, reason = "malloc_trim, munlock and madvise of the C library; std offers none of them"))]
+#![cfg_attr(target_os = "linux", expect(unsafe_code, reason = "mallopt, malloc_trim, munlock and madvise of the C library; std offers none of them"))]
 
 /// More mappings than any of our binaries has, with its libraries.
 const MAPPINGS_MAX: usize = 64;
+
+/// Call it before any thread is started. The C library gives each thread a heap of its own, and what one of them leaves free the
+/// others cannot use. Small pieces are kept by each thread all the same, so few of them meet at the one heap.
+pub fn one_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: mallopt takes any number, and no other thread is there yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
 
 /// Call it when the process is ready, and when it has come to rest.
 pub fn give_back() {
