@@ -237,6 +237,15 @@ fn long_text_without_blanks_is_not_held_back_for_ever() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 64 } else { 1024 }))]
 
+    /// A model must be able to name the question that it waits for.
+    #[test]
+    fn typed_ids_are_left_alone(prefix in "ten|hst|ast|per|opr|apr|aud|dev", digits in "[0-9a-f]{32}") {
+        let id = format!("{prefix}_{digits}");
+        for text in [format!("ask the owner: question {id} waits on the page"), format!("\"assistant\":\"{id}\""), format!("host.id={id}")] {
+            prop_assert_eq!(scan(&text).len(), 0, "{}", text);
+        }
+    }
+
     /// Any text: no panic, borders of characters, in order, no overlap; masked text is clean.
     #[test]
     fn any_text_can_be_scanned(text in "(.|password|key[:=]|https://|-----BEGIN |eyJ|\\\\n|\"|\n|[a-zA-Z0-9]{16}| ){0,60}") {
