@@ -379,10 +379,12 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         answer["link"].as_str().or(answer["code"].as_str().filter(|_| answer["ok"] == true)),
         answer["message"].as_str(),
         answer["providers"].as_array(),
+        answer["persons"].as_array(),
     ) {
         (Some(link), ..) => link.to_owned(),
-        (_, Some(message), _) => message.to_owned(),
-        (_, _, Some(providers)) => providers_table(providers),
+        (_, Some(message), ..) => message.to_owned(),
+        (_, _, Some(providers), _) => providers_table(providers),
+        (.., Some(persons)) => persons_table(persons, &answer),
         _ => serde_json::to_string_pretty(&answer)?,
     };
     Ok(say(cli.json, &answer, &text))
@@ -424,6 +426,34 @@ fn hosts_text(command: &HostsCommand, answer: &Value) -> String {
         HostsCommand::Allow { .. } => format!("allowed: {}", line(&answer["host"], "").trim_end()),
         HostsCommand::Remove { .. } => format!("removed: {}", text(&answer["host"])),
     }
+}
+
+fn persons_table(persons: &[Value], answer: &Value) -> String {
+    let of = |row: &Value, field: &str| row[field].as_str().unwrap_or("-").to_owned();
+    let rows = |list: &str| answer[list].as_array().cloned().unwrap_or_default();
+    let mut text = format!("{:<24} {:<9} {:<20} {:<8} DEVICE", "PERSON", "ROLE", "DEVICE NAME", "KIND");
+    for person in persons {
+        let own = |row: &Value| row["person"] == person["id"];
+        let (devices, resets) = (rows("devices"), rows("resets"));
+        let note = if resets.iter().any(own) { "a reset is announced" } else { "no device" };
+        let mut mine = devices.iter().filter(|device| own(device)).peekable();
+        // A string takes every write.
+        if mine.peek().is_none() {
+            let _ = write!(text, "\n{:<24} {:<9} {note}", of(person, "name"), of(person, "role"));
+        }
+        for device in mine {
+            let _ = write!(
+                text,
+                "\n{:<24} {:<9} {:<20} {:<8} {}",
+                of(person, "name"),
+                of(person, "role"),
+                of(device, "name"),
+                of(device, "kind"),
+                of(device, "id")
+            );
+        }
+    }
+    text
 }
 
 fn providers_table(providers: &[Value]) -> String {
