@@ -83,7 +83,7 @@ This file lies in the assistant's workspace. Reading it is harmless, so nobody w
 
 Try next:
 
-- \"Run the command: find . -name '*.tmp' -delete\". A command waits until you approve it; deny it once.
+- \"Run the command: find . -name '*.tmp' -delete\". A dangerous command waits until you approve it; deny it once.
 - \"Write a haiku into the file haiku.md.\" Its own files need no approval.
 - \"Read the file haiku.md.\"
 

@@ -782,11 +782,11 @@ fn introduced(said: &str) -> String {
     let opening = match (language, greeted) {
         (Language::De, true) => {
             "Hallo! Ich bin der Assistent dieser Vorführung und zeige Ihnen, was ein echter hier darf. In seinem Arbeitsordner liest und schreibt er, \
-            ohne zu fragen; ein Befehl wartet, bis Sie ihn freigeben. Versuchen Sie einen dieser Sätze:"
+            ohne zu fragen; ein gefährlicher Befehl wartet, bis Sie ihn freigeben. Versuchen Sie einen dieser Sätze:"
         }
         (Language::En, true) => {
             "Hello! I am the assistant of this demo and show you what a real one may do here. In its workspace it reads and writes without asking; \
-            a command waits until you approve it. Try one of these sentences:"
+            a dangerous command waits until you approve it. Try one of these sentences:"
         }
         (Language::De, false) => {
             "Darauf habe ich keine Antwort. Ich bin ein Modell nach Drehbuch und kann nicht wirklich denken. \

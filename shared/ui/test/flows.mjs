@@ -248,7 +248,7 @@ export function flows({ room }) {
       await page.click(".verdict button >> nth=0");
       await page.waitForSelector(".tool-refused");
       await idle(page);
-      await say(page, "Führe den Befehl aus: uname -a");
+      await say(page, "Führe den Befehl aus: find . -name '*.tmp' -delete");
       await page.click(".verdict button >> nth=1");
       await page.waitForSelector(".tool-done");
       await idle(page);
