@@ -79,10 +79,8 @@ impl Redactor {
             return self.json(body);
         }
         let Ok(text) = std::str::from_utf8(body) else {
-            return match self.forbidden(body) {
-                Some(name) => Err(BodyError::Blocked { path: "body".to_owned(), name: name.to_owned() }),
-                None => Ok(Body { bytes: body.into(), findings: Vec::new() }),
-            };
+            self.block(body, |_| true, || "body".to_owned())?;
+            return Ok(Body { bytes: body.into(), findings: Vec::new() });
         };
         let redaction = self.text(text);
         let bytes = match redaction.text {

@@ -516,7 +516,7 @@ fn is_code(byte: u8) -> bool {
 }
 
 /// The value of a letter of base64 or base64url, or 255.
-const fn sextet(byte: u8) -> u8 {
+pub(crate) const fn sextet(byte: u8) -> u8 {
     match byte {
         b'A'..=b'Z' => byte - b'A',
         b'a'..=b'z' => byte - b'a' + 26,

@@ -193,7 +193,7 @@ impl EventStream {
             self.event(&last, &mut gone)?;
         }
         let mut rest = Vec::new();
-        self.close(&mut rest)?;
+        self.close(&mut rest);
         if !rest.is_empty() && !gone.is_empty() && !last.is_empty() {
             // An event whose end did not come would run into the next.
             gone.extend_from_slice(if last.ends_with(b"\n") || last.ends_with(b"\r") { b"\n" } else { b"\n\n" });
@@ -315,7 +315,7 @@ impl EventStream {
         match data.trim() {
             "" => Ok(None),
             "[DONE]" => {
-                self.close(gone)?;
+                self.close(gone);
                 Ok(None)
             }
             json if json.starts_with(['{', '[']) => self.json(data, event_line, gone),
@@ -334,23 +334,23 @@ impl EventStream {
         let redactor = self.redactor.clone();
         let mut pieces: Vec<Piece> = Vec::new();
         let mut edits = redactor.json_edits(data, false, 0, &mut |place, start, end| {
-            let Some((spot, class, path)) = piece(&value, place, data, &data[start..end]) else { return Ok(None) };
+            let Some((spot, class, path)) = piece(&value, place, data, &data[start..end]) else { return Ok(false) };
             let mut said = String::new();
             json::unescape(&data[start..end], &mut said);
             let channel = self.channel(spot, class, path)?;
             if matches!(&self.channels[channel].speech, Speech::Word(_, last) if *last == said) {
                 // Said again with each event.
-                return Ok(None);
+                return Ok(false);
             }
             let spoken = self.speak(channel, &said)?;
             pieces.push(Piece { channel, start, end, said, spoken });
-            Ok(Some(Vec::new()))
+            Ok(true)
         })?;
         let kind = value["type"].as_str().unwrap_or_default();
         let ended: Vec<usize> =
             (0..self.channels.len()).filter(|at| is_end(&value, kind, &self.channels[*at], pieces.iter().any(|piece| piece.channel == *at))).collect();
         for &at in &ended {
-            let rest = self.flush(at)?;
+            let rest = self.flush(at);
             match pieces.iter_mut().rev().find(|piece| piece.channel == at) {
                 Some(last) => last.spoken.push_str(&rest),
                 None => self.channels[at].carry(rest, gone),
@@ -414,26 +414,25 @@ impl EventStream {
     }
 
     /// What is held of a text whose end was told.
-    fn flush(&mut self, at: usize) -> Result<String, BodyError> {
+    fn flush(&mut self, at: usize) -> String {
         let channel = &mut self.channels[at];
         channel.ended = true;
         match &mut channel.speech {
-            Speech::Text(stream) | Speech::Word(stream, _) => Ok(stream.finish()),
-            Speech::Arguments(arguments) => Ok(arguments.finish(&self.redactor)),
+            Speech::Text(stream) | Speech::Word(stream, _) => stream.finish(),
+            Speech::Arguments(arguments) => arguments.finish(&self.redactor),
         }
     }
 
     /// Ends all texts: what they hold goes out, in events of their own.
-    fn close(&mut self, gone: &mut Vec<u8>) -> Result<(), BodyError> {
+    fn close(&mut self, gone: &mut Vec<u8>) {
         for at in 0..self.channels.len() {
-            let rest = self.flush(at)?;
+            let rest = self.flush(at);
             self.channels[at].carry(rest, gone);
         }
         self.frame = None;
         for channel in self.channels.drain(..) {
             self.findings.extend(channel.speech.findings().iter().cloned());
         }
-        Ok(())
     }
 }
 

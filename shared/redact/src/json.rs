@@ -448,14 +448,14 @@ fn is_wire(text: &str) -> bool {
 
 // Redaction.
 
-/// May take the string that stands at a place and a span for itself, and say what is to be edited of it.
-pub(crate) type Own<'a> = dyn FnMut(&Place, usize, usize) -> Result<Option<Vec<Edit>>, BodyError> + 'a;
+/// May take the string at a place and a span for itself: then nothing else looks at it.
+pub(crate) type Own<'a> = dyn FnMut(&Place, usize, usize) -> Result<bool, BodyError> + 'a;
 
 impl Redactor {
     /// Redacts a JSON body.
     pub fn json<'a>(&self, body: &'a [u8]) -> Result<Body<'a>, BodyError> {
         let text = std::str::from_utf8(body).map_err(|error| BodyError::Malformed { at: error.valid_up_to() })?;
-        let edits = self.json_edits(text, !is_wire(text), 0, &mut |_, _, _| Ok(None))?;
+        let edits = self.json_edits(text, !is_wire(text), 0, &mut |_, _, _| Ok(false))?;
         if edits.is_empty() {
             return Ok(Body { bytes: body.into(), findings: Vec::new() });
         }
@@ -475,14 +475,13 @@ impl Redactor {
                     // Digits within a number are no value: each time of day has some.
                     let digits = text[start..end].trim_start_matches('-');
                     let whole = |hit: &Hit| hit.start == 0 && hit.end == digits.len();
-                    return if digits.len() < NUMBER_BYTES_MIN { Ok(()) } else { self.block(digits, whole, || place.path(text)) };
+                    return if digits.len() < NUMBER_BYTES_MIN { Ok(()) } else { self.block(digits.as_bytes(), whole, || place.path(text)) };
                 }
             };
             if start == end {
                 return Ok(());
             }
-            if !is_key && let Some(taken) = own(place, start, end)? {
-                edits.extend(taken);
+            if !is_key && own(place, start, end)? {
                 return Ok(());
             }
             let raw = &text[start..end];
@@ -501,7 +500,7 @@ impl Redactor {
                 _ => field(place.key(text), value),
             };
             if field == Field::Opaque {
-                return self.block(value, |_| true, || place.path(text));
+                return self.block(value.as_bytes(), |_| true, || place.path(text));
             }
             let mut found = if field == Field::Text { self.value_edits(value, nested)? } else { self.edits(value, Look::Known) };
             if !found.is_empty() && is_fixed(place, text, is_key, value) {
@@ -538,7 +537,7 @@ impl Redactor {
             return None;
         }
         let wire = is_wire(text);
-        let inner = self.json_edits(text, !wire, 0, &mut |_, _, _| Ok(None)).ok()?;
+        let inner = self.json_edits(text, !wire, 0, &mut |_, _, _| Ok(false)).ok()?;
         Some(self.with_surface(text, !wire, inner, if wire { Look::KnownSurface } else { Look::Surface }))
     }
 
@@ -547,7 +546,7 @@ impl Redactor {
         if nested == NESTED_MAX || !value.trim_ascii_start().starts_with(['{', '[']) {
             return Ok(self.edits(value, Look::All));
         }
-        let inner = match self.json_edits(value, true, nested + 1, &mut |_, _, _| Ok(None)) {
+        let inner = match self.json_edits(value, true, nested + 1, &mut |_, _, _| Ok(false)) {
             Ok(inner) => inner,
             // Text that only begins like JSON; a secret in a number of real JSON still blocks.
             Err(BodyError::Malformed { .. } | BodyError::TooDeep) => return Ok(self.edits(value, Look::All)),
@@ -619,8 +618,8 @@ impl Redactor {
     }
 
     /// Refuses `value` if it holds a known secret in a way that counts.
-    fn block(&self, value: &str, counts: impl Fn(&Hit) -> bool, path: impl Fn() -> String) -> Result<(), BodyError> {
-        let hits = Search::known(&self.known, value.as_bytes());
+    pub(crate) fn block(&self, value: &[u8], counts: impl Fn(&Hit) -> bool, path: impl Fn() -> String) -> Result<(), BodyError> {
+        let hits = Search::known(&self.known, value);
         match hits.iter().find(|hit| counts(hit) && !self.is_spared(hit)).map(|hit| &hit.what) {
             Some(What::Known(secret)) => Err(BodyError::Blocked { path: path(), name: self.known.name(*secret).to_owned() }),
             _ => Ok(()),

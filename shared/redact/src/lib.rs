@@ -3,8 +3,8 @@
 //! Pure; knows nothing of ours. [`Redactor`] stands before everything that leaves: it knows the vault's values in every
 //! usual disguise ([`known`], [`decode`]) and recognises the secrets that nobody named ([`net`]). It edits decoded strings
 //! and splices the edits into the raw bytes ([`json`]), also while they arrive ([`stream`]). [`reference`](mod@reference) is the way back: what
-//! a `SECRET_REF(name)` in a tool call becomes. [`find`] and [`mask`] are the net alone, for the log and for the law that
-//! no secret lies in the tree.
+//! a `SECRET_REF(name)` in a tool call becomes. [`find`] is the net alone, for the law that no
+//! secret lies in the tree; [`mask`] the net and values that are named, for the log.
 //!
 //! What no content match can do: see through ciphers, spelling out, or a value that is handed over in pieces.
 
@@ -155,8 +155,7 @@ impl Redactor {
 
     fn edit(&self, text: &str, hit: search::Hit) -> Edit {
         // A hit in decoded bytes may begin or end within a character.
-        let start = (0..=hit.start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        let end = (hit.end..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+        let (start, end) = (text.floor_char_boundary(hit.start), text.ceil_char_boundary(hit.end));
         let (rule, confidence, placeholder) = match hit.what {
             What::Known(secret) => {
                 let name = self.known.name(secret);
@@ -182,15 +181,6 @@ impl Redactor {
 
     fn is_spared(&self, hit: &search::Hit) -> bool {
         matches!(hit.what, What::Known(secret) if self.spared.iter().any(|name| name == self.known.name(secret)))
-    }
-
-    /// A known secret that may not stand in `bytes`.
-    pub(crate) fn forbidden(&self, bytes: &[u8]) -> Option<&str> {
-        let hits = Search::known(&self.known, bytes);
-        hits.iter().find(|hit| !self.is_spared(hit)).and_then(|hit| match hit.what {
-            What::Known(secret) => Some(self.known.name(secret)),
-            What::Net(..) => None,
-        })
     }
 
     /// What the net sees in the lines with placeholders when these are not there: a value that holds one is none to it, but

@@ -1,4 +1,4 @@
-//! The net alone, without a vault: for the log, and for the law that no secret lies in the tree.
+//! Without a vault: the net alone, for the law that no secret lies in the tree; the net and values that are named, for the log.
 
 use crate::net::{Confidence, Found, Net};
 use crate::placeholder;
@@ -31,7 +31,7 @@ pub fn mask_known<'a>(text: &'a str, known: &[&str]) -> Cow<'a, str> {
 }
 
 fn masked<'a>(text: &'a str, mut hits: Vec<Hit>, known: &[&str]) -> Cow<'a, str> {
-    for value in known.iter().filter(|value| value.len() >= KNOWN_MIN_BYTES) {
+    for value in known.iter().filter(|value| value.len() >= crate::SECRET_BYTES_MIN) {
         hits.extend(text.match_indices(value).map(|(start, found)| Hit { start, end: start + found.len(), kind: "known" }));
     }
     if hits.is_empty() {
@@ -55,9 +55,6 @@ fn masked<'a>(text: &'a str, mut hits: Vec<Hit>, known: &[&str]) -> Cow<'a, str>
     masked.push_str(&text[at..]);
     Cow::Owned(masked)
 }
-
-/// Shorter known values would mask ordinary words.
-const KNOWN_MIN_BYTES: usize = 8;
 
 fn found(text: &str) -> impl Iterator<Item = Found> {
     let mut found = Vec::new();

@@ -6,10 +6,13 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// As systemd's `Type=notify` expects it.
 pub fn tell() {
     let Some(path) = std::env::var("NOTIFY_SOCKET").ok().filter(|path| !path.is_empty()) else { return };
-    let told = address(&path).and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address));
-    if let Err(error) = told {
+    if let Err(error) = send(&path) {
         tracing::warn!(%error, "the supervisor could not be told that the service is ready");
     }
+}
+
+fn send(path: &str) -> std::io::Result<()> {
+    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address(path)?).map(drop)
 }
 
 /// A leading `@` stands for a name that is in no file system.
@@ -30,7 +33,7 @@ mod tests {
         for name in [path.display().to_string(), format!("@{}", crate::random::token())] {
             let address = address(&name).unwrap();
             let socket = UnixDatagram::bind_addr(&address).unwrap();
-            UnixDatagram::unbound().unwrap().send_to_addr(b"READY=1", &address).unwrap();
+            send(&name).unwrap();
             let mut said = [0; 16];
             assert_eq!(socket.recv(&mut said).map(|count| said[..count].to_vec()).unwrap(), b"READY=1");
         }

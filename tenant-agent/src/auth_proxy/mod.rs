@@ -1,4 +1,4 @@
-//! The tenant's own address: pages, login, and the chat socket. Nothing but these is reachable from a browser.
+//! The tenant's own address: pages, login, devices and what they sign, and the chat socket. Nothing but these is reachable from a browser.
 
 mod chat;
 mod devices;

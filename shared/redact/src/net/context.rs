@@ -931,14 +931,7 @@ fn base64(text: &[u8]) -> Vec<u8> {
     let (mut bits, mut count) = (0u32, 0);
     let mut done = Vec::with_capacity(text.len() * 3 / 4);
     for byte in text.iter().take_while(|byte| **byte != b'=') {
-        let six = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            _ => 63,
-        };
-        bits = bits << 6 | u32::from(six);
+        bits = bits << 6 | u32::from(crate::decode::sextet(*byte));
         count += 6;
         if count >= 8 {
             count -= 8;
