@@ -231,18 +231,26 @@ impl People {
 
     /// Whether this is the person's password. Tries count with those of the login, so that a stolen session cannot guess on.
     pub async fn confirms(&self, peer: &str, person: &Person, secret: SecretString) -> Result<(), Refusal> {
-        let key = name_key(&person.name);
+        let found = self.known(peer, &person.name, secret).await?;
+        found.filter(|found| found.id == person.id).map(drop).ok_or(PASSWORD_WRONG)
+    }
+
+    /// Whom name and password name together.
+    async fn known(&self, peer: &str, name: &str, secret: SecretString) -> Result<Option<Person>, Refusal> {
+        let key = name_key(name);
         let (by_peer, by_name) = (format!("peer {peer}"), format!("name {key}"));
         let keys = [by_peer.as_str(), by_name.as_str()];
         self.logins.try_all(&keys, self.clock.now().mono_ms).map_err(|wait_ms| Refusal::login_limited(wait_ms.div_ceil(1000)))?;
         let found = self.store.read(move |c| by_name_key(c, &key)).await?;
+        let (person, hash) = found.map_or((None, None), |(person, hash)| (Some(person), Some(hash)));
+        // Longer input is hashed like a wrong password, not read.
         let secret = if secret.expose().len() > password::BYTES_MAX { SecretString::new(String::new()) } else { secret };
-        let hash = found.filter(|(found, _)| found.id == person.id).map(|(_, hash)| hash);
-        if !password::verify(secret, hash).await? {
-            return Err(PASSWORD_WRONG);
+        let right = password::verify(secret, hash).await?;
+        let person = person.filter(|_| right);
+        if person.is_some() {
+            self.logins.forget(&keys);
         }
-        self.logins.forget(&keys);
-        Ok(())
+        Ok(person)
     }
 
     /// Everybody, by name.
@@ -258,17 +266,7 @@ impl People {
 
     /// Name and password for a session. `peer` is counted beside the name, so that neither can be tried without end.
     pub async fn login(&self, peer: &str, name: &str, secret: SecretString) -> Result<(Person, String), Refusal> {
-        let key = name_key(name);
-        let (by_peer, by_name) = (format!("peer {peer}"), format!("name {key}"));
-        let keys = [by_peer.as_str(), by_name.as_str()];
-        self.logins.try_all(&keys, self.clock.now().mono_ms).map_err(|wait_ms| Refusal::login_limited(wait_ms.div_ceil(1000)))?;
-        let found = self.store.read(move |c| by_name_key(c, &key)).await?;
-        let (person, hash) = found.map_or((None, None), |(person, hash)| (Some(person), Some(hash)));
-        // Longer input is hashed like a wrong password, not read.
-        let secret = if secret.expose().len() > password::BYTES_MAX { SecretString::new(String::new()) } else { secret };
-        let right = password::verify(secret, hash).await?;
-        let Some(person) = person.filter(|_| right) else { return Err(Refusal::LOGIN_WRONG) };
-        self.logins.forget(&keys);
+        let Some(person) = self.known(peer, name, secret).await? else { return Err(Refusal::LOGIN_WRONG) };
         let (session, session_hash) = new_session();
         let (id, now_ms) = (person.id, self.clock.wall_ms());
         let gone = self

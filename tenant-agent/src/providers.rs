@@ -113,17 +113,10 @@ impl Providers {
             request = request.header(name, value);
         }
         let Ok(request) = request.body(Body::empty()) else { return };
-        let failure = match tokio::time::timeout(CHECK_WAIT, client.request(request)).await {
-            Ok(Ok(answer)) if answer.status().is_success() => return self.answered(&provider.name),
-            Ok(Ok(answer)) => Failure::Status(answer.status().as_u16()),
-            Ok(Err(error)) => {
-                if error.is_connect() {
-                    Failure::Connect
-                } else {
-                    Failure::Broken
-                }
-            }
-            Err(_) => Failure::TimedOut,
+        let failure = match head(client, request, CHECK_WAIT).await {
+            Ok(answer) if answer.status().is_success() => return self.answered(&provider.name),
+            Ok(answer) => Failure::Status(answer.status().as_u16()),
+            Err(failure) => failure,
         };
         self.failed(&provider.name, failure, None);
     }
@@ -139,6 +132,15 @@ impl Providers {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The head of a provider's answer, or how the provider failed.
+pub async fn head(client: &HttpClient, request: Request<Body>, wait: Duration) -> Result<hyper::Response<hyper::body::Incoming>, Failure> {
+    match tokio::time::timeout(wait, client.request(request)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(if error.is_connect() { Failure::Connect } else { Failure::Broken }),
+        Err(_) => Err(Failure::TimedOut),
     }
 }
 

@@ -144,6 +144,16 @@ impl<S: Send + Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S>
 /// A client that trickles its body would hold a connection for ever.
 const BODY_WAIT: Duration = Duration::from_secs(15);
 
+/// The token that a program shows.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+/// How a body is packed, outermost last. One that cannot be read is one that nobody knows.
+pub fn codings(headers: &HeaderMap) -> String {
+    headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?")).collect::<Vec<_>>().join(",")
+}
+
 /// The whole body, if it is at most `bytes_max` and comes in time.
 pub async fn body(body: Body, bytes_max: usize) -> Result<Bytes, Refusal> {
     body_within(body, bytes_max, BODY_WAIT).await

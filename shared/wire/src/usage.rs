@@ -58,53 +58,31 @@ impl Counters {
     ];
 
     pub fn values(&self) -> [i64; 12] {
-        let Counters { calls, partial, estimated, input_tokens, cached_tokens, cache_write_tokens, cache_write_long_tokens, .. } = *self;
-        let Counters { output_tokens, reasoning_tokens, tool_requests, cost_nano_usd, unpriced, .. } = *self;
-        [
-            calls,
-            partial,
-            estimated,
-            input_tokens,
-            cached_tokens,
-            cache_write_tokens,
-            cache_write_long_tokens,
-            output_tokens,
-            reasoning_tokens,
-            tool_requests,
-            cost_nano_usd,
-            unpriced,
-        ]
+        self.clone().places().map(|place| *place)
     }
 
     pub fn of(values: [i64; 12]) -> Counters {
-        let [
-            calls,
-            partial,
-            estimated,
-            input_tokens,
-            cached_tokens,
-            cache_write_tokens,
-            cache_write_long_tokens,
-            output_tokens,
-            reasoning_tokens,
-            tool_requests,
-            cost_nano_usd,
-            unpriced,
-        ] = values;
-        Counters {
-            calls,
-            partial,
-            estimated,
-            input_tokens,
-            cached_tokens,
-            cache_write_tokens,
-            cache_write_long_tokens,
-            output_tokens,
-            reasoning_tokens,
-            tool_requests,
-            cost_nano_usd,
-            unpriced,
-        }
+        let mut counters = Counters::default();
+        counters.places().into_iter().zip(values).for_each(|(place, value)| *place = value);
+        counters
+    }
+
+    /// In the order of the columns.
+    fn places(&mut self) -> [&mut i64; 12] {
+        [
+            &mut self.calls,
+            &mut self.partial,
+            &mut self.estimated,
+            &mut self.input_tokens,
+            &mut self.cached_tokens,
+            &mut self.cache_write_tokens,
+            &mut self.cache_write_long_tokens,
+            &mut self.output_tokens,
+            &mut self.reasoning_tokens,
+            &mut self.tool_requests,
+            &mut self.cost_nano_usd,
+            &mut self.unpriced,
+        ]
     }
 }
 

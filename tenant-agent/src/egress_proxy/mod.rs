@@ -18,7 +18,7 @@ use crate::gateway::{Gateway, UNGATED};
 use crate::ledger::{self, Known, Ledger, Run, canonical_call_id};
 use crate::metering::{Counted, Metering, NewCall, NotBegun, OpenCall};
 use crate::network::{NOT_CLOSED, Network};
-use crate::providers::Providers;
+use crate::providers::{self, Providers};
 use crate::screen::{self, Screen};
 use crate::vault::Vault;
 use answer::Answer;
@@ -37,7 +37,7 @@ use redact::{BodyError, EventStream, Redactor};
 use request::{Model, Route, Tools, Traceparent};
 use serde_json::json;
 use service::outward::HttpClient;
-use service::{SecretString, random};
+use service::{SecretString, door, random};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,7 +154,7 @@ async fn pass(proxy: &Arc<EgressProxy>, name: &str, dialect: Dialect, path: &str
     let runs = if origin.exact || model.tools.is_empty() { origin.runs } else { Vec::new() };
     let run = runs.first().ok_or(UNANNOUNCED)?;
     let asked = Asked { name, dialect, route, headers, bytes, model, trace_id: &trace.trace_id };
-    let outcome = admitted(proxy, asked, &runs).await;
+    let outcome = admitted(proxy, asked, run, &runs).await;
     match &outcome {
         Err(stopped) => runs.iter().for_each(|run| proxy.ledger.note_stop(&run.session, stopped.code)),
         Ok(_) => proxy.ledger.forget_stop(&run.session),
@@ -174,9 +174,8 @@ struct Asked<'a> {
 }
 
 /// The rest of the way, for a call that is known to be whose.
-async fn admitted(proxy: &Arc<EgressProxy>, asked: Asked<'_>, runs: &[Run]) -> Result<Response, Stopped> {
+async fn admitted(proxy: &Arc<EgressProxy>, asked: Asked<'_>, run: &Run, runs: &[Run]) -> Result<Response, Stopped> {
     let Asked { name, dialect, route, headers, bytes, model, trace_id } = asked;
-    let run = runs.first().ok_or(UNANNOUNCED)?;
     if !proxy.network.is_in_force() {
         return Err(NETWORK_OPEN);
     }
@@ -319,12 +318,7 @@ async fn attempt(
         screen: proxy.screen.clone(),
     };
     let wait = if is_backed { BACKED_WAIT } else { HEAD_WAIT };
-    let outcome = match tokio::time::timeout(wait, proxy.client.request(ready.request)).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(if error.is_connect() { Failure::Connect } else { Failure::Broken }),
-        Err(_) => Err(Failure::TimedOut),
-    };
-    Ok((books, outcome))
+    Ok((books, providers::head(&proxy.client, ready.request, wait).await))
 }
 
 /// A request as it may leave.
@@ -413,17 +407,15 @@ fn exhausted(account: &Account) -> Stopped {
 
 fn authenticate(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Stopped> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-    let shown = bearer.or_else(|| text(HeaderName::from_static("x-api-key"))).or_else(|| text(HeaderName::from_static("x-goog-api-key")));
+    let shown = door::bearer(headers).or_else(|| text(HeaderName::from_static("x-api-key"))).or_else(|| text(HeaderName::from_static("x-goog-api-key")));
     // The comparison needs the token.
     let right = gateway.proxy_token().zip(shown).is_some_and(|(token, shown)| random::same(token.expose(), shown));
     if right { Ok(()) } else { Err(TOKEN_WRONG) }
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Stopped> {
-    let codings: Vec<_> = headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?")).collect();
-    let encoding = codings.join(",");
-    let packed = service::door::body(body, BODY_BYTES_MAX).await;
+    let encoding = door::codings(headers);
+    let packed = door::body(body, BODY_BYTES_MAX).await;
     let packed = packed.map_err(|refusal| if refusal == service::Refusal::BODY_TOO_LARGE { TOO_LARGE } else { MALFORMED })?;
     beside(packed.len(), move || match redact::body::open(&encoding, &packed).map_err(unopened)? {
         Cow::Borrowed(_) => Ok(packed),

@@ -11,6 +11,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, header};
 use policy::host::{Allowed, Host, Manner, Reach};
 use redact::{BodyError, Redactor};
+use service::door;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -88,7 +89,7 @@ impl Vouch {
         if body.is_empty() {
             return Ok(body);
         }
-        let coding = headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?").to_owned()).collect::<Vec<_>>().join(",");
+        let coding = door::codings(headers);
         let (redactor, length) = (self.0.clone(), body.len());
         let look = move || looked_at(&redactor, &coding, &body).map(|changed| (changed, body));
         let (changed, body) = match length {

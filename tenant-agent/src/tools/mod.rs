@@ -24,7 +24,7 @@ use crate::vault::Vault;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
 use command::{End, Line};
@@ -123,7 +123,7 @@ pub fn routes(tools: Arc<Tools>) -> Router {
 }
 
 async fn speak(State(tools): State<Arc<Tools>>, headers: HeaderMap, body: door::Json<Value, BODY_BYTES_MAX>) -> Result<Response, Refusal> {
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+    let shown = door::bearer(&headers);
     // The comparison needs the token.
     let is_right = tools.gateway.tools_token().zip(shown).is_some_and(|(token, shown)| random::same(token.expose(), shown));
     if !is_right {
