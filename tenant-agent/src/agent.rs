@@ -85,7 +85,9 @@ pub async fn enrol(settings: &Settings, token: &SecretString) -> anyhow::Result<
     private_folder(&settings.state_folder)?;
     let store = Store::open(&settings.state_folder.join("agent.db"), MIGRATIONS)?;
     let key = HostKey::open(&settings.state_folder)?;
-    enrol::enrol(&store, &Clock::system(), &key, &outward::client(), &settings.hub, token).await
+    let enrolled = enrol::enrol(&store, &Clock::system(), &key, &outward::client(), &settings.hub, token).await;
+    store.close().await;
+    enrolled
 }
 
 /// The tenant's recovery key, if there is none yet. It is known here and now, and to nobody afterwards.

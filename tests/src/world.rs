@@ -11,6 +11,7 @@ use service::{Clock, SecretString, Stop};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tenant_agent::console::{self, VaultVerb, Verb};
 use tenant_agent::gateway::openclaw::{Dialect, Provider};
@@ -62,10 +63,18 @@ pub async fn soon<F: Future>(work: F) -> F::Output {
     tokio::time::timeout(WAIT, work).await.expect("it should have come by now")
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody else takes: below those that the kernel hands out by itself, each given once in this process, and
+/// begun elsewhere in another.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    let bound = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut ports = std::iter::repeat_with(|| first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u32);
+    ports.by_ref().take(PORTS.len()).map(|at| PORTS.start + at as u16).find(bound).expect("a free port")
 }
+
+/// The kernel's own begin at 32768.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 impl World {
     pub async fn start() -> World {

@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -47,6 +47,8 @@ type Finish = Box<dyn FnOnce(std::result::Result<(), String>) + Send>;
 #[derive(Clone)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
+    /// Ends with the writer.
+    writer: watch::Receiver<()>,
     readers: Arc<Readers>,
 }
 
@@ -84,8 +86,23 @@ impl Store {
             other => other,
         })?;
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        std::thread::Builder::new().name("store".into()).spawn(move || write_all(&mut writer, queue)).map_err(|e| StoreError::Commit(e.to_string()))?;
-        Ok(Store { jobs, readers: Arc::new(Readers { path: path.to_owned(), idle: Mutex::default() }) })
+        let (ended, running) = watch::channel(());
+        let write = move || {
+            write_all(&mut writer, queue);
+            drop(writer);
+            drop(ended);
+        };
+        std::thread::Builder::new().name("store".into()).spawn(write).map_err(|e| StoreError::Commit(e.to_string()))?;
+        Ok(Store { jobs, writer: running, readers: Arc::new(Readers { path: path.to_owned(), idle: Mutex::default() }) })
+    }
+
+    /// Returns when the file is closed: SQLite takes its log away by name, and whoever puts another file there must wait for
+    /// that. The last clone closes; others go on.
+    pub async fn close(self) {
+        let Store { jobs, mut writer, readers } = self;
+        let is_last = Arc::strong_count(&readers) == 1;
+        drop((jobs, readers));
+        while is_last && writer.changed().await.is_ok() {}
     }
 
     /// Runs `work` in a transaction. When this returns `Ok`, what it did is on the disk; when `Err`, none of it is.
