@@ -23,6 +23,7 @@ pub mod law;
 mod ledger;
 mod metering;
 pub mod network;
+pub mod outlet;
 pub mod outside;
 pub mod people;
 mod providers;

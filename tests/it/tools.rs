@@ -8,27 +8,27 @@ use tests::{Browser, Manners, Processes, Tenant, World, request, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What a tool of ours said, and whether it says that something went wrong.
-async fn uses(tenant: &Tenant, tool: &str, arguments: Value) -> (String, bool) {
+pub async fn uses(tenant: &Tenant, tool: &str, arguments: Value) -> (String, bool) {
     let result = soon(tenant.gateway.use_tool(tool, &arguments)).await.json()["result"].clone();
     (result["content"][0]["text"].as_str().expect("a text").to_owned(), result["isError"] == true)
 }
 
 /// Asks as the plugin does and takes the yes for granted, then calls, as OpenClaw does.
-async fn asks_and_uses(tenant: &Tenant, tool: &str, arguments: Value) -> (String, bool) {
+pub async fn asks_and_uses(tenant: &Tenant, tool: &str, arguments: Value) -> (String, bool) {
     let id = format!("call_{}", &service::random::token()[..16]);
     let answer = soon(tenant.gateway.decide("r", "t", &id, &format!("gatehouse__{tool}"), &arguments)).await.json();
     assert_eq!(answer["allow"], true, "{tool} {arguments}: {answer}");
     uses(tenant, tool, arguments).await
 }
 
-async fn keep(tenant: &Tenant, name: &str, value: &str, tools: &[&str], hosts: &[&str]) {
+pub async fn keep(tenant: &Tenant, name: &str, value: &str, tools: &[&str], hosts: &[&str]) {
     assert_eq!(tenant.console(&Verb::Vault { what: VaultVerb::set(name, value) }).await["ok"], true);
     let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let bindings = Bindings { tools: list(tools), hosts: list(hosts) };
     assert_eq!(tenant.console(&Verb::Vault { what: VaultVerb::Bind { name: name.to_owned(), bindings, bound: true } }).await["ok"], true);
 }
 
-fn audited(tenant: &Tenant) -> Vec<String> {
+pub fn audited(tenant: &Tenant) -> Vec<String> {
     let store = rusqlite::Connection::open(tenant.settings.state_folder.join("agent.db")).unwrap();
     let mut rows = store.prepare("SELECT deed || ' ' || subject || ' ' || detail FROM audit ORDER BY n").unwrap();
     rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
@@ -245,7 +245,7 @@ async fn a_secret_goes_into_a_file_only_when_a_person_says_yes() {
 }
 
 /// As [`asks_and_uses`]; should a person be asked, yes is the answer.
-async fn uses_with_a_yes(tenant: &Tenant, browser: &mut Browser, tool: &str, arguments: Value) -> (String, bool) {
+pub async fn uses_with_a_yes(tenant: &Tenant, browser: &mut Browser, tool: &str, arguments: Value) -> (String, bool) {
     let (plugin, name, asked) = (tenant.gateway.clone(), format!("gatehouse__{tool}"), arguments.clone());
     let id = format!("call_{}", &service::random::token()[..16]);
     let mut held = tokio::spawn(async move { plugin.decide("r", "t", &id, &name, &asked).await });
@@ -354,7 +354,7 @@ async fn the_server_speaks_its_protocol_with_openclaw_alone() {
     assert_eq!(speak(json!({ "jsonrpc": "2.0", "id": "p", "method": "ping" })).await.json(), json!({ "jsonrpc": "2.0", "id": "p", "result": {} }));
     let listed = speak(json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).await.json();
     let names: Vec<&str> = listed["result"]["tools"].as_array().unwrap().iter().filter_map(|tool| tool["name"].as_str()).collect();
-    assert_eq!(names, ["exec", "read_file", "write_file", "edit_file", "secret_names"]);
+    assert_eq!(names, ["exec", "read_file", "write_file", "edit_file", "http_request", "ask_approval", "secret_names"]);
     for (message, code) in [
         (json!({ "jsonrpc": "2.0", "id": 1, "method": "resources/list" }), -32601),
         (json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "nosuch" } }), -32602),

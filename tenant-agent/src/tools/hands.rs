@@ -5,7 +5,7 @@
 //! processes together, and that ends with it. `tenant-agent hands` is that unit's program: one line in, one line out. It
 //! decides nothing and knows no secret but those of its order.
 
-use super::capture::Capture;
+use super::capture::{Capture, packed};
 use super::command::{self, End, Line};
 use super::file::{self, FileError};
 use super::sandbox::Walls;
@@ -22,9 +22,24 @@ use zeroize::Zeroizing;
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     Run(Line),
-    Read { place: PathBuf },
-    Write { place: PathBuf, text: String },
-    Replace { place: PathBuf, before: String, after: String },
+    Read {
+        place: PathBuf,
+    },
+    Write {
+        place: PathBuf,
+        text: String,
+    },
+    /// Bytes that need not be text.
+    Keep {
+        place: PathBuf,
+        #[serde(with = "packed")]
+        bytes: Vec<u8>,
+    },
+    Replace {
+        place: PathBuf,
+        before: String,
+        after: String,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -135,9 +150,10 @@ fn on_disk(order: Order) -> Result<Done, FileError> {
     match order {
         Order::Run(_) => Err(FileError::Special),
         Order::Read { place } => file::read(&place).map(Done::Text),
-        Order::Write { place, text } => file::write(&place, &text).map(|()| Done::Written),
+        Order::Write { place, text } => file::write(&place, text.as_bytes()).map(|()| Done::Written),
+        Order::Keep { place, bytes } => file::write(&place, &bytes).map(|()| Done::Written),
         Order::Replace { place, before, after } => match file::replaced(&file::read(&place)?, &before, &after) {
-            Ok(text) => file::write(&place, &text).map(|()| Done::Written),
+            Ok(text) => file::write(&place, text.as_bytes()).map(|()| Done::Written),
             Err(count) => Ok(Done::Occurs(count)),
         },
     }

@@ -10,6 +10,7 @@ mod command;
 mod file;
 pub mod hands;
 mod protocol;
+mod request;
 mod sandbox;
 mod secret;
 
@@ -18,6 +19,8 @@ use crate::bundle::InForce;
 use crate::gateway::{Gateway, WayOut};
 use crate::identity::Identity;
 use crate::ledger::{self, Claimed};
+use crate::outlet::Outlet;
+use crate::outlet::exchange::Leave;
 use crate::screen::Screen;
 use crate::target;
 use crate::vault::Vault;
@@ -32,6 +35,7 @@ use file::FileError;
 use hands::{Done, Hands, Order};
 use policy::Call;
 use protocol::{Message, Tool, What};
+use request::HttpRequest;
 pub use sandbox::Walls;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -57,6 +61,8 @@ pub struct Tools {
     /// Where commands reach the world outside, if that is told to them.
     pub way_out: Option<WayOut>,
     pub hands: Hands,
+    /// Where requests go.
+    pub outlet: Arc<Outlet>,
     pub places: Semaphore,
 }
 
@@ -66,6 +72,9 @@ pub const CALLS_MAX: usize = 8;
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Lines of a file that are shown when nobody says how many.
 const LINES_SHOWN: usize = 2000;
+
+/// A no comes as the refusal of the call, with its reason.
+const ANSWERED: &str = "A person read this and said yes. That allows nothing by itself: each call of the step is still checked, and may be asked about.";
 
 const TOKEN_WRONG: Refusal = Refusal::new(StatusCode::FORBIDDEN, "tools_token_wrong");
 
@@ -86,6 +95,10 @@ pub enum Refused {
     File(#[from] FileError),
     #[error("This call did nothing: the text to be replaced occurs {count} times in the file, not once.")]
     Occurrences { count: usize },
+    #[error("This call sent nothing, or got no answer. {why}")]
+    Host { why: String },
+    #[error("This call was given up after {secs} s. Whether it reached the host nobody can say.")]
+    Late { secs: u64 },
     #[error("This call failed here, and nobody can say how far it came. Tell the user.")]
     Failed(#[from] anyhow::Error),
 }
@@ -101,6 +114,8 @@ impl Refused {
             Refused::Place { .. } => "place",
             Refused::File(_) => "file",
             Refused::Occurrences { .. } => "occurrences",
+            Refused::Host { .. } => "host",
+            Refused::Late { .. } => "late",
             Refused::Failed(_) => "failed",
         }
     }
@@ -167,11 +182,11 @@ impl Tools {
     async fn call(&self, tool: Tool, arguments: Value) -> Result<Said, Refused> {
         Wanted::read(tool, &arguments)?;
         let _place = self.places.acquire().await.context("a place for a call")?;
-        let (claimed, places) = self.claim(tool, &arguments).await?;
-        let ready = match secret::resolve(&self.vault, tool.name(), arguments, claimed.is_granted).await {
+        let permit = self.claim(tool, &arguments).await?;
+        let ready = match secret::resolve(&self.vault, tool, arguments, permit.claimed.is_granted).await {
             Ok(ready) => ready,
             Err(refused) => {
-                self.note(&claimed, "secret_refused", &format!("{}: {refused}", tool.name())).await?;
+                self.note(&permit.claimed, "secret_refused", &format!("{}: {refused}", tool.name())).await?;
                 return Err(refused);
             }
         };
@@ -181,17 +196,18 @@ impl Tools {
             return Err(Refused::Failed(anyhow::anyhow!("the vault cannot be read for what must not leave")));
         }
         if !ready.names.is_empty() {
-            self.note(&claimed, "secret_used", &format!("{} {}", tool.name(), ready.names.join(" "))).await?;
+            self.note(&permit.claimed, "secret_used", &format!("{} {}", tool.name(), ready.names.join(" "))).await?;
         }
-        let said = self.perform(Wanted::read(tool, &ready.args)?, ready.env, &places).await;
-        let (session, call_id, now_ms) = (claimed.session, claimed.call_id, self.clock.wall_ms());
+        let has_secret = !ready.names.is_empty();
+        let said = self.perform(Wanted::read(tool, &ready.args)?, Values { env: ready.env, has_secret }, &permit).await;
+        let (session, call_id, now_ms) = (permit.claimed.session, permit.claimed.call_id, self.clock.wall_ms());
         self.store.write(move |tx| Ok::<_, StoreError>(ledger::note_end(tx, &session, &call_id, now_ms)?)).await?;
         said
     }
 
     /// Takes the verdict on this very call, as it would be judged now. What a path leads to is a part of that: a path that
     /// leads elsewhere by now makes another call, on which nobody has decided.
-    async fn claim(&self, tool: Tool, arguments: &Value) -> Result<(Claimed, Places), Refused> {
+    async fn claim(&self, tool: Tool, arguments: &Value) -> Result<Permit, Refused> {
         let in_force = self.in_force.law();
         let name = tool.whole_name();
         let known = in_force.law().tools();
@@ -208,7 +224,7 @@ impl Tools {
                 policy::Verdict::Run | policy::Verdict::RunAndNotify => in_force.manifest(&name),
                 policy::Verdict::Ask | policy::Verdict::AskSigned => in_force.manifest(&name) && claimed.is_granted,
             };
-            return if may { Ok((claimed, Places(resolved))) } else { Err(Refused::Lawless) };
+            return if may { Ok(Permit { claimed, assistant, places: Places(resolved) }) } else { Err(Refused::Lawless) };
         }
         tracing::warn!(tool = tool.name(), "somebody made a call that nobody allowed");
         let now_ms = self.clock.wall_ms();
@@ -226,11 +242,14 @@ impl Tools {
             .await?)
     }
 
-    async fn perform(&self, wanted: Wanted, secrets: Vec<(String, Zeroizing<String>)>, places: &Places) -> Result<Said, Refused> {
+    async fn perform(&self, wanted: Wanted, values: Values, permit: &Permit) -> Result<Said, Refused> {
+        let places = &permit.places;
         let is_edit = matches!(wanted, Wanted::EditFile(_));
         let order = match wanted {
             Wanted::SecretNames(_) => return Ok(Said { text: secret::names(&self.vault).await?, is_error: false }),
-            Wanted::Exec(exec) => return self.exec(exec, secrets, places).await,
+            Wanted::AskApproval => return Ok(Said { text: ANSWERED.to_owned(), is_error: false }),
+            Wanted::Exec(exec) => return self.exec(exec, values.env, places).await,
+            Wanted::HttpRequest(request) => return self.request(request, values.has_secret, permit).await,
             Wanted::ReadFile(read) => {
                 let done = self.hands.perform(Order::Read { place: places.of("path")? }, &self.clock).await?;
                 let Done::Text(text) = done else { return Err(undone(done)) };
@@ -246,6 +265,44 @@ impl Tools {
             Done::Written => Ok(Said { text: if is_edit { "Replaced." } else { "Written." }.to_owned(), is_error: false }),
             done => Err(undone(done)),
         }
+    }
+
+    async fn request(&self, request: HttpRequest, has_secret: bool, permit: &Permit) -> Result<Said, Refused> {
+        let place = if request.save_to.is_some() { Some(permit.places.of("saveTo")?) } else { None };
+        let request = request.ready()?;
+        if has_secret && !request.is_private() {
+            let why = "a secret goes only where the connection is encrypted, and this URL is plain http".to_owned();
+            self.note(&permit.claimed, "secret_refused", &format!("{}: {why}", Tool::HttpRequest.name())).await?;
+            return Err(Refused::Secret { why });
+        }
+        let leave = if permit.claimed.is_granted { Leave::Granted } else { Leave::Listed };
+        let answer = request.send(&self.outlet, leave, has_secret, |url| self.may_look(&permit.assistant, url)).await?;
+        let redactor = self.screen.now();
+        let Some(place) = place.filter(|_| answer.is_success()) else {
+            let (text, is_error) = blocking(move || Ok((answer.shown(&redactor), !answer.is_success()))).await?;
+            return Ok(Said { text, is_error });
+        };
+        let looked = blocking(move || Ok((answer.to_keep(&redactor), answer))).await?;
+        let (note, is_error) = match looked {
+            (Err(why), _) => (format!("its body was not put into the file: {why}"), true),
+            (Ok(bytes), _) => {
+                let count = bytes.len();
+                match self.hands.perform(Order::Keep { place, bytes }, &self.clock).await? {
+                    Done::Written => (format!("{count} bytes were put into the file"), false),
+                    done => return Err(undone(done)),
+                }
+            }
+        };
+        let (redactor, answer) = (self.screen.now(), looked.1);
+        Ok(Said { text: answer.noted(&redactor, &note), is_error })
+    }
+
+    /// Whether the rules let the assistant look at this address without a question.
+    fn may_look(&self, assistant: &str, url: &str) -> bool {
+        let (in_force, name) = (self.in_force.law(), Tool::HttpRequest.whole_name());
+        let arguments = serde_json::json!({ "url": url });
+        let call = Call { assistant, tool: &name, arguments: &arguments, workspace: "", resolved: &[] };
+        policy::gate(&in_force.classify(&call), in_force.gate(assistant, &name)) == policy::Verdict::Run
     }
 
     async fn exec(&self, exec: Exec, secrets: Vec<(String, Zeroizing<String>)>, places: &Places) -> Result<Said, Refused> {
@@ -284,6 +341,19 @@ fn undone(done: Done) -> Refused {
     }
 }
 
+/// A verdict that was taken.
+struct Permit {
+    claimed: Claimed,
+    assistant: String,
+    places: Places,
+}
+
+/// What came of the references in a call.
+struct Values {
+    env: Vec<(String, Zeroizing<String>)>,
+    has_secret: bool,
+}
+
 /// Where path arguments lead, as the verdict has it.
 struct Places(Vec<(String, Option<String>)>);
 
@@ -300,6 +370,8 @@ enum Wanted {
     ReadFile(ReadFile),
     WriteFile(WriteFile),
     EditFile(EditFile),
+    HttpRequest(HttpRequest),
+    AskApproval,
     SecretNames(SecretNames),
 }
 
@@ -343,6 +415,18 @@ struct EditFile {
     new_text: String,
 }
 
+/// Words for a person; the card has shown them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskApproval {
+    #[serde(rename = "summary")]
+    _summary: String,
+    #[serde(rename = "what")]
+    _what: Option<String>,
+    #[serde(rename = "reason")]
+    _reason: Option<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SecretNames {}
@@ -362,6 +446,8 @@ impl Wanted {
             Tool::ReadFile => Wanted::ReadFile(fitting(arguments)?),
             Tool::WriteFile => Wanted::WriteFile(fitting(arguments)?),
             Tool::EditFile => Wanted::EditFile(fitting(arguments)?),
+            Tool::HttpRequest => Wanted::HttpRequest(fitting(arguments)?),
+            Tool::AskApproval => fitting::<AskApproval>(arguments).map(|_| Wanted::AskApproval)?,
             Tool::SecretNames => Wanted::SecretNames(fitting(arguments)?),
         };
         match &wanted {

@@ -92,11 +92,13 @@ pub enum Tool {
     ReadFile,
     WriteFile,
     EditFile,
+    HttpRequest,
+    AskApproval,
     SecretNames,
 }
 
 impl Tool {
-    pub const ALL: [Tool; 5] = [Tool::Exec, Tool::ReadFile, Tool::WriteFile, Tool::EditFile, Tool::SecretNames];
+    pub const ALL: [Tool; 7] = [Tool::Exec, Tool::ReadFile, Tool::WriteFile, Tool::EditFile, Tool::HttpRequest, Tool::AskApproval, Tool::SecretNames];
 
     pub fn named(name: &str) -> Option<Tool> {
         Tool::ALL.into_iter().find(|tool| tool.name() == name)
@@ -108,8 +110,15 @@ impl Tool {
             Tool::ReadFile => "read_file",
             Tool::WriteFile => "write_file",
             Tool::EditFile => "edit_file",
+            Tool::HttpRequest => "http_request",
+            Tool::AskApproval => "ask_approval",
             Tool::SecretNames => "secret_names",
         }
+    }
+
+    /// Whether its words are read by people, who must not be sent a secret.
+    pub fn speaks_to_people(self) -> bool {
+        matches!(self, Tool::AskApproval)
     }
 
     /// As OpenClaw calls it, the plugin asks about it and the ledger knows it.
@@ -126,6 +135,14 @@ impl Tool {
             Tool::ReadFile => "Read a text file, whole or some lines of it.",
             Tool::WriteFile => "Write a file; what was in it is replaced. Folders on the way are made.",
             Tool::EditFile => "Replace a text that occurs exactly once in a file by another.",
+            Tool::HttpRequest => {
+                "Send one HTTP request and get its answer. A host that nobody has allowed yet is asked for. To use a secret, write SECRET_REF(name) in a \
+                 header or in the body, never in the URL; it goes to hosts that it is bound to, over https."
+            }
+            Tool::AskApproval => {
+                "Ask a person whether a step that you plan is right, before you begin with it. It allows nothing by itself: each call of the step is \
+                 still checked, and may be asked about."
+            }
             Tool::SecretNames => "The names of the secrets that you may refer to as SECRET_REF(name), with the tools and hosts that each is for. Never values.",
         }
     }
@@ -152,6 +169,25 @@ impl Tool {
             Tool::EditFile => (
                 json!({ "path": text("the file"), "oldText": text("what is there now, exactly"), "newText": text("what takes its place") }),
                 json!(["path", "oldText", "newText"]),
+            ),
+            Tool::HttpRequest => (
+                json!({
+                    "url": text("the address, http or https"),
+                    "method": text("left out: GET, or POST when there is a body"),
+                    "headers": { "type": "object", "additionalProperties": { "type": "string" }, "description": "headers by name" },
+                    "body": text("what is sent"),
+                    "saveTo": text("a file that the answer's body is put into, instead of being shown"),
+                    "timeoutSeconds": number("it is given up after this time; at most 180", 1),
+                }),
+                json!(["url"]),
+            ),
+            Tool::AskApproval => (
+                json!({
+                    "summary": text("the step in one sentence"),
+                    "what": text("what exactly you would do"),
+                    "reason": text("why it is needed, and what happens without it"),
+                }),
+                json!(["summary"]),
             ),
             Tool::SecretNames => (json!({}), json!([])),
         };

@@ -1,7 +1,7 @@
 //! From a name to a connection: looked up once, every address judged, connected to exactly one that was.
 
 use super::refused::{Refused, Why};
-use super::{ForwardProxy, REACH_WAIT_MS, closed, within};
+use super::{Outlet, REACH_WAIT_MS, closed, within};
 use policy::host::{Host, Target};
 use policy::http::Http;
 use rustls::pki_types::ServerName;
@@ -22,12 +22,12 @@ fn judged(http: &Http, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, &'static str
     }
 }
 
-impl ForwardProxy {
-    pub(super) async fn reach(&self, target: &Target) -> Result<TcpStream, Refused> {
+impl Outlet {
+    pub async fn reach(&self, target: &Target) -> Result<TcpStream, Refused> {
         within(&self.clock, REACH_WAIT_MS, self.connected(target)).await.unwrap_or_else(|| Err(Why::LATE.about(target)))
     }
 
-    pub(super) async fn reach_tls(&self, target: &Target) -> Result<TlsStream<TcpStream>, Refused> {
+    pub async fn reach_tls(&self, target: &Target) -> Result<TlsStream<TcpStream>, Refused> {
         let work = async {
             let stream = self.connected(target).await?;
             let name = match &target.host {
