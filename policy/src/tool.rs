@@ -218,6 +218,7 @@ const FLOOR: &[(&str, &str, Class, bool)] = &[
     ("process", "{\"action\":\"write\",\"data\":\"a\"}", Class::Yellow, false),
     ("write", "{\"path\":\"a\"}", Class::Yellow, false),
     ("message", "{\"action\":\"send\"}", Class::Yellow, true),
+    ("send_mail", "{\"to\":\"a@example.org\"}", Class::Yellow, true),
     ("conversations_send", "{}", Class::Yellow, true),
     ("github_publish", "{}", Class::Yellow, true),
     ("browser", "{\"action\":\"act\",\"kind\":\"click\"}", Class::Yellow, true),

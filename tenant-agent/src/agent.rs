@@ -14,6 +14,7 @@ use crate::hub_link::HubLink;
 use crate::hub_link::enrol;
 use crate::identity::{self, HostKey, Identity};
 use crate::ledger::Ledger;
+use crate::mail::Post;
 use crate::metering::Metering;
 use crate::network::Network;
 use crate::outlet::{Bounds, Outlet, Secrets};
@@ -202,6 +203,13 @@ impl Agent {
                     let (open, shown) = (vec![workspace.clone(), home.clone()], vec![closed.join(CERTIFICATES)]);
                     Hands::Own(Own { walls: Walls { closed, open, shown }, home })
                 }
+            },
+            post: Post {
+                accounts: settings.mail.clone(),
+                vault: parts.vault.clone(),
+                outlet: outlet.clone(),
+                store: parts.store.clone(),
+                clock: parts.clock.clone(),
             },
             outlet,
             places: Semaphore::new(tools::CALLS_MAX),

@@ -21,6 +21,7 @@ mod hub_link;
 pub mod identity;
 pub mod law;
 mod ledger;
+pub mod mail;
 mod metering;
 pub mod network;
 pub mod outlet;

@@ -2,6 +2,8 @@
 
 use crate::gateway::openclaw::{Dialect, PURPOSE, Provider};
 use crate::gateway::{Mode, Program, Trust};
+use crate::mail::letter::Mailbox;
+use crate::mail::{Account, Server, Tls};
 use crate::network::plan::{DOCTOR_SOCKET, GATEWAY_KEYS, GATEWAY_USER, HANDS_SOCKET};
 use crate::outside::Outside;
 use crate::vault::{Given, provider_key_name};
@@ -61,6 +63,19 @@ pub const KEYS: &[Key] = &[
     Key { name: "policy.threshold", kind: Kind::Number { min: 2, max: 32 }, default: Some("2"), about: "how many of the root keys must sign" },
     Key { name: "policy.tenant_rules", kind: Kind::Path, default: Some(""), about: "rules of the tenant's own, which may only make calls more dangerous" },
     Key { name: "model", kind: Kind::Text, default: None, about: "the assistant's model, as provider/model" },
+    Key { name: "mail.*.from", kind: Kind::Text, default: None, about: "who the assistant's mail is from, as address or as `Name <address>`" },
+    Key { name: "mail.*.secret", kind: Kind::Text, default: None, about: "the name under which the account's password lies in the vault" },
+    Key { name: "mail.*.user", kind: Kind::Text, default: Some(""), about: "the account's user; left out: the address" },
+    Key { name: "mail.*.smtp", kind: Kind::Text, default: Some(""), about: "the server that mail goes out by, as host:port; left out: nothing is sent" },
+    Key { name: "mail.*.smtp_tls", kind: Kind::OneOf(Tls::NAMES), default: Some("implicit"), about: "how that connection is encrypted" },
+    Key {
+        name: "mail.*.imap",
+        kind: Kind::Text,
+        default: Some(""),
+        about: "the server that mail is read from, as host:port; left out: nothing is read and no draft kept",
+    },
+    Key { name: "mail.*.imap_tls", kind: Kind::OneOf(Tls::NAMES), default: Some("implicit"), about: "how that connection is encrypted" },
+    Key { name: "mail.*.drafts", kind: Kind::Text, default: Some(""), about: "the folder for drafts; left out: the one that the server calls so" },
     Key { name: "tunnel.*.listen", kind: Kind::Address, default: None, about: "where programs inside find a TCP service that needs no proxy" },
     Key { name: "tunnel.*.target", kind: Kind::Text, default: None, about: "the service, as host:port; it works as long as the tenant's list allows it" },
     Key { name: "provider.*.dialect", kind: Kind::OneOf(Dialect::NAMES), default: None, about: "how the provider is spoken to" },
@@ -80,6 +95,8 @@ pub struct Settings {
     pub proxy: SocketAddr,
     /// Doors of TCP services, and where they lead.
     pub tunnels: Vec<(SocketAddr, Target)>,
+    /// Mailboxes that assistants may use.
+    pub mail: Vec<Account>,
     /// The world outside.
     pub outside: Outside,
     pub hub: String,
@@ -154,6 +171,7 @@ impl Settings {
             egress: address("listen.egress")?,
             proxy: address("listen.proxy")?,
             tunnels: tunnels(values)?,
+            mail: mail(values)?,
             outside: Outside::system(),
             hub: values.text("hub.url").trim_end_matches('/').to_owned(),
             mode,
@@ -280,6 +298,35 @@ fn tunnels(values: &Values) -> anyhow::Result<Vec<(SocketAddr, Target)>> {
             let listen = values.parsed(&of("listen")).with_context(|| format!("`{}` is no address", of("listen")))?;
             let target = Target::parse(values.text(&of("target")), None).with_context(|| format!("`{}` is no host with a port", of("target")))?;
             Ok((listen, target))
+        })
+        .collect()
+}
+
+fn mail(values: &Values) -> anyhow::Result<Vec<Account>> {
+    let names = values.named("mail").into_iter();
+    names
+        .map(|name| {
+            let of = |field: &str| format!("mail.{name}.{field}");
+            let given = |field: &str| Some(values.text(&of(field)).to_owned()).filter(|text| !text.is_empty());
+            let server = |field: &str| {
+                let Some(text) = given(field) else { return Ok(None) };
+                let target = Target::parse(&text, None).with_context(|| format!("`{}` is no host with a port", of(field)))?;
+                let tls = Tls::parse(values.text(&of(&format!("{field}_tls")))).with_context(|| format!("`{}_tls` is no way to encrypt", of(field)))?;
+                anyhow::Ok(Some(Server { target, tls }))
+            };
+            let from = Mailbox::parse(values.text(&of("from"))).with_context(|| format!("`{}` is no address of a mailbox", of("from")))?;
+            let user = given("user").unwrap_or_else(|| from.address.clone());
+            let account = Account {
+                user,
+                from,
+                secret: values.text(&of("secret")).to_owned(),
+                smtp: server("smtp")?,
+                imap: server("imap")?,
+                drafts: given("drafts"),
+                name,
+            };
+            anyhow::ensure!(account.smtp.is_some() || account.imap.is_some(), "`mail.{}` has neither `smtp` nor `imap`", account.name);
+            Ok(account)
         })
         .collect()
 }

@@ -241,17 +241,19 @@ async fn an_answer_that_never_comes_is_given_up() {
     allow(&tenant, HOST, Reach::Read).await;
     let request = json!({ "url": "https://api.example.org/silent", "timeoutSeconds": 20 });
     assert_eq!(tenant.gateway.decide("r", "t", "c1", "gatehouse__http_request", &request).await.json()["allow"], true);
-    let call = uses(&tenant, "http_request", request);
-    tokio::pin!(call);
-    let (said, is_error) = soon(async {
-        loop {
-            tokio::select! {
-                said = &mut call => return said,
-                () = tokio::task::yield_now() => if !seen.lock().unwrap().is_empty() { world.clock.advance(1_000) },
+    let (said, is_error) = {
+        let call = uses(&tenant, "http_request", request);
+        tokio::pin!(call);
+        soon(async {
+            loop {
+                tokio::select! {
+                    said = &mut call => return said,
+                    () = tokio::task::yield_now() => if !seen.lock().unwrap().is_empty() { world.clock.advance(1_000) },
+                }
             }
-        }
-    })
-    .await;
+        })
+        .await
+    };
     assert!(is_error && said.contains("given up after 20 s"), "{said}");
     end(world, tenant).await;
 }

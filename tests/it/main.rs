@@ -11,6 +11,7 @@ mod house;
 mod http_request;
 mod kill;
 mod link;
+mod mail;
 mod model_call;
 mod network;
 mod openclaw;

@@ -6,9 +6,9 @@
 use super::line::Lines;
 use super::{Error, Login, Server, Tls};
 use crate::outlet::Outlet;
+use base64::Engine;
 use base64::alphabet::IMAP_MUTF7;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
-use base64::Engine;
 use zeroize::Zeroizing;
 
 pub struct Imap {
@@ -110,7 +110,8 @@ impl Imap {
             parts.push(Part::Words(" ALL"));
         }
         let answers = self.command(&parts).await?;
-        let mut uids: Vec<u32> = answers.iter().filter(|answer| is_word(answer.get(1), "SEARCH")).flat_map(|answer| answer[2..].iter().filter_map(number)).collect();
+        let mut uids: Vec<u32> =
+            answers.iter().filter(|answer| is_word(answer.get(1), "SEARCH")).flat_map(|answer| answer[2..].iter().filter_map(number)).collect();
         uids.sort_unstable_by(|a, b| b.cmp(a));
         let all = uids.len();
         uids.truncate(count);
@@ -418,16 +419,20 @@ mod tests {
 
     #[test]
     fn folders_are_named_as_people_read_them() {
-        for (name, wire) in [("Drafts", "Drafts"), ("Entwürfe", "Entw&APw-rfe"), ("a&b", "a&-b"), ("Gesendete Objekte", "Gesendete Objekte"), ("台北", "&U,BTFw-"), ("😀", "&2D3eAA-")] {
+        for (name, wire) in [
+            ("Drafts", "Drafts"),
+            ("Entwürfe", "Entw&APw-rfe"),
+            ("a&b", "a&-b"),
+            ("Gesendete Objekte", "Gesendete Objekte"),
+            ("台北", "&U,BTFw-"),
+            ("😀", "&2D3eAA-"),
+        ] {
             assert_eq!((encoded(name).as_str(), decoded(wire).as_str()), (wire, name));
         }
         for broken in ["&", "&abc", "&!!-", "&2D0-"] {
             assert_eq!(decoded(broken), broken);
         }
-        assert_eq!(
-            folder(&read(r#"* LIST (\HasNoChildren \Drafts) "/" "Entw&APw-rfe""#)),
-            Some(Folder { name: "Entwürfe".to_owned(), is_drafts: true })
-        );
+        assert_eq!(folder(&read(r#"* LIST (\HasNoChildren \Drafts) "/" "Entw&APw-rfe""#)), Some(Folder { name: "Entwürfe".to_owned(), is_drafts: true }));
         assert_eq!(folder(&read(r"* LIST () NIL INBOX")), Some(Folder { name: "INBOX".to_owned(), is_drafts: false }));
         assert_eq!(folder(&read(r#"* LIST (\Noselect) "/" "all""#)), None);
         assert_eq!(folder(&read("* 1 EXISTS")), None);

@@ -96,7 +96,7 @@ impl Smtp {
     }
 
     async fn log_in(&mut self, offers: &[String], login: &Login) -> Result<(), Error> {
-        let ways = offers.iter().find_map(|offer| offer.get(..5).filter(|word| word.eq_ignore_ascii_case("AUTH "))?.len().checked_add(0).map(|at| &offer[at..]));
+        let ways = offers.iter().find_map(|offer| offer.split_once(' ').filter(|(word, _)| word.eq_ignore_ascii_case("AUTH")).map(|(_, ways)| ways));
         let has = |way: &str| ways.is_some_and(|ways| ways.split_whitespace().any(|word| word.eq_ignore_ascii_case(way)));
         // The server needs the password.
         let reply = if has("PLAIN") {
@@ -181,7 +181,9 @@ mod tests {
 
     #[test]
     fn no_line_of_a_letter_ends_it() {
-        for (letter, expected) in [("a\r\nb", "a\r\nb\r\n"), (".\n..b\n", "..\r\n...b\r\n"), ("a\n.\r\nQUIT\r\n", "a\r\n..\r\nQUIT\r\n"), ("", ""), ("\n", "\r\n")] {
+        for (letter, expected) in
+            [("a\r\nb", "a\r\nb\r\n"), (".\n..b\n", "..\r\n...b\r\n"), ("a\n.\r\nQUIT\r\n", "a\r\n..\r\nQUIT\r\n"), ("", ""), ("\n", "\r\n")]
+        {
             assert_eq!(String::from_utf8(stuffed(letter.as_bytes())).unwrap(), expected, "{letter:?}");
         }
     }

@@ -9,6 +9,7 @@ mod capture;
 mod command;
 mod file;
 pub mod hands;
+mod mail;
 mod protocol;
 mod request;
 mod sandbox;
@@ -19,6 +20,7 @@ use crate::bundle::InForce;
 use crate::gateway::{Gateway, WayOut};
 use crate::identity::Identity;
 use crate::ledger::{self, Claimed};
+use crate::mail::Post;
 use crate::outlet::Outlet;
 use crate::outlet::exchange::Leave;
 use crate::screen::Screen;
@@ -33,7 +35,7 @@ use axum::routing::post;
 use command::{End, Line};
 use file::FileError;
 use hands::{Done, Hands, Order};
-use policy::Call;
+use policy::{Call, Digest};
 use protocol::{Message, Tool, What};
 use request::HttpRequest;
 pub use sandbox::Walls;
@@ -63,6 +65,8 @@ pub struct Tools {
     pub hands: Hands,
     /// Where requests go.
     pub outlet: Arc<Outlet>,
+    /// Where mail is.
+    pub post: Post,
     pub places: Semaphore,
 }
 
@@ -97,6 +101,8 @@ pub enum Refused {
     Occurrences { count: usize },
     #[error("This call sent nothing, or got no answer. {why}")]
     Host { why: String },
+    #[error("This call did nothing: {0}.")]
+    Mail(#[from] crate::mail::Error),
     #[error("This call was given up after {secs} s. Whether it reached the host nobody can say.")]
     Late { secs: u64 },
     #[error("This call failed here, and nobody can say how far it came. Tell the user.")]
@@ -115,6 +121,7 @@ impl Refused {
             Refused::File(_) => "file",
             Refused::Occurrences { .. } => "occurrences",
             Refused::Host { .. } => "host",
+            Refused::Mail(_) => "mail",
             Refused::Late { .. } => "late",
             Refused::Failed(_) => "failed",
         }
@@ -176,7 +183,8 @@ impl Tools {
     /// Those that the law gives to assistants.
     fn listed(&self) -> Vec<Value> {
         let law = self.in_force.law();
-        Tool::ALL.into_iter().filter(|tool| law.manifest(&tool.whole_name())).map(Tool::listed).collect()
+        let is_there = |tool: &Tool| law.manifest(&tool.whole_name()) && (!tool.is_about_mail() || !self.post.accounts.is_empty());
+        Tool::ALL.into_iter().filter(is_there).map(Tool::listed).collect()
     }
 
     async fn call(&self, tool: Tool, arguments: Value) -> Result<Said, Refused> {
@@ -224,7 +232,7 @@ impl Tools {
                 policy::Verdict::Run | policy::Verdict::RunAndNotify => in_force.manifest(&name),
                 policy::Verdict::Ask | policy::Verdict::AskSigned => in_force.manifest(&name) && claimed.is_granted,
             };
-            return if may { Ok(Permit { claimed, assistant, places: Places(resolved) }) } else { Err(Refused::Lawless) };
+            return if may { Ok(Permit { claimed, digest, assistant, places: Places(resolved) }) } else { Err(Refused::Lawless) };
         }
         tracing::warn!(tool = tool.name(), "somebody made a call that nobody allowed");
         let now_ms = self.clock.wall_ms();
@@ -250,6 +258,9 @@ impl Tools {
             Wanted::AskApproval => return Ok(Said { text: ANSWERED.to_owned(), is_error: false }),
             Wanted::Exec(exec) => return self.exec(exec, values.env, places).await,
             Wanted::HttpRequest(request) => return self.request(request, values.has_secret, permit).await,
+            Wanted::SendMail(write) => return self.write_mail(write, Tool::SendMail, permit).await,
+            Wanted::DraftMail(write) => return self.write_mail(write, Tool::DraftMail, permit).await,
+            Wanted::ReadMail(read) => return self.read_mail(read).await,
             Wanted::ReadFile(read) => {
                 let done = self.hands.perform(Order::Read { place: places.of("path")? }, &self.clock).await?;
                 let Done::Text(text) = done else { return Err(undone(done)) };
@@ -344,6 +355,7 @@ fn undone(done: Done) -> Refused {
 /// A verdict that was taken.
 struct Permit {
     claimed: Claimed,
+    digest: Digest,
     assistant: String,
     places: Places,
 }
@@ -371,6 +383,9 @@ enum Wanted {
     WriteFile(WriteFile),
     EditFile(EditFile),
     HttpRequest(HttpRequest),
+    SendMail(mail::Write),
+    DraftMail(mail::Write),
+    ReadMail(mail::Read),
     AskApproval,
     SecretNames(SecretNames),
 }
@@ -447,6 +462,9 @@ impl Wanted {
             Tool::WriteFile => Wanted::WriteFile(fitting(arguments)?),
             Tool::EditFile => Wanted::EditFile(fitting(arguments)?),
             Tool::HttpRequest => Wanted::HttpRequest(fitting(arguments)?),
+            Tool::SendMail => Wanted::SendMail(fitting(arguments)?),
+            Tool::DraftMail => Wanted::DraftMail(fitting(arguments)?),
+            Tool::ReadMail => Wanted::ReadMail(fitting(arguments)?),
             Tool::AskApproval => fitting::<AskApproval>(arguments).map(|_| Wanted::AskApproval)?,
             Tool::SecretNames => Wanted::SecretNames(fitting(arguments)?),
         };
