@@ -627,6 +627,8 @@ fn one<T>(texts: &[Source], name: &str, parse: impl Fn(&str) -> Result<T, String
     }
 }
 
+#[cfg(test)]
+mod containers;
 pub mod table;
 #[cfg(test)]
 mod weeks;
