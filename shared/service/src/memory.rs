@@ -108,7 +108,9 @@ mod tests {
 
     #[test]
     fn a_heap_is_found_where_it_is_locked() {
-        let smaps = |flags: &str| format!("1000-3000 r--p 0 fe:01 1 /opt/agent\nVmFlags: rd lo\n5000-9000 rw-p 00000000 00:00 0    [heap]\nRss: 8 kB\nVmFlags: {flags}\n");
+        let smaps = |flags: &str| {
+            format!("1000-3000 r--p 0 fe:01 1 /opt/agent\nVmFlags: rd lo\n5000-9000 rw-p 00000000 00:00 0    [heap]\nRss: 8 kB\nVmFlags: {flags}\n")
+        };
         assert_eq!(locked_heap(&smaps("rd wr mr lo ac")), Some((0x5000, 0x4000)));
         assert_eq!(locked_heap(&smaps("rd wr mr ac")), None);
         assert_eq!(locked_heap("1000-3000 rw-p 0 00:00 0\nVmFlags: rd lo\n"), None);
