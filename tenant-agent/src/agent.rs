@@ -39,7 +39,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// The cupboards, as the console sees them.
@@ -213,6 +213,7 @@ impl Agent {
             },
             outlet,
             places: Semaphore::new(tools::CALLS_MAX),
+            turns: RwLock::default(),
         };
         let inner = egress_proxy::routes(Arc::new(proxy)).merge(tools::routes(Arc::new(own_tools)));
         tasks.spawn(door::serve(egress, door::guarded(inner, Door::Program), stop.clone()));

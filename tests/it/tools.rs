@@ -176,6 +176,70 @@ async fn what_leads_elsewhere_after_the_yes_is_not_touched() {
 }
 
 #[tokio::test]
+async fn a_script_that_a_person_allowed_runs_alone_and_its_exchange_is_found_out() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    world.law(1, policy::Level::L1).await;
+    let workspace = tenant.workspace();
+    let mut owner = tenant.chat().await;
+    let there = async |name: &str| {
+        soon(async {
+            while !workspace.join(name).exists() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    let allowed = async |owner: &mut Browser, id: &'static str, params: Value| {
+        let plugin = tenant.gateway.clone();
+        let held = tokio::spawn(async move { plugin.decide("r", "t", id, "gatehouse__exec", &params).await });
+        let question = owner.question().await;
+        owner.decide(&question, "approve").await;
+        assert_eq!(soon(held).await.unwrap().json()["allow"], true);
+    };
+    let run = |line: &'static str| {
+        let gateway = tenant.gateway.clone();
+        tokio::spawn(
+            async move { gateway.use_tool("exec", &json!({ "command": line })).await.json()["result"]["content"][0]["text"].as_str().unwrap().to_owned() },
+        )
+    };
+    // While another command runs, which could exchange it, it waits; what it has become meanwhile is not run.
+    const WAITS: &str = "touch begun; until test -e go; do :; done; echo touch exchanged > build.sh";
+    std::fs::write(workspace.join("build.sh"), "touch built").unwrap();
+    allowed(&mut owner, "c1", json!({ "command": WAITS })).await;
+    allowed(&mut owner, "c2", json!({ "command": "bash build.sh" })).await;
+    let other = run(WAITS);
+    there("begun").await;
+    let build = run("bash build.sh");
+    // It would have run by now, if it did not wait.
+    for _ in 0..20 {
+        asks_and_uses(&tenant, "read_file", json!({ "path": "build.sh" })).await;
+    }
+    assert!(!workspace.join("built").exists() && !build.is_finished());
+    std::fs::write(workspace.join("go"), "").unwrap();
+    soon(other).await.unwrap();
+    let said = soon(build).await.unwrap();
+    assert!(said.contains("nobody was asked whether it may"), "{said}");
+    assert!(!workspace.join("built").exists() && !workspace.join("exchanged").exists(), "neither ran");
+
+    // Exchanged while it runs, even if it is put back: it is told and audited.
+    std::fs::write(workspace.join("build.sh"), "touch runs; until test -e further; do :; done; echo done").unwrap();
+    std::fs::write(workspace.join("other.sh"), "echo other").unwrap();
+    allowed(&mut owner, "c3", json!({ "command": "bash build.sh" })).await;
+    let build = run("bash build.sh");
+    there("runs").await;
+    std::fs::rename(workspace.join("build.sh"), workspace.join("away")).unwrap();
+    std::fs::rename(workspace.join("other.sh"), workspace.join("build.sh")).unwrap();
+    std::fs::rename(workspace.join("away"), workspace.join("build.sh")).unwrap();
+    std::fs::write(workspace.join("further"), "").unwrap();
+    let said = soon(build).await.unwrap();
+    assert!(said.starts_with("done\n[a file that this command runs was changed while it ran"), "{said}");
+    assert_eq!(audited(&tenant).iter().filter(|line| line.starts_with("script_swapped ")).count(), 1);
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_secret_is_used_where_it_is_bound_and_shown_nowhere() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;

@@ -8,6 +8,7 @@
 use super::capture::{Capture, packed};
 use super::command::{self, End, Line};
 use super::file::{self, FileError};
+use super::pin::Pins;
 use super::sandbox::Walls;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,11 @@ pub enum Done {
     Ran {
         printed: Capture,
         end: End,
+        /// A file that it ran was exchanged meanwhile.
+        is_swapped: bool,
     },
+    /// A file that it was to run is not the one that was looked at; nothing ran.
+    Swapped,
     Text(String),
     Written,
     /// The text to be replaced is not there once.
@@ -137,11 +142,13 @@ impl Own {
             Order::Run(line) => line,
             order => return tokio::task::spawn_blocking(move || on_disk(order).unwrap_or_else(Done::Failed)).await.context("work on the disk"),
         };
-        let (walls, place, secs) = (self.walls.clone(), line.folder.clone(), line.timeout_secs);
-        let ready = move || anyhow::Ok((file::folder(&place), walls.raise(secs)?));
+        let (walls, place, secs, pins) = (self.walls.clone(), line.folder.clone(), line.timeout_secs, line.pins.clone());
+        // The files last: what is looked at then is what runs.
+        let ready = move || anyhow::Ok((file::folder(&place), walls.raise(secs)?, Pins::of(&pins)));
         match tokio::task::spawn_blocking(ready).await.context("walls for a command")?? {
-            (Err(error), _) => Ok(Done::Failed(error)),
-            (Ok(folder), sandbox) => command::run(line, folder, &self.home, sandbox, clock).await,
+            (Err(error), ..) => Ok(Done::Failed(error)),
+            (_, _, None) => Ok(Done::Swapped),
+            (Ok(folder), sandbox, Some(pins)) => command::run(line, folder, pins, &self.home, sandbox, clock).await,
         }
     }
 }

@@ -10,6 +10,7 @@ mod command;
 mod file;
 pub mod hands;
 mod mail;
+mod pin;
 mod protocol;
 mod request;
 mod sandbox;
@@ -48,7 +49,7 @@ use service::{Clock, Refusal, Store, random};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore};
 use zeroize::Zeroizing;
 
 pub struct Tools {
@@ -68,6 +69,8 @@ pub struct Tools {
     /// Where mail is.
     pub post: Post,
     pub places: Semaphore,
+    /// Commands that run beside each other, and those that run alone.
+    pub turns: RwLock<()>,
 }
 
 /// Calls at the same time; the others wait.
@@ -79,6 +82,9 @@ const LINES_SHOWN: usize = 2000;
 
 /// A no comes as the refusal of the call, with its reason.
 const ANSWERED: &str = "A person read this and said yes. That allows nothing by itself: each call of the step is still checked, and may be asked about.";
+
+/// Also when the script did it itself.
+const SWAPPED: &str = "[a file that this command runs was changed while it ran: what a person allowed was the file before that; the audit says so]";
 
 const TOKEN_WRONG: Refusal = Refusal::new(StatusCode::FORBIDDEN, "tools_token_wrong");
 
@@ -103,6 +109,8 @@ pub enum Refused {
     Host { why: String },
     #[error("This call did nothing: {0}.")]
     Mail(#[from] crate::mail::Error),
+    #[error("This call was not run: a file that it runs was exchanged after it was allowed. Propose it again.")]
+    Swapped,
     #[error("This call was given up after {secs} s. Whether it reached the host nobody can say.")]
     Late { secs: u64 },
     #[error("This call failed here, and nobody can say how far it came. Tell the user.")]
@@ -122,6 +130,7 @@ impl Refused {
             Refused::Occurrences { .. } => "occurrences",
             Refused::Host { .. } => "host",
             Refused::Mail(_) => "mail",
+            Refused::Swapped => "swapped",
             Refused::Late { .. } => "late",
             Refused::Failed(_) => "failed",
         }
@@ -190,6 +199,8 @@ impl Tools {
     async fn call(&self, tool: Tool, arguments: Value) -> Result<Said, Refused> {
         Wanted::read(tool, &arguments)?;
         let _place = self.places.acquire().await.context("a place for a call")?;
+        // Before the claim, so that what is looked at there stays.
+        let _turn = self.turn(tool, &arguments).await;
         let permit = self.claim(tool, &arguments).await?;
         let ready = match secret::resolve(&self.vault, tool, arguments, permit.claimed.is_granted).await {
             Ok(ready) => ready,
@@ -211,6 +222,27 @@ impl Tools {
         let (session, call_id, now_ms) = (permit.claimed.session, permit.claimed.call_id, self.clock.wall_ms());
         self.store.write(move |tx| Ok::<_, StoreError>(ledger::note_end(tx, &session, &call_id, now_ms)?)).await?;
         said
+    }
+
+    /// A command that runs a file of the assistant's own, and that a person is asked about, runs alone: no other command can
+    /// exchange the file between the look at it and its run.
+    async fn turn(&self, tool: Tool, arguments: &Value) -> Option<Turn<'_>> {
+        if tool != Tool::Exec {
+            return None;
+        }
+        let (in_force, name) = (self.in_force.law(), tool.whole_name());
+        let resolved = target::resolve(in_force.law(), &name, arguments, &self.workspace).await;
+        let workspace = self.workspace.to_string_lossy();
+        let asks = |assistant: &str| {
+            let call = Call { assistant, tool: &name, arguments, workspace: &workspace, resolved: &resolved };
+            matches!(policy::gate(&in_force.classify(&call), in_force.gate(assistant, &name)), policy::Verdict::Ask | policy::Verdict::AskSigned)
+        };
+        let runs_own = resolved.iter().any(|(name, _)| name.starts_with(target::CONTENT));
+        let is_alone = runs_own && self.identity.assistants.iter().any(|(_, assistant)| asks(&assistant.id.to_string()));
+        Some(match is_alone {
+            true => Turn::Alone(self.turns.write().await),
+            false => Turn::Beside(self.turns.read().await),
+        })
     }
 
     /// Takes the verdict on this very call, as it would be judged now. What a path leads to is a part of that: a path that
@@ -256,7 +288,7 @@ impl Tools {
         let order = match wanted {
             Wanted::SecretNames(_) => return Ok(Said { text: secret::names(&self.vault).await?, is_error: false }),
             Wanted::AskApproval => return Ok(Said { text: ANSWERED.to_owned(), is_error: false }),
-            Wanted::Exec(exec) => return self.exec(exec, values.env, places).await,
+            Wanted::Exec(exec) => return self.exec(exec, values.env, permit).await,
             Wanted::HttpRequest(request) => return self.request(request, values.has_secret, permit).await,
             Wanted::SendMail(write) => return self.write_mail(write, Tool::SendMail, permit).await,
             Wanted::DraftMail(write) => return self.write_mail(write, Tool::DraftMail, permit).await,
@@ -316,7 +348,8 @@ impl Tools {
         policy::gate(&in_force.classify(&call), in_force.gate(assistant, &name)) == policy::Verdict::Run
     }
 
-    async fn exec(&self, exec: Exec, secrets: Vec<(String, Zeroizing<String>)>, places: &Places) -> Result<Said, Refused> {
+    async fn exec(&self, exec: Exec, secrets: Vec<(String, Zeroizing<String>)>, permit: &Permit) -> Result<Said, Refused> {
+        let places = &permit.places;
         let folder = if exec.workdir.is_some() { places.of("workdir")? } else { self.workspace.clone() };
         let timeout_secs = exec.timeout_seconds.unwrap_or(command::TIMEOUT_SECS).clamp(1, command::TIMEOUT_SECS_MAX);
         // The way out comes first: a call may do without it. What is past it is closed where the network is.
@@ -327,9 +360,18 @@ impl Tools {
         env.extend(exec.env);
         // Last, so that none of the call's own takes the place of one. Wiped with the line.
         env.extend(secrets.into_iter().map(|(name, value)| (name, value.as_str().to_owned())));
-        let line = Line { text: exec.command, folder, env, stdin: exec.stdin.unwrap_or_default(), timeout_secs };
+        // What runs unasked is held to nothing that a person saw.
+        let pins = if permit.claimed.is_granted { places.pins(&folder) } else { Vec::new() };
+        let line = Line { text: exec.command, folder, env, stdin: exec.stdin.unwrap_or_default(), timeout_secs, pins };
         let done = self.hands.perform(Order::Run(line), &self.clock).await?;
-        let Done::Ran { printed, end } = done else { return Err(undone(done)) };
+        if matches!(done, Done::Swapped) {
+            self.note(&permit.claimed, "script_swapped", "before it ran").await?;
+            return Err(Refused::Swapped);
+        }
+        let Done::Ran { printed, end, is_swapped } = done else { return Err(undone(done)) };
+        if is_swapped {
+            self.note(&permit.claimed, "script_swapped", "while it ran").await?;
+        }
         let redactor = self.screen.now();
         let printed = blocking(move || Ok(printed.shown(|text| redactor.text(text).text.into_owned()))).await?;
         let ended = match end {
@@ -338,7 +380,8 @@ impl Tools {
             End::Signal(signal) => format!("[ended by signal {signal}]"),
             End::Late => format!("[ended after {timeout_secs} s, with everything that it had started]"),
         };
-        let text = [printed.trim_end_matches('\n'), &ended].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
+        let swapped = if is_swapped { SWAPPED } else { "" };
+        let text = [printed.trim_end_matches('\n'), &ended, swapped].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
         Ok(Said { text, is_error: end != End::Code(0) })
     }
 }
@@ -350,6 +393,12 @@ fn undone(done: Done) -> Refused {
         Done::Occurs(count) => Refused::Occurrences { count },
         done => Refused::Failed(anyhow::anyhow!("an order was answered with something else: {done:?}")),
     }
+}
+
+/// Held as long as a command runs.
+enum Turn<'a> {
+    Alone(#[expect(dead_code, reason = "it is held, not looked at")] RwLockWriteGuard<'a, ()>),
+    Beside(#[expect(dead_code, reason = "it is held, not looked at")] RwLockReadGuard<'a, ()>),
 }
 
 /// A verdict that was taken.
@@ -373,6 +422,12 @@ impl Places {
     fn of(&self, name: &'static str) -> Result<PathBuf, Refused> {
         let place = self.0.iter().find(|(argument, _)| argument == name).and_then(|(_, place)| place.as_deref());
         place.map(|place| Path::new(place).to_owned()).ok_or(Refused::Place { name })
+    }
+
+    /// The files that a command runs in this folder, with what was in them.
+    fn pins(&self, folder: &Path) -> Vec<(PathBuf, String)> {
+        let contents = self.0.iter().filter_map(|(name, digest)| Some((name.strip_prefix(target::CONTENT)?, digest.clone()?)));
+        contents.map(|(file, digest)| (folder.join(file), digest)).collect()
     }
 }
 
