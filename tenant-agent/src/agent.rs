@@ -201,7 +201,7 @@ impl Agent {
                     let home = home.home().canonicalize().context("the home of commands was just made")?;
                     let closed = settings.state_folder.canonicalize().context("the state folder was just made")?;
                     let (open, shown) = (vec![workspace.clone(), home.clone()], vec![closed.join(CERTIFICATES)]);
-                    Hands::Own(Own { walls: Walls { closed, open, shown }, home })
+                    Hands::Own(Own { walls: Walls { closed, open, shown }, home, nest: settings.nest.clone() })
                 }
             },
             post: Post {

@@ -1,5 +1,6 @@
 //! What an operator sets for an agent, and what the agent makes of it.
 
+use crate::cgroup::Nest;
 use crate::gateway::openclaw::{Dialect, PURPOSE, Provider};
 use crate::gateway::{Mode, Program, Trust};
 use crate::mail::letter::Mailbox;
@@ -108,6 +109,8 @@ pub struct Settings {
     pub doctor: Option<PathBuf>,
     /// Where the unit answers that does what assistants are allowed; `None`: the agent does it.
     pub hands: Option<PathBuf>,
+    /// Where commands get control groups of their own.
+    pub nest: Option<Nest>,
     pub model: String,
     pub providers: Vec<Provider>,
     pub policy: PolicySettings,
@@ -177,6 +180,7 @@ impl Settings {
             mode,
             gateway_folder,
             gateway_uid,
+            nest: None,
             hands: is_unit.then(|| PathBuf::from(HANDS_SOCKET)),
             doctor: closed.then(|| PathBuf::from(DOCTOR_SOCKET)),
             model,

@@ -263,6 +263,7 @@ impl World {
             gateway_folder: self.folder.join(name).join("openclaw"),
             doctor,
             hands: None,
+            nest: None,
             gateway_uid: tenant_agent::settings::own_uid(),
             providers: std::iter::once(scripted).chain(more).collect(),
             policy: self.policy(),

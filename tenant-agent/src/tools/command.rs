@@ -73,7 +73,8 @@ pub async fn run(mut line: Line, folder: OwnedFd, pins: Pins, home: &Path, sandb
         .process_group(0)
         .kill_on_drop(true);
     let pins = Arc::new(pins);
-    enter(&mut command, folder, pins.clone(), sandbox);
+    let sandbox = Arc::new(sandbox);
+    enter(&mut command, folder, pins.clone(), sandbox.clone());
     let child = match command.spawn() {
         Err(error) if error.raw_os_error() == Some(libc::ESTALE) => return Ok(Done::Swapped),
         child => child.context("starting a shell")?,
@@ -112,6 +113,8 @@ pub async fn run(mut line: Line, folder: OwnedFd, pins: Pins, home: &Path, sandb
         }
     };
     group.end();
+    // And whatever has left the group.
+    drop(sandbox);
     Ok(Done::Ran { printed, end, is_swapped: !pins.hold() })
 }
 
@@ -136,7 +139,7 @@ fn end(status: ExitStatus) -> End {
 }
 
 #[expect(unsafe_code, reason = "what must hold before the shell begins can only be set in the child; it makes system calls and nothing else")]
-fn enter(command: &mut Command, folder: OwnedFd, pins: Arc<Pins>, sandbox: Sandbox) {
+fn enter(command: &mut Command, folder: OwnedFd, pins: Arc<Pins>, sandbox: Arc<Sandbox>) {
     unsafe {
         command.pre_exec(move || {
             // The folder that was looked at, whatever its path leads to by now.

@@ -10,6 +10,7 @@ use super::command::{self, End, Line};
 use super::file::{self, FileError};
 use super::pin::Pins;
 use super::sandbox::Walls;
+use crate::cgroup::Nest;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use service::Clock;
@@ -73,6 +74,8 @@ pub enum Hands {
 pub struct Own {
     pub home: PathBuf,
     pub walls: Walls,
+    /// Where each command gets a control group; a unit is in one of its own.
+    pub nest: Option<Nest>,
 }
 
 /// A file, three times as long when it is quoted, or what a command printed.
@@ -134,7 +137,7 @@ impl Own {
     /// For OpenClaw's folder, of which its workspace and its home are open.
     pub fn of(folder: &Path) -> anyhow::Result<Own> {
         let home = crate::gateway::openclaw::Home { folder: folder.to_owned(), is_shared: true };
-        Ok(Own { home: home.home(), walls: Walls { closed: folder.to_owned(), open: vec![home.workspace(), home.home()], shown: Vec::new() } })
+        Ok(Own { home: home.home(), walls: Walls { closed: folder.to_owned(), open: vec![home.workspace(), home.home()], shown: Vec::new() }, nest: None })
     }
 
     async fn perform(&self, order: Order, clock: &Clock) -> anyhow::Result<Done> {
@@ -142,9 +145,12 @@ impl Own {
             Order::Run(line) => line,
             order => return tokio::task::spawn_blocking(move || on_disk(order).unwrap_or_else(Done::Failed)).await.context("work on the disk"),
         };
-        let (walls, place, secs, pins) = (self.walls.clone(), line.folder.clone(), line.timeout_secs, line.pins.clone());
+        let (walls, nest, place, secs, pins) = (self.walls.clone(), self.nest.clone(), line.folder.clone(), line.timeout_secs, line.pins.clone());
         // The files last: what is looked at then is what runs.
-        let ready = move || anyhow::Ok((file::folder(&place), walls.raise(secs)?, Pins::of(&pins)));
+        let ready = move || {
+            let sandbox = walls.raise(secs, nest.map(|nest| nest.cell()).transpose()?)?;
+            anyhow::Ok((file::folder(&place), sandbox, Pins::of(&pins)))
+        };
         match tokio::task::spawn_blocking(ready).await.context("walls for a command")?? {
             (Err(error), ..) => Ok(Done::Failed(error)),
             (_, _, None) => Ok(Done::Swapped),
