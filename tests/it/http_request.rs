@@ -43,7 +43,7 @@ fn site() -> (Router, Seen) {
                 "/wrong" => (StatusCode::NOT_FOUND, "no such thing").into_response(),
                 "/picture" => ([("content-type", "image/png")], vec![0x89, b'P', b'N', b'G', 0, 1, 2]).into_response(),
                 "/large" => "x".repeat(5 << 20).into_response(),
-                "/silent" => std::future::pending::<()>().await.into_response(),
+                "/silent" => std::future::pending::<String>().await.into_response(),
                 _ => "hello".into_response(),
             }
         }

@@ -59,13 +59,12 @@ impl Lines {
     }
 
     async fn read(&mut self) -> io::Result<()> {
-        let mut piece = [0; PIECE_BYTES];
-        let count = self.wire.read(&mut piece).await?;
+        self.heard.reserve(PIECE_BYTES);
+        let count = self.wire.read_buf(&mut self.heard).await?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.left = self.left.checked_sub(count).ok_or_else(|| io::Error::other("the server says too much"))?;
-        self.heard.extend_from_slice(&piece[..count]);
         Ok(())
     }
 

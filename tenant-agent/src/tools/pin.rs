@@ -53,7 +53,6 @@ fn identity(path: &CString) -> Option<Identity> {
     let mut about: libc::stat = unsafe { std::mem::zeroed() };
     // Links are followed, as the shell does.
     let found = unsafe { libc::stat(path.as_ptr(), &raw mut about) } == 0;
-    #[expect(clippy::unnecessary_cast, reason = "the width of these fields is another one on other machines")]
     let identity = Identity {
         device: about.st_dev as u64,
         inode: about.st_ino as u64,
