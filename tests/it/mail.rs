@@ -11,7 +11,7 @@ use tests::mailbox::USER;
 use tests::{Browser, Internet, MailManners, Mailbox, Tenant, World, soon};
 use tokio::net::TcpListener;
 
-const HOST: &str = "mail.example.org";
+pub const HOST: &str = "mail.example.org";
 const ADDRESS: &str = "93.184.216.40";
 
 struct Rig {
@@ -25,15 +25,23 @@ struct Rig {
 async fn rig(tls: Tls) -> Rig {
     let internet = Internet::default();
     let password = format!("Kirsch{}Baum-{}", 7, &service::random::token()[..12]);
-    let mailbox = Mailbox::new(&password, internet.certified(HOST));
+    let mut world = World::start().await;
+    world.outside(internet.network());
+    let mailbox = office(&mut world, &internet, &password, tls).await;
+    let tenant = world.tenant("alice").await;
+    keep(&tenant, "mail.office", &password, &[], &[HOST]).await;
+    Rig { world, tenant, internet, mailbox, password }
+}
+
+/// A mailbox on the internet, and the account for it of tenants that come later.
+pub async fn office(world: &mut World, internet: &Internet, password: &str, tls: Tls) -> Mailbox {
+    let mailbox = Mailbox::new(password, internet.certified(HOST));
     internet.name(HOST, &[ADDRESS]);
     let is_implicit = tls == Tls::Implicit;
     let smtp = mailbox.clone();
     internet.server(&format!("{ADDRESS}:465"), move |stream| smtp.clone().smtp(stream, is_implicit)).await;
     let imap = mailbox.clone();
     internet.server(&format!("{ADDRESS}:993"), move |stream| imap.clone().imap(stream, is_implicit)).await;
-    let mut world = World::start().await;
-    world.outside(internet.network());
     let server = |port: u16| Some(Server { target: Target::parse(&format!("{HOST}:{port}"), None).unwrap(), tls });
     world.mail(Account {
         name: "office".to_owned(),
@@ -44,9 +52,7 @@ async fn rig(tls: Tls) -> Rig {
         imap: server(993),
         drafts: None,
     });
-    let tenant = world.tenant("alice").await;
-    keep(&tenant, "mail.office", &password, &[], &[HOST]).await;
-    Rig { world, tenant, internet, mailbox, password }
+    mailbox
 }
 
 impl Rig {
