@@ -395,4 +395,55 @@ mod tests {
             assert!(!is_private(url), "{url}");
         }
     }
+
+    #[test]
+    fn a_mailbox_is_read_with_what_it_may_leave_out() {
+        let read = |text: &str| {
+            let file = std::env::temp_dir().join(service::random::token());
+            std::fs::write(&file, text).unwrap();
+            let keys: Vec<Key> = KEYS.iter().filter(|key| key.name.starts_with("mail.")).copied().collect();
+            let values = Values::read(&keys, Some(&file), std::iter::empty(), &[]);
+            std::fs::remove_file(file).unwrap();
+            values.and_then(|values| mail(&values)).map_err(|error| format!("{error:#}"))
+        };
+        let accounts = read(
+            "[mail.office]\nfrom = \"Anna <anna@example.org>\"\nsecret = \"mail.office\"\nsmtp = \"smtp.example.org:465\"\n\
+             [mail.shop]\nfrom = \"shop@example.org\"\nsecret = \"s\"\nuser = \"u\"\nimap = \"imap.example.org:143\"\nimap_tls = \"starttls\"\ndrafts = \"Entwürfe\"\n",
+        )
+        .unwrap();
+        let target = |text: &str| Target::parse(text, None).unwrap();
+        assert_eq!(
+            accounts,
+            [
+                Account {
+                    name: "office".to_owned(),
+                    from: Mailbox::parse("Anna <anna@example.org>").unwrap(),
+                    user: "anna@example.org".to_owned(),
+                    secret: "mail.office".to_owned(),
+                    smtp: Some(Server { target: target("smtp.example.org:465"), tls: Tls::Implicit }),
+                    imap: None,
+                    drafts: None,
+                },
+                Account {
+                    name: "shop".to_owned(),
+                    from: Mailbox::parse("shop@example.org").unwrap(),
+                    user: "u".to_owned(),
+                    secret: "s".to_owned(),
+                    smtp: None,
+                    imap: Some(Server { target: target("imap.example.org:143"), tls: Tls::Starttls }),
+                    drafts: Some("Entwürfe".to_owned()),
+                },
+            ]
+        );
+        for (text, why) in [
+            ("[mail.a]\nfrom = \"a@example.org\"\nsecret = \"s\"\n", "neither `smtp` nor `imap`"),
+            ("[mail.a]\nfrom = \"nobody\"\nsecret = \"s\"\nsmtp = \"b.example.org:465\"\n", "`mail.a.from` is no address"),
+            ("[mail.a]\nfrom = \"a@example.org\"\nsecret = \"s\"\nsmtp = \"b.example.org\"\n", "`mail.a.smtp` is no host with a port"),
+            ("[mail.a]\nfrom = \"a@example.org\"\nsecret = \"s\"\nsmtp = \"b.example.org:465\"\nsmtp_tls = \"none\"\n", "smtp_tls"),
+            ("[mail.a]\nfrom = \"a@example.org\"\nsmtp = \"b.example.org:465\"\n", "`mail.a.secret` is missing"),
+        ] {
+            let said = read(text).unwrap_err();
+            assert!(said.contains(why), "{why}: {said}");
+        }
+    }
 }

@@ -104,9 +104,9 @@ pub enum Error {
     #[error("the account's password `{name}` is not in the vault")]
     NoSecret { name: String },
     #[error(
-        "the account's password `{name}` is not bound to {host} and to this tool; whoever runs this machine can bind it: tenant-agent vault bind {name} --host {host}"
+        "the account's password `{name}` is not bound to {host} and `{tool}`; whoever runs this machine can bind it: tenant-agent vault bind {name} --host {host} --tool {tool}"
     )]
-    Unbound { name: String, host: String },
+    Unbound { name: String, host: String, tool: String },
     #[error("{0}")]
     Unreachable(String),
     #[error("the mail server offers no encrypted connection, so nothing was said to it")]
@@ -276,7 +276,7 @@ impl Post {
             .is_some_and(|bound| is_bound(&bound.hosts, &server.target.host) && (bound.tools.is_empty() || bound.tools.iter().any(|bound| bound == tool)));
         match self.vault.value(&name).await? {
             None => Err(Error::NoSecret { name }),
-            Some(_) if !is_for => Err(Error::Unbound { name, host: server.target.host.to_string() }),
+            Some(_) if !is_for => Err(Error::Unbound { name, host: server.target.host.to_string(), tool: tool.to_owned() }),
             Some(password) => Ok(Login { user: account.user.clone(), password }),
         }
     }
