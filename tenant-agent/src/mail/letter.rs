@@ -259,6 +259,29 @@ mod tests {
         assert_eq!(shown(message, false), "from: Jörg <j@example.net>\nsubject: a b");
     }
 
+    #[test]
+    fn a_message_that_is_built_to_hurt_is_told_like_any_other() {
+        let nested = |count: usize| {
+            let begin: String = (0..count).map(|n| format!("Content-Type: multipart/mixed; boundary=b{n}\r\n\r\n--b{n}\r\n")).collect();
+            begin + "\r\nx\r\n"
+        };
+        for (name, text) in [
+            ("messages in messages", "Content-Type: message/rfc822\r\n\r\n".repeat(30_000)),
+            ("parts in parts", nested(15_000)),
+            ("comments in comments", format!("From: {}a@example.org\r\n\r\nx", "(".repeat(500_000))),
+            ("groups in groups", format!("To: {}\r\n\r\nx", "a:".repeat(250_000))),
+            ("many heads", "A: b\r\n".repeat(100_000)),
+            ("tags in tags", format!("Content-Type: text/html\r\n\r\n{}", "<b>".repeat(300_000))),
+            ("open tags", format!("Content-Type: text/html\r\n\r\n{}", "<!--<".repeat(200_000))),
+            ("words", format!("Subject: {}\r\n\r\n", "=?utf-8?q?=".repeat(90_000))),
+            ("dates", format!("Date: {}\r\n\r\n", "1 ".repeat(300_000))),
+        ] {
+            // As little room as a thread of the agent has.
+            let look = std::thread::Builder::new().stack_size(2 << 20).spawn(move || shown(text.as_bytes(), true)).unwrap();
+            assert!(look.join().is_ok(), "{name}");
+        }
+    }
+
     proptest! {
         /// Whatever a model writes, the letter has the heads that were meant and its recipients are those that were shown.
         #[test]
