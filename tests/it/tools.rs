@@ -204,7 +204,7 @@ async fn a_script_that_a_person_allowed_runs_alone_and_its_exchange_is_found_out
         )
     };
     // While another command runs, which could exchange it, it waits; what it has become meanwhile is not run.
-    const WAITS: &str = "touch begun; until test -e go; do :; done; echo touch exchanged > build.sh";
+    const WAITS: &str = "touch begun; until test -e go; do sleep 0.02; done; echo touch exchanged > build.sh";
     std::fs::write(workspace.join("build.sh"), "touch built").unwrap();
     allowed(&mut owner, "c1", json!({ "command": WAITS })).await;
     allowed(&mut owner, "c2", json!({ "command": "bash build.sh" })).await;
@@ -222,8 +222,30 @@ async fn a_script_that_a_person_allowed_runs_alone_and_its_exchange_is_found_out
     assert!(said.contains("nobody was asked whether it may"), "{said}");
     assert!(!workspace.join("built").exists() && !workspace.join("exchanged").exists(), "neither ran");
 
+    // Nor is a file written while it runs.
+    std::fs::write(workspace.join("build.sh"), "touch holds; until test -e enough; do sleep 0.02; done; cat notes.md").unwrap();
+    std::fs::write(workspace.join("notes.md"), "before").unwrap();
+    allowed(&mut owner, "c4", json!({ "command": "bash build.sh" })).await;
+    let build = run("bash build.sh");
+    there("holds").await;
+    let write = json!({ "path": "notes.md", "content": "after" });
+    let (plugin, asked) = (tenant.gateway.clone(), write.clone());
+    let held = tokio::spawn(async move { plugin.decide("r", "t", "c5", "gatehouse__write_file", &asked).await });
+    let question = owner.question().await;
+    owner.decide(&question, "approve").await;
+    assert_eq!(soon(held).await.unwrap().json()["allow"], true);
+    let gateway = tenant.gateway.clone();
+    let written = tokio::spawn(async move { gateway.use_tool("write_file", &write).await.status });
+    for _ in 0..20 {
+        asks_and_uses(&tenant, "read_file", json!({ "path": "notes.md" })).await;
+    }
+    std::fs::write(workspace.join("enough"), "").unwrap();
+    assert_eq!(soon(build).await.unwrap(), "before");
+    soon(written).await.unwrap();
+    assert_eq!(std::fs::read_to_string(workspace.join("notes.md")).unwrap(), "after");
+
     // Exchanged while it runs, even if it is put back: it is told and audited.
-    std::fs::write(workspace.join("build.sh"), "touch runs; until test -e further; do :; done; echo done").unwrap();
+    std::fs::write(workspace.join("build.sh"), "touch runs; until test -e further; do sleep 0.02; done; echo done").unwrap();
     std::fs::write(workspace.join("other.sh"), "echo other").unwrap();
     allowed(&mut owner, "c3", json!({ "command": "bash build.sh" })).await;
     let build = run("bash build.sh");

@@ -69,7 +69,7 @@ pub struct Tools {
     /// Where mail is.
     pub post: Post,
     pub places: Semaphore,
-    /// Commands that run beside each other, and those that run alone.
+    /// Calls that change files beside each other, and commands that run alone.
     pub turns: RwLock<()>,
 }
 
@@ -224,11 +224,14 @@ impl Tools {
         said
     }
 
-    /// A command that runs a file of the assistant's own, and that a person is asked about, runs alone: no other command can
+    /// A command that runs a file of the assistant's own, and that a person is asked about, runs alone: no other call can
     /// exchange the file between the look at it and its run.
     async fn turn(&self, tool: Tool, arguments: &Value) -> Option<Turn<'_>> {
-        if tool != Tool::Exec {
-            return None;
+        match tool {
+            Tool::Exec => {}
+            Tool::WriteFile | Tool::EditFile => return Some(Turn::Beside(self.turns.read().await)),
+            Tool::HttpRequest if arguments.get("saveTo").is_some() => return Some(Turn::Beside(self.turns.read().await)),
+            _ => return None,
         }
         let (in_force, name) = (self.in_force.law(), tool.whole_name());
         let resolved = target::resolve(in_force.law(), &name, arguments, &self.workspace).await;
