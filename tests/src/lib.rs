@@ -23,7 +23,7 @@ pub use device::Device;
 pub use gateway::{FakeGateway, Keys, Manners};
 pub use http::{Answer, exchange, post_json, request, request_unix, send_raw};
 pub use internet::{Internet, Passage};
-pub use machines::Machines;
+pub use machines::{Fittings, Machines};
 pub use processes::Processes;
 pub use provider::{FakeProvider, Said};
 pub use world::{PASSWORD, Tenant, World, free_port, soon};
