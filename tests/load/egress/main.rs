@@ -123,14 +123,17 @@ type Figures = BTreeMap<(&'static str, &'static str), BTreeMap<&'static str, Vec
 
 async fn compare(arguments: &Arguments) {
     let upstream = upstream::start().await;
-    let (others, missing) = proxies::others(upstream).await;
-    let mut proxies = vec![Proxy::Direct { address: upstream }, proxies::ours(&proxies::providers(upstream), Some(proxies::PROXY_CORE)).await];
+    let asked_for = |name: &str| arguments.only.as_ref().is_none_or(|only| only.iter().any(|only| only == name));
+    let (others, missing) = proxies::others(upstream, asked_for).await;
+    let mut proxies = vec![Proxy::Direct { address: upstream }];
+    if asked_for("ours") {
+        proxies.push(proxies::ours(&proxies::providers(upstream), Some(proxies::PROXY_CORE)).await);
+    }
     proxies.extend(others);
-    let asked_for = |proxy: &Proxy| arguments.only.as_ref().is_none_or(|only| only.iter().any(|name| name == proxy.name()));
     let mut figures = Figures::new();
     for measure in Measure::ALL.into_iter().filter(|measure| arguments.measure.as_ref().is_none_or(|name| name == measure.name())) {
         for round in 0..arguments.rounds {
-            let mut order: Vec<&Proxy> = proxies.iter().filter(|proxy| asked_for(proxy)).collect();
+            let mut order: Vec<&Proxy> = proxies.iter().filter(|proxy| asked_for(proxy.name())).collect();
             if round % 2 == 1 {
                 order.reverse();
             }

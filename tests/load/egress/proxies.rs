@@ -207,9 +207,9 @@ impl Ours {
 }
 
 /// The others, those that are installed; and why the rest is not there.
-pub async fn others(upstream: SocketAddr) -> (Vec<Proxy>, Vec<String>) {
+pub async fn others(upstream: SocketAddr, asked_for: impl Fn(&str) -> bool) -> (Vec<Proxy>, Vec<String>) {
     let (mut proxies, mut missing) = (Vec::new(), Vec::new());
-    for name in ["nginx", "haproxy", "caddy", "litellm"] {
+    for name in ["nginx", "haproxy", "caddy", "litellm"].into_iter().filter(|name| asked_for(name)) {
         match other(name, upstream).await {
             Ok(proxy) => proxies.push(proxy),
             Err(why) => missing.push(format!("{name}: {why}")),
