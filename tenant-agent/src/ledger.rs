@@ -400,7 +400,15 @@ fn hex(bytes: &[u8]) -> String {
 
 impl Ledger {
     pub fn new(store: Store, clock: Clock) -> Ledger {
-        Ledger { store, clock, announced: Arc::default(), heard: Arc::default(), stops: Arc::default(), frozen: Arc::new(watch::Sender::new(0)), calm: Arc::default() }
+        Ledger {
+            store,
+            clock,
+            announced: Arc::default(),
+            heard: Arc::default(),
+            stops: Arc::default(),
+            frozen: Arc::new(watch::Sender::new(0)),
+            calm: Arc::default(),
+        }
     }
 
     /// Notes a run (`span_id` empty) or one request of it.

@@ -88,11 +88,7 @@ impl Machines {
         binaries.listening(tenant).await;
         let egress = SocketAddr::from(([127, 0, 0, 1], egress));
         let machines = Machines { folder, binaries, operator, egress, origin, hub, agent, gateway, model, company, stop };
-        machines.gateway.meet(
-            machines.egress,
-            machines.folder.join("agent/run/plugin.sock"),
-            machines.folder.join("agent/openclaw/workspace"),
-        );
+        machines.gateway.meet(machines.egress, machines.folder.join("agent/run/plugin.sock"), machines.folder.join("agent/openclaw/workspace"));
         assert_eq!(machines.agent_says(&["vault", "set", "provider.scripted"], &key).await["ok"], true);
         machines.ready().await;
         machines

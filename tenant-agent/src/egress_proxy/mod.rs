@@ -73,6 +73,8 @@ const IDLE_WAIT: Duration = Duration::from_secs(180);
 /// What an answer may have where its request sets no bound.
 const OUTPUT_TOKENS_UNSAID: i64 = 32_768;
 const HOLD: Duration = Duration::from_millis(redact::HOLD_MS_MAX);
+/// What came before a break has this long to leave.
+const BREAK_REST: Duration = Duration::from_millis(5);
 /// What is taken of a stream at a time.
 const COME_BYTES_MAX: usize = 64 * 1024;
 /// Pieces that wait for a slow reader before we stop reading from the provider.
@@ -746,8 +748,13 @@ async fn stream(books: Books, mut answer: Answer, mut body: Incoming, pieces: mp
         tracing::error!(%error, "a model call could not be counted");
     }
     let last = match rest {
-        Some(rest) if !broken => Ok(rest),
-        _ => Err(std::io::Error::other("the provider's answer broke off")),
+        // Behind the event that ends it nothing can break.
+        Some(rest) if !broken || answer.is_finished() => Ok(rest),
+        _ => {
+            // The error takes with it what is not on its way yet.
+            tokio::time::sleep(BREAK_REST).await;
+            Err(std::io::Error::other("the provider's answer broke off"))
+        }
     };
     let _ = pieces.send(last).await;
 }

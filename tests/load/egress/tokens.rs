@@ -220,7 +220,11 @@ async fn ask(asker: &proxies::Asker, case: Case, number: u64, trace: &str, kept:
         return false;
     }
     let usage_is_hidden = case.streamed && case.dialect == "openai-completions" && !case.asks_usage;
-    assert_eq!(memmem::find(&heard, b"prompt_tokens").is_none(), usage_is_hidden || case.dialect != "openai-completions", "call {number}: usage is shown to who asked");
+    assert_eq!(
+        memmem::find(&heard, b"prompt_tokens").is_none(),
+        usage_is_hidden || case.dialect != "openai-completions",
+        "call {number}: usage is shown to who asked"
+    );
     true
 }
 
@@ -311,7 +315,8 @@ async fn killed(store: &Path, asked: &Asked, bills: &Bills) -> Value {
     let (mut expected, mut partial) = (BTreeMap::<String, Row>::new(), 0);
     for number in &seen {
         let sql = "SELECT spent_nano_usd, reserved_nano_usd FROM spending WHERE span = 'run' AND part = ?1";
-        let (spent, reserved): (i64, i64) = open.query_row(sql, [proxies::own_run(*number)], |row| Ok((row.get(0)?, row.get(1)?))).expect("it was written down");
+        let (spent, reserved): (i64, i64) =
+            open.query_row(sql, [proxies::own_run(*number)], |row| Ok((row.get(0)?, row.get(1)?))).expect("it was written down");
         assert_eq!(reserved, 0, "call {number} is over");
         let case = case(*number, false);
         let row = expected.entry(case.provider()).or_default();
@@ -403,7 +408,9 @@ fn usage(dialect: &str, number: u64) -> Value {
     match dialect {
         "openai-completions" => json!({ "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
             "prompt_tokens_details": { "cached_tokens": cached }, "completion_tokens_details": { "reasoning_tokens": reasoning } }),
-        "anthropic-messages" => json!({ "input_tokens": input - cached, "cache_read_input_tokens": cached, "cache_creation_input_tokens": 0, "output_tokens": output }),
+        "anthropic-messages" => {
+            json!({ "input_tokens": input - cached, "cache_read_input_tokens": cached, "cache_creation_input_tokens": 0, "output_tokens": output })
+        }
         "openai-responses" => json!({ "input_tokens": input, "input_tokens_details": { "cached_tokens": cached }, "output_tokens": output,
             "output_tokens_details": { "reasoning_tokens": reasoning } }),
         _ => json!({ "promptTokenCount": input, "cachedContentTokenCount": cached, "candidatesTokenCount": output - reasoning, "thoughtsTokenCount": reasoning,
@@ -419,10 +426,18 @@ fn ollama_end(number: u64) -> Value {
 
 fn whole_answer(dialect: &str, number: u64) -> Vec<u8> {
     let body = match dialect {
-        "openai-completions" => json!({ "id": "c", "choices": [{ "index": 0, "message": { "role": "assistant", "content": "a whole answer" }, "finish_reason": "stop" }], "usage": usage(dialect, number) }),
-        "anthropic-messages" => json!({ "id": "m", "type": "message", "role": "assistant", "content": [{ "type": "text", "text": "a whole answer" }], "stop_reason": "end_turn", "usage": usage(dialect, number) }),
-        "openai-responses" => json!({ "id": "r", "status": "completed", "output": [{ "type": "message", "content": [{ "type": "output_text", "text": "a whole answer" }] }], "usage": usage(dialect, number) }),
-        "google-generative-ai" => json!({ "candidates": [{ "content": { "parts": [{ "text": "a whole answer" }] }, "finishReason": "STOP" }], "usageMetadata": usage(dialect, number) }),
+        "openai-completions" => {
+            json!({ "id": "c", "choices": [{ "index": 0, "message": { "role": "assistant", "content": "a whole answer" }, "finish_reason": "stop" }], "usage": usage(dialect, number) })
+        }
+        "anthropic-messages" => {
+            json!({ "id": "m", "type": "message", "role": "assistant", "content": [{ "type": "text", "text": "a whole answer" }], "stop_reason": "end_turn", "usage": usage(dialect, number) })
+        }
+        "openai-responses" => {
+            json!({ "id": "r", "status": "completed", "output": [{ "type": "message", "content": [{ "type": "output_text", "text": "a whole answer" }] }], "usage": usage(dialect, number) })
+        }
+        "google-generative-ai" => {
+            json!({ "candidates": [{ "content": { "parts": [{ "text": "a whole answer" }] }, "finishReason": "STOP" }], "usageMetadata": usage(dialect, number) })
+        }
         _ => ollama_end(number),
     };
     let body = body.to_string();
@@ -436,13 +451,19 @@ fn streamed_answer(dialect: &str, number: u64) -> Vec<u8> {
     let events: Vec<String> = match dialect {
         "openai-completions" => {
             let words = words.iter().map(|word| data(json!({ "id": "c", "choices": [{ "index": 0, "delta": { "content": word } }] })));
-            let end = [data(json!({ "id": "c", "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] })), data(json!({ "id": "c", "choices": [], "usage": usage(dialect, number) }))];
+            let end = [
+                data(json!({ "id": "c", "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] })),
+                data(json!({ "id": "c", "choices": [], "usage": usage(dialect, number) })),
+            ];
             words.chain(end).chain(["data: [DONE]\n\n".to_owned()]).collect()
         }
         "anthropic-messages" => {
             let mut start = usage(dialect, number);
             start["output_tokens"] = json!(1);
-            let begin = [named(json!({ "type": "message_start", "message": { "id": "m", "usage": start } })), named(json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } }))];
+            let begin = [
+                named(json!({ "type": "message_start", "message": { "id": "m", "usage": start } })),
+                named(json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } })),
+            ];
             let words = words.iter().map(|word| named(json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": word } })));
             let end = [
                 named(json!({ "type": "content_block_stop", "index": 0 })),
@@ -452,8 +473,14 @@ fn streamed_answer(dialect: &str, number: u64) -> Vec<u8> {
             begin.into_iter().chain(words).chain(end).collect()
         }
         "openai-responses" => {
-            let words = words.iter().map(|word| named(json!({ "type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": word })));
-            words.chain([named(json!({ "type": "response.completed", "response": { "id": "r", "status": "completed", "output": [], "usage": usage(dialect, number) } }))]).collect()
+            let words = words
+                .iter()
+                .map(|word| named(json!({ "type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": word })));
+            words
+                .chain([named(
+                    json!({ "type": "response.completed", "response": { "id": "r", "status": "completed", "output": [], "usage": usage(dialect, number) } }),
+                )])
+                .collect()
         }
         "google-generative-ai" => {
             let words = words.iter().map(|word| format!("data: {}\r\n\r\n", json!({ "candidates": [{ "content": { "parts": [{ "text": word }] } }] })));
