@@ -394,12 +394,15 @@ fn open(tx: &Tx) -> rusqlite::Result<Vec<End>> {
     ends.collect()
 }
 
+/// Which hour, of which assistant, provider and model.
+type Hour<'a> = (i64, &'a str, &'a str, &'a str);
+
 /// Settles calls that are still open: each once, whoever settles it.
 fn settle(tx: &Tx, ends: &[End], now_ms: i64) -> rusqlite::Result<()> {
     let mut take = tx.prepare_cached("DELETE FROM model_call WHERE id = ?1")?;
     let mut takings = Vec::with_capacity(ends.len());
     // Calls that end at the same time mostly count in the same hour.
-    let mut hours: BTreeMap<(i64, &str, &str, &str), (i64, [i64; Counters::COLUMNS.len()])> = BTreeMap::new();
+    let mut hours: BTreeMap<Hour, (i64, [i64; Counters::COLUMNS.len()])> = BTreeMap::new();
     for End { id, written, limits, ended } in ends {
         if take.execute([id])? == 0 {
             continue;

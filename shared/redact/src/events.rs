@@ -327,9 +327,9 @@ impl EventStream {
             if said == spoken {
                 gone.extend_from_slice(event.as_bytes());
             } else {
-                gone.extend_from_slice(event[..piece.start].as_bytes());
+                gone.extend_from_slice(&event.as_bytes()[..piece.start]);
                 gone.extend_from_slice(inside(spoken).as_bytes());
-                gone.extend_from_slice(event[piece.end..].as_bytes());
+                gone.extend_from_slice(&event.as_bytes()[piece.end..]);
             }
         }
         Ok(())

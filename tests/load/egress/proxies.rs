@@ -99,7 +99,7 @@ impl Proxy {
             Proxy::Ours(ours) => ours.machines.end().await,
             Proxy::Other { mut child, folder, .. } => {
                 let _ = Command::new("kill").arg(child.id().to_string()).status();
-                std::thread::sleep(Duration::from_millis(300));
+                tokio::time::sleep(Duration::from_millis(300)).await;
                 let _ = child.kill();
                 let _ = child.wait();
                 let _ = std::fs::remove_dir_all(folder);

@@ -67,7 +67,13 @@ struct Case {
 fn case(number: u64, may_leave: bool) -> Case {
     let dialect = DIALECTS[(number % 5) as usize];
     let n = number / 5;
-    Case { dialect, streamed: n % 2 == 0, packed: n / 2 % 2 == 0, leaves: may_leave && n / 4 % 10 == 0, asks_usage: n / 4 % 2 == 1 }
+    Case {
+        dialect,
+        streamed: n.is_multiple_of(2),
+        packed: (n / 2).is_multiple_of(2),
+        leaves: may_leave && (n / 4).is_multiple_of(10),
+        asks_usage: n / 4 % 2 == 1,
+    }
 }
 
 impl Case {
@@ -150,7 +156,7 @@ pub async fn compare(calls: u64, kill: bool) {
         }
     }
     let store = ours.machines.folder().join("agent/agent.db");
-    let said = if kill { killed(&store, &asked, &bills).await } else { counted(&store, &asked, calls).await };
+    let said = if kill { killed(&store, &asked, &bills).await } else { counted(&store, &asked, &bills, calls).await };
     println!("{said}");
     Proxy::Ours(ours).end().await;
 }
@@ -280,10 +286,13 @@ fn add(row: &mut Row, dialect: &str, number: u64) {
     row[3..].iter_mut().zip(said(dialect, number)).for_each(|(sum, tokens)| *sum += tokens);
 }
 
-async fn counted(store: &Path, asked: &Asked, calls: u64) -> Value {
+async fn counted(store: &Path, asked: &Asked, bills: &Bills, calls: u64) -> Value {
     assert_eq!(asked.whole.len() + asked.left.len(), calls as usize, "every call was answered, or left as it should be");
+    // Who hung up before the agent had read the question asked nobody.
+    let seen = bills.lock().expect("nobody panics").seen.clone();
+    assert!(asked.whole.is_subset(&seen), "nobody else answers");
     let mut billed: BTreeMap<String, Row> = BTreeMap::new();
-    for number in asked.whole.iter().chain(&asked.left) {
+    for number in &seen {
         let case = case(*number, true);
         let row = billed.entry(case.provider()).or_default();
         if case.leaves && case.streamed {
@@ -293,7 +302,7 @@ async fn counted(store: &Path, asked: &Asked, calls: u64) -> Value {
             add(row, case.dialect, *number);
         }
     }
-    let settled = |rows: &BTreeMap<String, Row>| rows.values().map(|row| row[0]).sum::<i64>() == calls as i64;
+    let settled = |rows: &BTreeMap<String, Row>| rows.values().map(|row| row[0]).sum::<i64>() == seen.len() as i64;
     let begun = std::time::Instant::now();
     while !settled(&rows(store)) && begun.elapsed() < SETTLE_WAIT {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -303,7 +312,7 @@ async fn counted(store: &Path, asked: &Asked, calls: u64) -> Value {
     found.iter_mut().filter(|(name, _)| name.ends_with(CUT)).for_each(|(_, row)| row[2..].fill(0));
     assert_eq!(found, billed, "calls, partial, estimated, input, cached, output, reasoning");
     let sum = |at: usize| found.values().map(|row| row[at]).sum::<i64>();
-    json!({ "calls": sum(0), "partial": sum(1), "input_tokens": sum(3), "output_tokens": sum(5), "difference": 0 })
+    json!({ "calls": sum(0), "unasked": calls as usize - seen.len(), "partial": sum(1), "input_tokens": sum(3), "output_tokens": sum(5), "difference": 0 })
 }
 
 /// After kills. Each call that was answered to the end cost what it used; each other one that the provider saw cost that, too,
