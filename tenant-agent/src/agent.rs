@@ -32,9 +32,8 @@ use policy::host::Target;
 use service::config::private_folder;
 use service::door::{self, Door};
 use service::memory;
-use service::outward::HttpClient;
 use service::session::Cookie;
-use service::{Clock, SecretString, Stop, Store, outward, random};
+use service::{Clock, SecretString, Stop, Store, Upstream, outward, random};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +55,7 @@ pub(crate) struct Parts {
     pub metering: Metering,
     pub providers: Vec<Provider>,
     pub health: Providers,
-    pub client: HttpClient,
+    pub upstream: Upstream,
     pub vault: Vault,
     pub screen: Screen,
     pub gateway: Gateway,
@@ -132,7 +131,7 @@ impl Agent {
             metering: Metering::start(store.clone(), clock.clone()).await?,
             providers: settings.providers.clone(),
             health: Providers::new(store.clone(), clock.clone()),
-            client: client.clone(),
+            upstream: Upstream::new(),
             gateway: Gateway::new(clock.clone(), network.clone()),
             network,
             home: Home { folder: settings.openclaw_folder(), is_shared: matches!(settings.mode, Mode::Unit { .. }) },
@@ -174,7 +173,7 @@ impl Agent {
             metering: parts.metering.clone(),
             providers: parts.providers.clone(),
             health: parts.health.clone(),
-            client: client.clone(),
+            upstream: parts.upstream.clone(),
             observed: Observed::recorded()?,
         };
         // As the kernel sees it, so that resolved paths can be compared with it.
@@ -386,6 +385,7 @@ async fn rounds(parts: Arc<Parts>, stop: Stop) {
 async fn round(parts: &Parts) -> service::store::Result<()> {
     parts.approvals.sweep().await?;
     parts.metering.sweep().await?;
+    parts.upstream.sweep();
     if let Err(error) = parts.vault.sweep().await {
         tracing::error!(%error, "what the vault should forget is still there; it is tried again");
     }
