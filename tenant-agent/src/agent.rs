@@ -14,8 +14,10 @@ use crate::hub_link::HubLink;
 use crate::hub_link::enrol;
 use crate::identity::{self, HostKey, Identity};
 use crate::ledger::Ledger;
+use crate::levels::Levels;
 use crate::metering::Metering;
 use crate::network::Network;
+use crate::pauses::Pauses;
 use crate::people::People;
 use crate::providers::Providers;
 use crate::safety_wrapper::{self, SafetyWrapper};
@@ -49,6 +51,8 @@ pub(crate) struct Parts {
     pub people: Arc<People>,
     pub devices: Devices,
     pub approvals: Approvals,
+    pub levels: Levels,
+    pub pauses: Pauses,
     pub hosts: Hosts,
     pub ledger: Ledger,
     pub metering: Metering,
@@ -115,9 +119,10 @@ impl Agent {
         let key = HostKey::open(&settings.state_folder)?;
         let vault = open_vault(&settings, store.clone(), clock.clone(), &identity).await?;
         let client = outward::client();
-        let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy).await?;
+        let (levels, pauses) = (Levels::open(store.clone(), clock.clone()).await?, Pauses::open(store.clone(), clock.clone()).await?);
+        let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy, levels.clone()).await?;
         let screen = Screen::open(vault.clone(), in_force.net()).await;
-        let approvals = Approvals::new(store.clone(), clock.clone());
+        let approvals = Approvals::new(store.clone(), clock.clone(), levels.clone(), pauses.clone());
         let assistant = identity.assistants.first().context("this tenant has no assistant")?.1.id;
         let network = Network::new(settings.doctor.clone());
         let parts = Arc::new(Parts {
@@ -126,6 +131,8 @@ impl Agent {
             people: Arc::new(People::new(store.clone(), clock.clone())),
             devices: Devices::new(store.clone(), clock.clone(), identity.tenant_id, &settings.origin),
             approvals,
+            levels,
+            pauses,
             ledger: Ledger::new(store.clone(), clock.clone()),
             metering: Metering::start(store.clone(), clock.clone()).await?,
             providers: settings.providers.clone(),
@@ -165,6 +172,7 @@ impl Agent {
         let proxy = EgressProxy {
             gateway: parts.gateway.clone(),
             ledger: parts.ledger.clone(),
+            pauses: parts.pauses.clone(),
             vault: parts.vault.clone(),
             network: parts.network.clone(),
             screen: parts.screen.clone(),
@@ -185,6 +193,7 @@ impl Agent {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
             in_force: parts.in_force.clone(),
+            pauses: parts.pauses.clone(),
             identity: parts.identity.clone(),
             gateway: parts.gateway.clone(),
             vault: parts.vault.clone(),
@@ -216,6 +225,7 @@ impl Agent {
             in_force: parts.in_force.clone(),
             identity: parts.identity.clone(),
             approvals: parts.approvals.clone(),
+            pauses: parts.pauses.clone(),
             ledger: parts.ledger.clone(),
             screen: parts.screen.clone(),
             gateway: parts.gateway.clone(),
@@ -237,6 +247,7 @@ impl Agent {
             gateway: parts.gateway.clone(),
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
+            pauses: parts.pauses.clone(),
             devices: parts.devices.clone(),
             metering: parts.metering.clone(),
             network: parts.network.clone(),
@@ -315,6 +326,9 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
         people: parts.people.clone(),
         devices: parts.devices.clone(),
         approvals: parts.approvals.clone(),
+        levels: parts.levels.clone(),
+        pauses: parts.pauses.clone(),
+        in_force: parts.in_force.clone(),
         gateway: parts.gateway.clone(),
         metering: parts.metering.clone(),
         ledger: parts.ledger.clone(),

@@ -358,4 +358,29 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX approval_denied ON approval (tool, digest, decided_ms) WHERE state = 'denied';
 ",
+    "
+    -- levels.rs
+    CREATE TABLE tenant_choice (
+        assistant TEXT NOT NULL,
+        -- What it is a choice of: the level, `ask_red`, or a tool's gate.
+        about     TEXT NOT NULL,
+        change    TEXT NOT NULL,
+        set_ms    INTEGER NOT NULL,
+        set_by    TEXT NOT NULL,
+        -- The question that was answered, where one was; the signature stands there.
+        approval  TEXT,
+        PRIMARY KEY (assistant, about)
+    ) STRICT, WITHOUT ROWID;
+
+    -- pauses.rs
+    CREATE TABLE paused_assistant (
+        assistant TEXT PRIMARY KEY,
+        since_ms  INTEGER NOT NULL,
+        by        TEXT NOT NULL,
+        approval  TEXT
+    ) STRICT, WITHOUT ROWID;
+
+    -- approvals.rs
+    CREATE INDEX approval_created ON approval (created_ms);
+",
 ];

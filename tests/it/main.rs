@@ -8,6 +8,7 @@ mod forward_proxy;
 mod front_door;
 mod house;
 mod kill;
+mod levels;
 mod link;
 mod model_call;
 mod network;

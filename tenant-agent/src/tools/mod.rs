@@ -18,6 +18,7 @@ use crate::bundle::InForce;
 use crate::gateway::{Gateway, WayOut};
 use crate::identity::Identity;
 use crate::ledger::{self, Claimed};
+use crate::pauses::Pauses;
 use crate::screen::Screen;
 use crate::target;
 use crate::vault::Vault;
@@ -49,6 +50,7 @@ pub struct Tools {
     pub store: Store,
     pub clock: Clock,
     pub in_force: InForce,
+    pub pauses: Pauses,
     pub identity: Identity,
     pub gateway: Gateway,
     pub vault: Vault,
@@ -76,6 +78,8 @@ pub enum Refused {
     Unasked,
     #[error("This call was not run: the rules have changed since it was allowed. Propose it again.")]
     Lawless,
+    #[error("This call was not run: a person has paused this assistant. Stop here; an owner will say when to go on.")]
+    Paused,
     #[error("This call was not run: its arguments do not fit ({why}). Propose it with other arguments.")]
     Arguments { why: String },
     #[error("This call was not run: {why}.")]
@@ -96,6 +100,7 @@ impl Refused {
         match self {
             Refused::Unasked => "unasked",
             Refused::Lawless => "lawless",
+            Refused::Paused => "paused",
             Refused::Arguments { .. } => "arguments",
             Refused::Secret { .. } => "secret",
             Refused::Place { .. } => "place",
@@ -198,12 +203,16 @@ impl Tools {
         let resolved = target::resolve(in_force.law(), &name, arguments, &self.workspace).await;
         let workspace = self.workspace.to_string_lossy();
         for (_, assistant) in &self.identity.assistants {
+            let is_paused = self.pauses.holds(assistant.id);
             let assistant = assistant.id.to_string();
             let call = Call { assistant: &assistant, tool: &name, arguments, workspace: &workspace, resolved: &resolved };
             let digest = policy::digest(&call, known.presentation(&name));
             let (claimed_name, now_ms) = (name.clone(), self.clock.wall_ms());
             let claimed = self.store.write(move |tx| Ok::<_, StoreError>(ledger::claim(tx, &claimed_name, digest, now_ms)?)).await?;
             let Some(claimed) = claimed else { continue };
+            if is_paused {
+                return Err(Refused::Paused);
+            }
             let may = match policy::gate(&in_force.classify(&call), in_force.gate(&assistant, &name)) {
                 policy::Verdict::Run | policy::Verdict::RunAndNotify => in_force.manifest(&name),
                 policy::Verdict::Ask | policy::Verdict::AskSigned => in_force.manifest(&name) && claimed.is_granted,
