@@ -39,6 +39,7 @@ struct Parts {
     routes: Routes,
     exceptions: Vec<Exception>,
     hosts: Vec<Allowed>,
+    workflows: Vec<Named>,
     /// The ids of the tenant's own rules.
     own: BTreeSet<String>,
     expires_ms: i64,
@@ -86,6 +87,7 @@ impl Regime {
             routes: content.routes.clone(),
             exceptions,
             hosts: content.hosts.clone(),
+            workflows: content.workflows.clone(),
             own: own.rules().map(|rule| rule.id.clone()).collect(),
             expires_ms,
         };
@@ -157,6 +159,11 @@ impl Regime {
     /// Where every assistant may connect to. An expired bundle allows nothing by this.
     pub fn hosts(&self) -> &[Allowed] {
         if self.is_expired { &[] } else { &self.parts.hosts }
+    }
+
+    /// Templates that the company sends along, as texts. They outlive the bundle: whatever they set going passes the gate.
+    pub fn workflows(&self) -> &[Named] {
+        &self.parts.workflows
     }
 
     /// What model calls cost.

@@ -8,6 +8,7 @@
 use crate::audit::{self, Deed};
 use crate::devices::proof::Strength;
 use crate::devices::{self, Heard};
+use crate::first_hour;
 use crate::hosts;
 use crate::identity::parsed;
 use crate::levels::{self, Levels};
@@ -167,6 +168,12 @@ pub fn supersede(tx: &Tx, tool: &str, assistant: AssistantId, about: &str, but: 
         "UPDATE approval SET state = 'superseded' WHERE state = 'pending' AND session = '' AND tool = ?1 AND assistant = ?2 AND call_id = ?3 AND digest <> ?4 RETURNING {COLUMNS}"
     );
     tx.prepare_cached(&sql)?.query_map(params![tool, assistant.to_string(), about, but], approval_of)?.collect()
+}
+
+/// Closes the open questions of a session: nobody wants the answer any more.
+pub fn withdraw(tx: &Tx, session: &str) -> rusqlite::Result<Vec<Approval>> {
+    let sql = format!("UPDATE approval SET state = 'superseded' WHERE state = 'pending' AND session = ?1 RETURNING {COLUMNS}");
+    tx.prepare_cached(&sql)?.query_map([session], approval_of)?.collect()
 }
 
 /// A call that waits for an answer; gone when dropped.
@@ -391,16 +398,31 @@ impl Approvals {
         Ok(())
     }
 
+    /// The newest question of a session about calls whose id begins so.
+    pub async fn newest(&self, session: &'static str, call_ids: String) -> service::store::Result<Option<Approval>> {
+        let sql = format!("SELECT {COLUMNS} FROM approval WHERE session = ?1 AND substr(call_id, 1, length(?2)) = ?2 ORDER BY created_ms DESC LIMIT 1");
+        self.store.read(move |c| c.query_row(&sql, params![session, call_ids], approval_of).optional()).await
+    }
+
+    /// Whether a session still waits for a person, or for a grant to be used, with what it asked since then.
+    pub async fn waits(&self, session: &'static str, since_ms: i64) -> service::store::Result<bool> {
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM approval WHERE session = ?1 AND created_ms >= ?2 AND (state = 'pending' OR state = 'approved' AND scope = 'once'))";
+        self.store.read(move |c| c.query_row(sql, params![session, since_ms], |row| row.get(0))).await
+    }
+
     /// Grants whose call nobody is holding and whose session is due to be told, again if it did nothing with it; and late
     /// refusals with a reason, which are told once.
     pub async fn to_nudge(&self) -> service::store::Result<Vec<Approval>> {
         let now_ms = self.clock.wall_ms();
         let sql = format!(
-            "SELECT {COLUMNS} FROM approval WHERE nudged_ms + nudges * nudges * ?2 <= ?3
+            "SELECT {COLUMNS} FROM approval WHERE session NOT IN ('', ?5) AND nudged_ms + nudges * nudges * ?2 <= ?3
                AND (state = 'approved' AND nudges < ?1 OR state = 'denied' AND denial IS NOT NULL AND nudges = 0) ORDER BY nudged_ms, decided_ms LIMIT ?4"
         );
-        let found: Vec<Approval> =
-            self.store.read(move |c| c.prepare(&sql)?.query_map(params![NUDGES_MAX, NUDGE_EACH_MS, now_ms, NUDGES_AT_ONCE], approval_of)?.collect()).await?;
+        let found: Vec<Approval> = self
+            .store
+            .read(move |c| c.prepare(&sql)?.query_map(params![NUDGES_MAX, NUDGE_EACH_MS, now_ms, NUDGES_AT_ONCE, first_hour::SESSION], approval_of)?.collect())
+            .await?;
         let may = |approval: &Approval| !self.is_held(approval.id) && !self.holds(&approval.session) && !self.pauses.holds(approval.assistant);
         Ok(found.into_iter().filter(may).collect())
     }
@@ -475,13 +497,10 @@ fn settle(
     let mut decided = tx.query_row(&sql, row, approval_of)?;
     let detail = [Some(given.digest.as_str()), (scope == Scope::Day).then_some("day"), device.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
     audit::note(tx, now_ms, &Deed { actor: &by.to_string(), deed: state.name(), subject: &id.to_string(), detail: &detail })?;
-    let of_ours: Option<fn(&Tx, &Approval, &str, i64) -> Result<(), Refusal>> = match () {
-        () if hosts::is_about_one(&decided) => Some(hosts::granted),
-        () if levels::is_about_one(&decided) => Some(levels::granted),
-        () => None,
-    };
-    if let Some(granted) = of_ours.filter(|_| state == ApprovalState::Approved) {
+    let (is_host, is_level) = (hosts::is_about_one(&decided), levels::is_about_one(&decided));
+    if state == ApprovalState::Approved && (is_host || is_level) {
         // The answer is a line on a list; nothing waits to use it.
+        let granted = if is_host { hosts::granted } else { levels::granted };
         granted(tx, &decided, &by.to_string(), now_ms)?;
         let sql = format!("UPDATE approval SET state = 'used', outcome = 'ok' WHERE id = ?1 RETURNING {COLUMNS}");
         decided = tx.query_row(&sql, [id.to_string()], approval_of)?;

@@ -12,7 +12,7 @@ use crate::audit::{self, Deed};
 use crate::gateway::openclaw::{Dialect, Provider};
 use crate::hosts;
 use crate::ledger;
-use crate::levels::{self, By, Outcome};
+use crate::levels::{self, By};
 use crate::people::{May, Role};
 use crate::providers::State;
 use anyhow::{Context, bail};
@@ -299,8 +299,8 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             let Some(assistant) = named(parts, assistant.as_deref()) else { return Ok(stranger()) };
             let law = parts.in_force.law();
             Ok(match parts.levels.change(&parts.approvals, &law, By::Console, &assistant, change).await {
-                Ok(Outcome::Done) => json!({ "ok": true, "done": true, "assistant": levels::row(&parts.in_force.law(), &assistant) }),
-                Ok(Outcome::Asked(approval)) => json!({ "ok": true, "done": false, "approval": approval.id, "class": approval.class }),
+                Ok(None) => json!({ "ok": true, "done": true, "assistant": levels::row(&parts.in_force.law(), &assistant) }),
+                Ok(Some(approval)) => json!({ "ok": true, "done": false, "approval": approval.id, "class": approval.class }),
                 Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
             })
         }

@@ -73,15 +73,6 @@ impl By {
     }
 }
 
-/// What came of wanting a change.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// It holds.
-    Done,
-    /// An owner has to decide; it holds when they say yes.
-    Asked(Approval),
-}
-
 /// A choice as it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
@@ -142,8 +133,15 @@ impl Levels {
         self.0.store.read(lines).await
     }
 
-    /// Makes a change, or asks for it. The law is the one that the person saw.
-    pub async fn change(&self, approvals: &approvals::Approvals, law: &Regime, by: By, assistant: &NamedAssistant, change: Change) -> Result<Outcome, Refusal> {
+    /// Makes a change, or asks for it: then an owner has to decide, and it holds when they say yes.
+    pub async fn change(
+        &self,
+        approvals: &approvals::Approvals,
+        law: &Regime,
+        by: By,
+        assistant: &NamedAssistant,
+        change: Change,
+    ) -> Result<Option<Approval>, Refusal> {
         let weighed = law.weigh(&assistant.id.to_string(), &change).map_err(refusal)?;
         let now_ms = self.0.clock.wall_ms();
         let question = match weighed {
@@ -176,11 +174,11 @@ impl Levels {
         match asked {
             None => {
                 self.reread().await?;
-                Ok(Outcome::Done)
+                Ok(None)
             }
             Some(Asked::Waiting { approval, .. }) => {
                 approvals.announce(approval.clone());
-                Ok(Outcome::Asked(approval))
+                Ok(Some(approval))
             }
             Some(Asked::TooMany | Asked::Granted(_)) => Err(TOO_MANY),
         }

@@ -14,6 +14,7 @@ pub mod bundle;
 pub mod console;
 pub mod devices;
 mod egress_proxy;
+mod first_hour;
 mod forward_proxy;
 pub mod gateway;
 mod hosts;

@@ -4,6 +4,7 @@ mod audit;
 mod browser;
 mod decisions;
 mod demo;
+mod first_hour;
 mod forward_proxy;
 mod front_door;
 mod house;

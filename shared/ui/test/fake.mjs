@@ -18,8 +18,8 @@ export const token = "f1rst-t0ken-of-the-owner";
 export const code = ["AAAAA", "BBBBB", "CCCCC", "DDDDD", "EEEEE"].join("-");
 
 /** `kind` is "tenant" or "operator"; `role` is the person's. */
-export async function fake({ kind = "tenant", role = "owner", loggedIn = true, gateway = { state: "ready", reason: null }, approvals = [], history = [], busy = null, fleet = emptyFleet(), resets = [], paused = [], standing = {} } = {}) {
-  const world = new World({ kind, role, loggedIn, gateway, approvals, history, busy, fleet, resets, paused, standing });
+export async function fake({ kind = "tenant", role = "owner", loggedIn = true, gateway = { state: "ready", reason: null }, approvals = [], history = [], busy = null, fleet = emptyFleet(), resets = [], paused = [], standing = {}, run = null } = {}) {
+  const world = new World({ kind, role, loggedIn, gateway, approvals, history, busy, fleet, resets, paused, standing, template: run });
   await new Promise((resolve) => world.server.listen(0, "127.0.0.1", resolve));
   world.origin = `http://localhost:${world.server.address().port}`;
   return world;
@@ -78,9 +78,10 @@ class World {
     const path = request.url.split("?")[0];
     if (request.method === "POST") return this.post(request, response, path);
     if (path === "/healthz") return json(response, 200, { ok: true });
-    if (["/api/me", "/api/fleet", "/api/live", "/api/devices", "/api/levels"].includes(path)) {
+    if (["/api/me", "/api/fleet", "/api/live", "/api/devices", "/api/levels", "/api/first-hour"].includes(path)) {
       if (!this.loggedIn) return refuse(request, response, 401, "session_missing");
       if (path === "/api/me") return json(response, 200, { tenant: `ten_${"1".repeat(32)}`, now_ms: Date.now(), person: this.person, assistants: this.assistants });
+      if (path === "/api/first-hour") return json(response, 200, { templates, run: this.template });
       if (path === "/api/levels") return json(response, 200, { assistants: [this.standing] });
       if (path === "/api/devices") return json(response, 200, { now_ms: Date.now(), devices: this.devices, persons: [this.person], resets: this.resets, recovery_codes: this.recovery_codes });
       if (path === "/api/fleet") return json(response, 200, this.fleet);
@@ -104,6 +105,11 @@ class World {
     this.posts.push({ path, body: given, origin: request.headers.origin });
     if (path === "/auth/logout") {
       this.loggedIn = false;
+      return response.writeHead(204).end();
+    }
+    if (path.startsWith("/api/first-hour")) {
+      this.template = path.endsWith("end") ? { ...this.template, ended_ms: Date.now() } : path.endsWith("step") ? this.wished(given) : begun(given.template);
+      this.tell("first_hour", {});
       return response.writeHead(204).end();
     }
     if (path === "/api/levels/preview") return json(response, 200, { weighed: this.weighed(given.change), effect: { calls: 42, asks_before: 3, asks_after: given.change.kind === "gate" ? 1 : 9, not_whole: 2 } });
@@ -145,6 +151,11 @@ class World {
     this.passwordUsed = this.kind === "operator";
     this.loggedIn = true;
     json(response, 200, { person: this.person, operator: { id: "opr" }, device: null });
+  }
+
+  wished({ n, wish }) {
+    const steps = this.template.steps.map((step, at) => (at === n ? { ...step, state: wish === "skip" ? "skipped" : "running", why: null } : step));
+    return { ...this.template, steps };
   }
 
   weighed(change) {
@@ -362,6 +373,19 @@ class World {
     this.busy = null;
     this.tell("chat", { runId, seq: 9, state: "final", message: said("Es hat nicht geklappt.") });
   }
+}
+
+const both = (de, en) => ({ de, en });
+const templates = [
+  { id: "freelancer", title: both("Freiberuflich", "Freelancer"), about: both("Post und Kalender, Ordner für Kunden, ein Fragebogen für Anfragen, ein Blick auf den Tag.", "Mail and calendar, folders for clients, a form for enquiries, a look at the day."), steps: [both("Post und Kalender anbinden", "Connect mail and calendar"), both("Ordner anlegen", "Make folders"), both("Fragebogen für Anfragen", "Form for enquiries"), both("Erster Blick auf den Tag", "First daily brief")] },
+  { id: "agency", title: both("Agentur", "Agency"), about: both("Ein gemeinsamer Posteingang, eine Projekttafel, eine Angebotsvorlage, ein Ort für Wissen.", "A shared inbox, a project board, a proposal template, a place for knowledge."), steps: [both("Projekttafel", "Project board")] },
+];
+
+/** A template with its steps in these states; the others are to come. */
+export function begun(id, ...states) {
+  const { title, steps } = templates.find((template) => template.id === id);
+  const step = (title, n) => ({ title, state: states[n] ?? (n === 0 && states.length === 0 ? "running" : "waiting"), attempt: 1, since_ms: Date.now(), why: states[n] === "failed" ? "nothing_there" : null });
+  return { template: id, title, started_ms: Date.now() - 60_000, started_by: "per_0000000000000000000000000000000a", ended_ms: null, steps: steps.map(step) };
 }
 
 let made = 0;

@@ -1,7 +1,7 @@
 // Stories through the pages: what a person does, and what the other side of the wire then has.
 
 import assert from "node:assert/strict";
-import { approval, code, fake, password, token } from "./fake.mjs";
+import { approval, begun, code, fake, password, token } from "./fake.mjs";
 import { burst, conversation, decisions, fleet, tenant } from "./scenes.mjs";
 
 export function flows({ room }) {
@@ -347,6 +347,23 @@ export function flows({ room }) {
       await page.click(".gate button >> nth=2");
       await page.click(".change .allow");
       await page.waitForFunction(() => document.querySelectorAll(".gate-state.open").length === 0);
+    }),
+
+    story("flow: a template is begun from the empty conversation and a step that stands still is left out", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.click("text=Mit einer Vorlage beginnen");
+      await page.click(".template >> nth=0 >> button");
+      await page.waitForSelector(".template-step.step-running");
+      assert.equal(server.template.template, "freelancer");
+      assert.equal(await page.locator(".template").count(), 0, "one at a time");
+      server.template = begun("freelancer", "failed");
+      server.tell("first_hour", {});
+      await page.waitForSelector("text=die Datei ist nicht da");
+      await page.click("text=Auslassen");
+      await page.waitForSelector(".template-step.step-skipped");
+      await page.click("text=Beenden");
+      await page.waitForSelector("text=Beendet nach 1 von 4 Schritten");
+      await page.waitForSelector(".template");
     }),
 
     story("flow: a member sees levels and changes none", { role: "member" }, async ({ page, origin }) => {

@@ -1,7 +1,7 @@
 // Every page and every notable state of it, in both languages, both themes and at both widths.
 
 import assert from "node:assert/strict";
-import { code, fake } from "./fake.mjs";
+import { approval, begun, code, fake } from "./fake.mjs";
 import { burst, conversation, decisions, fleet } from "./scenes.mjs";
 
 const scenes = {
@@ -13,6 +13,8 @@ const scenes = {
   "tenant-full": { path: "/", world: conversation, ready: ".verdict" },
   "tenant-inbox": { path: "/", world: conversation, ready: ".verdict", act: (page) => page.click("#inbox-button") },
   "tenant-devices": { path: "/", world: { resets: [{ person: "per_0000000000000000000000000000000a", asked_ms: 0, ripe_ms: 4_000_000_000_000 }] }, ready: ".starters", act: devices },
+  "tenant-templates": { path: "/", world: {}, ready: ".starters", act: templates },
+  "tenant-template": { path: "/", world: () => ({ run: begun("freelancer", "failed", "done", "running"), approvals: [approval({ tool: "write", session: "agent:main:first-hour", rule: "file.write", sentence: { de: "Der Assistent möchte eine Datei in seinem Bereich schreiben.", en: "The assistant wants to write a file in its own area." }, details: [{ name: "path", value: "Kunden/LIESMICH.md" }] })] }), ready: ".approval", act: templates },
   "tenant-levels": { path: "/", world: { standing: { choices: [{ change: { kind: "level", to: "L2" }, set_ms: 1_795_000_000_000, set_by: "console" }] } }, ready: ".starters", act: levels },
   "tenant-levels-change": { path: "/", world: {}, ready: ".starters", act: (page) => levels(page).then(() => raise(page)).then(() => page.waitForSelector(".change .hint")) },
   "tenant-levels-asked": { path: "/", world: {}, ready: ".starters", act: raised },
@@ -41,6 +43,12 @@ async function devices(page) {
   await page.click(".device-setup button[type=submit]");
   await page.click(".device-deeds button >> nth=-1");
   await page.waitForSelector(".code-list");
+}
+
+async function templates(page) {
+  if (await page.locator(".menu-button").isVisible()) await page.click(".menu-button");
+  await page.click("#templates-button");
+  await page.waitForSelector(".template, .template-step");
 }
 
 async function levels(page) {

@@ -134,6 +134,7 @@ impl Chat {
         let (mut gateway, mut usage) = (proxy.gateway.watch(), proxy.metering.changes());
         let (mut approvals, mut ended) = (proxy.approvals.changes(), proxy.people.ended());
         let (mut devices, mut levels, mut pauses) = (proxy.devices.changes(), proxy.levels.changes(), proxy.pauses.watch());
+        let mut first_hour = proxy.first_hour.changes();
         let mut upstream: Option<Upstream> = None;
         let mut answers = FuturesUnordered::new();
         let lasts_ms = (self.session.expires_ms - proxy.clock.wall_ms()).max(0) as u64;
@@ -241,6 +242,12 @@ impl Chat {
                         break None;
                     }
                     event("levels", &json!({}))
+                }
+                changed = first_hour.changed() => {
+                    if changed.is_err() {
+                        break None;
+                    }
+                    event("first_hour", &json!({}))
                 }
                 changed = pauses.changed() => match (changed, self.paused().await) {
                     (Ok(()), Ok(paused)) => event("paused", &json!({ "paused": paused })),

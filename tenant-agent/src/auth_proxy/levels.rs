@@ -2,7 +2,7 @@
 
 use super::AuthProxy;
 use super::chat::shown;
-use crate::levels::{By, Outcome};
+use crate::levels::By;
 use crate::people::{Role, Session};
 use axum::Json;
 use axum::extract::State;
@@ -65,8 +65,8 @@ pub(super) async fn change(State(proxy): State<Arc<AuthProxy>>, session: Session
     let assistant = seen(&proxy, &session, assistant).await?;
     let by = By::Person { id: session.person.id, name: session.person.name.clone() };
     Ok(Json(match proxy.levels.change(&proxy.approvals, &proxy.in_force.law(), by, &assistant, change).await? {
-        Outcome::Done => json!({ "done": true }),
-        Outcome::Asked(approval) => json!({ "done": false, "approval": shown(&proxy, approval) }),
+        None => json!({ "done": true }),
+        Some(approval) => json!({ "done": false, "approval": shown(&proxy, approval) }),
     }))
 }
 

@@ -2,12 +2,14 @@
 
 mod chat;
 mod devices;
+mod first_hour;
 mod levels;
 mod login;
 
 use crate::approvals::Approvals;
 use crate::bundle::InForce;
 use crate::devices::Devices;
+use crate::first_hour::FirstHour;
 use crate::gateway::Gateway;
 use crate::identity::Identity;
 use crate::ledger::Ledger;
@@ -38,6 +40,7 @@ pub struct AuthProxy {
     pub approvals: Approvals,
     pub levels: Levels,
     pub pauses: Pauses,
+    pub first_hour: FirstHour,
     pub in_force: InForce,
     pub gateway: Gateway,
     pub metering: Metering,
@@ -64,6 +67,9 @@ pub fn routes(proxy: Arc<AuthProxy>) -> Router {
         .route("/api/levels/preview", post(levels::preview))
         .route("/api/pauses", post(levels::pause))
         .route("/api/pauses/end", post(levels::resume))
+        .route("/api/first-hour", get(first_hour::show).post(first_hour::start))
+        .route("/api/first-hour/step", post(first_hour::wish))
+        .route("/api/first-hour/end", post(first_hour::end))
         .route("/approvals/decisions", post(devices::decide))
         .route("/ws", get(chat::open))
         .with_state(proxy)

@@ -101,11 +101,7 @@ async fn announce(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<An
 }
 
 async fn decide(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Decide, BODY_BYTES_MAX>) -> Result<Json<Answer>, Refusal> {
-    let answer = wrapper.decide(body.0).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a call could not be decided; refused");
-        refused("Gatehouse could not write its records, so nothing is run. Tell the user.")
-    });
-    Ok(Json(answer))
+    Ok(Json(wrapper.propose(body.0).await))
 }
 
 async fn result(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Outcome>) -> Result<Json<Value>, Refusal> {
@@ -152,6 +148,14 @@ struct Known {
 }
 
 impl SafetyWrapper {
+    /// What is said to a call that somebody proposes: the plugin, or the agent itself for a template.
+    pub async fn propose(&self, ask: Decide) -> Answer {
+        self.decide(ask).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a call could not be decided; refused");
+            refused("Gatehouse could not write its records, so nothing is run. Tell the user.")
+        })
+    }
+
     async fn decide(&self, ask: Decide) -> Result<Answer, StoreError> {
         let Some(assistant) = self.identity.assistant(&ask.agent_id) else { return Ok(refused("This assistant is not known here.")) };
         let call_id = canonical_call_id(&ask.call_id);

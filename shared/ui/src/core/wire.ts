@@ -233,3 +233,21 @@ export interface Fleet {
   now_ms: number;
   tenants: Tenant[];
 }
+
+/** What is done in a first hour, as the page offers it. */
+export interface Template {
+  id: string;
+  title: Record<Lang, string>;
+  about: Record<Lang, string>;
+  steps: Record<Lang, string>[];
+}
+
+/** A template under way, or the last one. */
+export interface TemplateRun {
+  template: string;
+  title: Record<Lang, string>;
+  started_ms: number;
+  started_by: string;
+  ended_ms: number | null;
+  steps: { title: Record<Lang, string>; state: "waiting" | "running" | "done" | "skipped" | "failed"; attempt: number; since_ms: number; why: string | null }[];
+}

@@ -35,6 +35,8 @@ export const devicesChanged = signal(0);
 
 /** Counts what the server says about levels. */
 export const levelsChanged = signal(0);
+/** Counts what the server says about a template under way. */
+export const firstHourChanged = signal(0);
 /** The assistants that somebody has stopped. */
 export const paused = signal<readonly Pause[]>([]);
 export const pause = computed(() => paused.value.find((pause) => pause.assistant === assistant.value?.id) ?? null);
@@ -190,6 +192,7 @@ function hear(event: string, payload: unknown): void {
   else if (event === "approval") approvals.value = approvalList.merged(approvals.value, [payload as Approval]);
   else if (event === "devices") devicesChanged.value += 1;
   else if (event === "levels") levelsChanged.value += 1;
+  else if (event === "first_hour") firstHourChanged.value += 1;
   else if (event === "paused") paused.value = (payload as { paused: Pause[] }).paused;
   else if (event === "usage") usage.value = payload as Usage;
   else if (event === "gateway") {

@@ -23,6 +23,7 @@ export function Header() {
       <Menu>
         <UsageToday />
         <Switches />
+        <PanelButton name="templates" icon="spark" words={t("template.button")} />
         <PanelButton name="levels" icon="gauge" words={t("levels.button")} />
         <PanelButton name="devices" icon="key" words={t("devices.title")} />
         <button type="button" class="quiet with-icon" onClick={() => void logOut()}>

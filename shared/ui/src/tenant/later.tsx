@@ -17,7 +17,7 @@ async function fetchOnce(): Promise<void> {
   contents.value = await import("./panels.tsx").catch(() => "missing" as const);
 }
 
-function Later({ name }: { name: "Devices" | "Levels" }) {
+function Later({ name }: { name: "Devices" | "Levels" | "FirstHour" }) {
   const known = contents.value;
   if (known === null) {
     void fetchOnce();
@@ -33,6 +33,7 @@ export function LaterPanels() {
     <>
       <Panel name="devices" title={t("devices.title")} closing={t("devices.close")}>{() => <Later name="Devices" />}</Panel>
       <Panel name="levels" title={t("levels.title")} closing={t("levels.close")}>{() => <Later name="Levels" />}</Panel>
+      <Panel name="templates" title={t("template.title")} closing={t("template.close")}>{() => <Later name="FirstHour" />}</Panel>
     </>
   );
 }

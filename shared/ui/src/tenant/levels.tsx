@@ -196,7 +196,7 @@ function History({ standing }: { standing: Standing }) {
         {[...standing.choices].sort((a, b) => b.set_ms - a.set_ms).map(({ change, set_ms, set_by }) => (
           <li key={aboutOf(change)}>
             {change.kind === "level" ? `${t("levels.level")}: ${change.to}` : change.kind === "ask_red" ? `${t("levels.ask_red")}: ${change.ask ? "✓" : "–"}` : `${toolTitle(change.tool)}: ${change.open ? t("levels.gate.open") : t("levels.gate.locked")}`}
-            {" · "}<span class="soft">{dateAndTime(set_ms)} · {set_by === "console" ? t("levels.by.console") : set_by === person.value?.id ? t("levels.by.you") : t("levels.by.other")}</span>
+            {" · "}<span class="soft">{dateAndTime(set_ms)} · {set_by === "console" ? t("levels.by.console") : set_by === person.value?.id ? t("levels.by.you") : t("levels.by.somebody")}</span>
           </li>
         ))}
       </ul>

@@ -1,4 +1,5 @@
-// The part of the tenant page that comes when it is asked for: devices, and levels and gates.
+// The part of the tenant page that comes when it is asked for: devices, levels and gates,
+// templates for the first hour.
 
 import style from "style:later";
 import more from "words:later";
@@ -11,4 +12,5 @@ sheet.replaceSync(style);
 document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
 
 export { Devices } from "./device-panel.tsx";
+export { FirstHour } from "./first-hour.tsx";
 export { Levels } from "./levels.tsx";
