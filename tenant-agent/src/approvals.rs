@@ -363,9 +363,9 @@ impl Approvals {
         self.store
             .read(move |c| {
                 let open = format!("SELECT {COLUMNS} FROM approval WHERE state = 'pending' AND expires_ms > ?1 ORDER BY created_ms, id LIMIT ?2");
-                let mut list: Vec<Approval> = c.prepare(&open)?.query_map(params![now_ms, OPEN_MAX], approval_of)?.collect::<Result<_, _>>()?;
+                let mut list: Vec<Approval> = c.prepare_cached(&open)?.query_map(params![now_ms, OPEN_MAX], approval_of)?.collect::<Result<_, _>>()?;
                 let decided = format!("SELECT {COLUMNS} FROM approval WHERE NOT (state = 'pending' AND expires_ms > ?1) ORDER BY coalesce(decided_ms, expires_ms) DESC, id LIMIT ?2");
-                let mut rows = c.prepare(&decided)?;
+                let mut rows = c.prepare_cached(&decided)?;
                 for approval in rows.query_map(params![now_ms, DECIDED_SHOWN], approval_of)? {
                     let mut approval = approval?;
                     if approval.state == ApprovalState::Pending {
@@ -421,7 +421,10 @@ impl Approvals {
         );
         let found: Vec<Approval> = self
             .store
-            .read(move |c| c.prepare(&sql)?.query_map(params![NUDGES_MAX, NUDGE_EACH_MS, now_ms, NUDGES_AT_ONCE, first_hour::SESSION], approval_of)?.collect())
+            .read(move |c| {
+                let session = first_hour::SESSION;
+                c.prepare_cached(&sql)?.query_map(params![NUDGES_MAX, NUDGE_EACH_MS, now_ms, NUDGES_AT_ONCE, session], approval_of)?.collect()
+            })
             .await?;
         let may = |approval: &Approval| !self.is_held(approval.id) && !self.holds(&approval.session) && !self.pauses.holds(approval.assistant);
         Ok(found.into_iter().filter(may).collect())
