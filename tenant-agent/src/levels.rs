@@ -34,6 +34,8 @@ struct Inner {
     now: RwLock<Arc<Choices>>,
     /// One reading after the other, so that the last one has seen every write.
     turn: tokio::sync::Mutex<()>,
+    /// One trial at a time: each takes a thread for a while, and anybody who is logged in may ask for one.
+    trial: tokio::sync::Mutex<()>,
     changes: watch::Sender<u64>,
 }
 
@@ -99,7 +101,14 @@ pub struct Effect {
 impl Levels {
     /// Nothing chosen yet, until [`Levels::reread`].
     pub fn new(store: Store, clock: Clock) -> Levels {
-        Levels(Arc::new(Inner { store, clock, now: RwLock::default(), turn: tokio::sync::Mutex::default(), changes: watch::Sender::new(0) }))
+        Levels(Arc::new(Inner {
+            store,
+            clock,
+            now: RwLock::default(),
+            turn: tokio::sync::Mutex::default(),
+            trial: tokio::sync::Mutex::default(),
+            changes: watch::Sender::new(0),
+        }))
     }
 
     pub async fn open(store: Store, clock: Clock) -> service::store::Result<Levels> {
@@ -186,6 +195,7 @@ impl Levels {
 
     /// What the change would have done to the week's calls of this assistant.
     pub async fn effect(&self, law: &Regime, assistant: AssistantId, change: &Change) -> service::store::Result<Effect> {
+        let _place = self.0.trial.lock().await;
         let since_ms = self.0.clock.wall_ms() - WEEK_MS;
         let calls = self.0.store.read(|c| ledger::decided(c, i64::MAX, TRIED_MAX)).await?;
         let mut choices = (*self.now()).clone();

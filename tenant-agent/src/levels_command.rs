@@ -1,7 +1,9 @@
 //! `tenant-agent levels …`: what each assistant may do, as a table, and changing it from the machine.
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
-use policy::{Change, Level};
+use policy::{Change, Choices, Level};
+use serde::Deserialize;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -71,6 +73,20 @@ pub async fn run(command: &LevelsCommand, socket: &Path) -> anyhow::Result<(Valu
         },
     };
     Ok((answer, text))
+}
+
+/// What the tenant of the running agent has chosen.
+pub async fn choices(socket: &Path) -> anyhow::Result<Choices> {
+    #[derive(Deserialize)]
+    struct Line {
+        assistant: String,
+        change: Change,
+    }
+    let answer = console::say(socket, &Verb::Levels {}).await?;
+    let lines: Vec<Line> = serde_json::from_value(answer["choices"].clone()).context("the tenant's choices are unreadable")?;
+    let mut choices = Choices::default();
+    lines.iter().for_each(|line| choices.make(&line.assistant, &line.change));
+    Ok(choices)
 }
 
 fn table(assistants: &[Value], paused: &Value) -> String {

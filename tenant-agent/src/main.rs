@@ -501,7 +501,7 @@ async fn policy(command: &PolicyCommand, settings: &Settings) -> anyhow::Result<
     let socket = settings.console_socket();
     let status = console::say(&socket, &Verb::Status {}).await?;
     let tenant = status["tenant_id"].as_str().context("the agent does not say whose it is")?;
-    let mut trial = Trial::of(bundle, tenant, &settings.policy, &clock)?;
+    let mut trial = Trial::of(bundle, tenant, &settings.policy, &clock)?.choosing(levels_command::choices(&socket).await?);
     let mut before = i64::MAX;
     while trial.calls() < *last {
         let answer = console::say(&socket, &Verb::DecidedCalls { before, limit: PAGE.min(last - trial.calls()) }).await?;
