@@ -375,10 +375,13 @@ fn has_heard(history: &Value, key: &str) -> bool {
     history["messages"].as_array().is_some_and(|messages| messages.iter().any(of))
 }
 
-/// Whether nothing runs in the session, as far as it says.
+/// Whether nothing runs in the session, as far as it says. A word that nobody knows may mean that something does.
 fn is_settled(history: &Value) -> bool {
-    history["sessionInfo"]["status"].as_str().is_none_or(|status| status != "running")
+    history["sessionInfo"]["status"].as_str().is_none_or(|status| SETTLED.contains(&status))
 }
+
+/// What OpenClaw says of a session in which nothing runs.
+const SETTLED: [&str; 6] = ["done", "failed", "killed", "timeout", "error", "idle"];
 
 #[allow(clippy::too_many_arguments)]
 fn set(tx: &Tx, assistant: AssistantId, run: &Run, n: usize, to: StepState, why: Option<&str>, by: &str, now_ms: i64) -> rusqlite::Result<()> {
