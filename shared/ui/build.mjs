@@ -36,6 +36,9 @@ const consoleOnly = /^error\.(?:proxy_(?:credentials|target|host|busy)|hosts?_(?
 // What happens to a tenant before it is there is told on the operator's pages alone.
 const operatorOnly = /^(?:error\.(?:agent_|login_wrong_operator|(?:allocate|enrol|step)_failed)|finding\.(?:policy|audit|budget|usage)_)/;
 
+// What only the part that is fetched later can run into.
+const laterOnly = /^error\.(?:levels_|template_|approvals_full|assistant_not_paused|reset_announced|devices_too_many|device_(?:key_wrong|known|needs_ticket|code_wrong))/;
+
 /** What is fetched later names words of its own. */
 const apart = {
   name: "apart",
@@ -139,7 +142,7 @@ async function wordsOf(entry) {
   const unworded = (await bundle({ entryPoints: [join(here, entry)], format: "esm", minify: false, plugins: [apart, catalogueOf([]), laterOf([], "")] })).toString();
   const literals = new Set([...unworded.matchAll(/["`]([a-z][a-z_]*(?:\.[a-z_]+)+)["`]/g)].map((found) => found[1]));
   const families = [...unworded.matchAll(/["`]((?:[a-z_]+\.)+)(?:["`]|\$\{)/g)].map((found) => found[1]);
-  const shown = (key) => !consoleOnly.test(key) && !(entry.includes("tenant") && operatorOnly.test(key));
+  const shown = (key) => !consoleOnly.test(key) && !(entry.includes("tenant") && operatorOnly.test(key)) && !(entry === bundles.tenant.script && laterOnly.test(key));
   return keys.filter(shown).filter((key) => literals.has(key) || literals.has(key.replace(/\.(?:one|other)$/, "")) || families.some((family) => key.startsWith(family)));
 }
 

@@ -313,7 +313,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
         }
         Verb::Resume { assistant } => {
             let Some(assistant) = named(parts, assistant.as_deref()) else { return Ok(stranger()) };
-            Ok(match parts.pauses.resume(None, assistant.id).await {
+            Ok(match parts.pauses.resume_here(assistant.id).await {
                 Ok(()) => json!({ "ok": true, "resumed": assistant.id }),
                 Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
             })

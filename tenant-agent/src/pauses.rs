@@ -2,6 +2,7 @@
 //! owner lets them go on. On the disk before it is acknowledged.
 
 use crate::audit::{self, Deed};
+use crate::devices::{self, Heard};
 use crate::identity::parsed;
 use crate::people::{self, Role};
 use axum::http::StatusCode;
@@ -90,16 +91,28 @@ impl Pauses {
         Ok(self.reread().await?)
     }
 
-    /// Lets an assistant go on; an owner does that, or somebody at the console.
-    pub async fn resume(&self, by: Option<PersonId>, assistant: AssistantId) -> Result<(), Refusal> {
+    /// Lets an assistant go on: by what an owner's device signed, because somebody else may be why it was stopped.
+    pub async fn resume_signed(&self, heard: Heard) -> Result<(), Refusal> {
+        let wire::device::Deed::Resume { assistant } = heard.statement.deed else { return Err(devices::MALFORMED) };
+        self.resume(Some(heard), assistant).await
+    }
+
+    /// The same for somebody at the console.
+    pub async fn resume_here(&self, assistant: AssistantId) -> Result<(), Refusal> {
+        self.resume(None, assistant).await
+    }
+
+    async fn resume(&self, heard: Option<Heard>, assistant: AssistantId) -> Result<(), Refusal> {
         let now_ms = self.0.clock.wall_ms();
         self.0
             .store
             .write(move |tx| {
-                if let Some(person) = by
-                    && people::role(tx, person)? != Some(Role::Owner)
-                {
-                    return Err(Refusal::FORBIDDEN);
+                let by = heard.as_ref().map(|heard| heard.statement.person);
+                if let Some(heard) = &heard {
+                    devices::spend(tx, heard, now_ms)?;
+                    if people::role(tx, heard.statement.person)? != Some(Role::Owner) {
+                        return Err(Refusal::FORBIDDEN);
+                    }
                 }
                 if tx.execute("DELETE FROM paused_assistant WHERE assistant = ?1", [assistant.to_string()])? == 0 {
                     return Err(NOT_PAUSED);

@@ -235,11 +235,15 @@ async fn i_did_not_ask_for_this_stops_the_assistant_until_an_owner_lets_it_go_on
     owner.open().await.unwrap();
     let id = assistant(&owner).await["id"].clone();
     let mut approver = person(&tenant, "Approver", Role::Approver).await;
-    assert_eq!(approver.post("/api/pauses/end", json!({ "assistant": id })).await.code(), "forbidden");
+    let go_on = json!({ "kind": "resume", "assistant": id });
+    assert_eq!(approver.post("/api/pauses/end", owner.signed(go_on.clone()).await).await.code(), "forbidden", "it came with somebody else's session");
+    assert_eq!(owner.post("/api/pauses/end", json!({ "assistant": id })).await.code(), "body_malformed", "a session alone is not enough");
     let stopped = tenant.gateway.decide("r", "t", "call_x", "read", &json!({ "path": "notes.md" })).await.json();
     assert!(stopped["allow"] == false && stopped["reason"].as_str().unwrap().contains("paused"), "{stopped}");
-    assert_eq!(owner.post("/api/pauses/end", json!({ "assistant": id })).await.status, 204);
-    assert_eq!(owner.post("/api/pauses/end", json!({ "assistant": id })).await.code(), "assistant_not_paused");
+    let signed = owner.signed(go_on.clone()).await;
+    assert_eq!(owner.post("/api/pauses/end", signed.clone()).await.status, 204);
+    assert_eq!(owner.post("/api/pauses/end", signed).await.code(), "statement_replayed");
+    assert_eq!(owner.post("/api/pauses/end", owner.signed(go_on).await).await.code(), "assistant_not_paused");
     owner.event("paused", |paused| paused["paused"].as_array().unwrap().is_empty()).await;
     owner.ask("[[text:hello]]").await;
 

@@ -377,6 +377,8 @@ export function flows({ room }) {
 
     story("flow: what nobody asked for stops the assistant until its owner lets it go on", conversation, async ({ page, server, origin }) => {
       await page.goto(origin);
+      await page.waitForSelector(".verdict");
+      await setUp(page);
       await page.click(".log .approval-pending >> nth=1 >> text=Das war ich nicht");
       assert.equal(server.decisions.length, 0, "one press stops nothing");
       await page.click(".log .approval-pending >> nth=1 >> text=Ablehnen und Alba anhalten");
@@ -384,6 +386,7 @@ export function flows({ room }) {
       assert.equal(server.decisions[0].decision, "deny");
       await page.click(".banner >> text=Weitermachen lassen");
       await page.waitForSelector(".banner", { state: "detached" });
+      assert.deepEqual(JSON.parse(server.posts.at(-1).body.statement).deed, { kind: "resume", assistant: server.assistants[0].id }, "signed");
     }),
 
     story("flow: many questions of one kind stand as one, each decided by itself", burst, async ({ page, server, origin }) => {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use service::{Refusal, door};
 use std::sync::Arc;
 use wire::AssistantId;
+use wire::device::Signed;
 use wire::enrol::NamedAssistant;
 
 const ASSISTANT_UNKNOWN: Refusal = Refusal::new(StatusCode::NOT_FOUND, "assistant_unknown");
@@ -76,9 +77,12 @@ pub(super) async fn pause(State(proxy): State<Arc<AuthProxy>>, session: Session,
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn resume(State(proxy): State<Arc<AuthProxy>>, session: Session, body: door::Json<Whom>) -> Result<StatusCode, Refusal> {
-    let assistant = seen(&proxy, &session, body.0.assistant).await?;
-    proxy.pauses.resume(Some(session.person.id), assistant.id).await?;
+pub(super) async fn resume(State(proxy): State<Arc<AuthProxy>>, session: Session, body: door::Json<Signed>) -> Result<StatusCode, Refusal> {
+    let heard = proxy.devices.heard(body.0).await?;
+    if heard.statement.person != session.person.id {
+        return Err(Refusal::FORBIDDEN);
+    }
+    proxy.pauses.resume_signed(heard).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -5,8 +5,8 @@ import { computed } from "@preact/signals";
 import { useState } from "preact/hooks";
 import { Icon, Words } from "../core/room.tsx";
 import { dateAndTime, relative, sentence, t } from "../core/text.ts";
-import { assistantName, gateway, gatewaySince, link, now, pause, person, resume, retryNow } from "./conversation.ts";
-import { cancelReset, listed } from "./devices.ts";
+import { assistantName, gateway, gatewaySince, link, now, pause, person, retryNow } from "./conversation.ts";
+import { cancelReset, listed, resume } from "./devices.ts";
 
 const patienceMs = 2_000; // shorter breaks mend themselves before a person could read about them
 const longStartMs = 20_000;

@@ -142,11 +142,6 @@ export async function disown(approval: Approval): Promise<string | null> {
   }
 }
 
-export async function resume(assistant: string): Promise<string | null> {
-  const answer = await post("/api/pauses/end", { assistant });
-  return answer.ok ? null : explain(answer.code, answer.message);
-}
-
 export function takeApproval(approval: Approval): void {
   approvals.value = approvalList.merged(approvals.value, [approval]);
 }

@@ -8,7 +8,8 @@ import { Icon, Words } from "../core/room.tsx";
 import { count, dateAndTime, explain, relative, t, type Key } from "../core/text.ts";
 import type { Approval, Change, Level, Preview, Standing } from "../core/wire.ts";
 import { ApprovalCard } from "./approval.tsx";
-import { levelsChanged, now, paused, pending, person, resume, takeApproval } from "./conversation.ts";
+import { levelsChanged, now, paused, pending, person, takeApproval } from "./conversation.ts";
+import { resume } from "./devices.ts";
 import { toolTitle } from "./tool.tsx";
 
 const levels: readonly Level[] = ["L1", "L2", "L3"];
