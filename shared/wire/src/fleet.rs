@@ -117,6 +117,7 @@ pub struct TenantView {
     pub usage_today: UsageDay,
     pub approvals: Vec<OpenApproval>,
     /// How often each rule asked lately, those that asked most first.
+    #[serde(default)]
     pub asks: Vec<Asks>,
     pub findings: Vec<HealthFinding>,
 }
