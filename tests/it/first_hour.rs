@@ -6,6 +6,9 @@ use tenant_agent::console::Verb;
 use tenant_agent::people::Role;
 use tests::{Browser, Tenant, World};
 
+/// So little at a time that no session ends while something is waited for.
+const TICK_MS: u64 = 5;
+
 async fn begin(browser: &Browser, template: &str) -> (u16, String) {
     let answer = browser.post("/api/first-hour", json!({ "template": template, "lang": "en" })).await;
     (answer.status, if answer.status == 204 { String::new() } else { answer.code() })
@@ -30,7 +33,7 @@ async fn come_to(world: &World, browser: &Browser, expected: &[&str]) {
             now = states(browser).await;
         }
     };
-    world.as_time_passes(100, come).await;
+    world.as_time_passes(TICK_MS, come).await;
 }
 
 async fn deeds(tenant: &Tenant, wanted: &str) -> Vec<String> {
@@ -72,7 +75,7 @@ async fn a_template_is_worked_through_and_goes_on_after_its_agent_has_ended() {
     std::fs::write(tenant.workspace().join("reports/week.md"), "a report").unwrap();
     assert_eq!(wish(&owner, 3, "retry").await, 204);
     come_to(&world, &owner, &["done", "done", "done", "done"]).await;
-    world.as_time_passes(100, async { while owner.get("/api/first-hour").await.json()["run"]["ended_ms"].is_null() {} }).await;
+    world.as_time_passes(TICK_MS, async { while owner.get("/api/first-hour").await.json()["run"]["ended_ms"].is_null() {} }).await;
     assert_eq!(tenant.gateway.heard().len(), 2, "told again because it was wished");
     let steps = deeds(&tenant, "template_step").await;
     assert_eq!((steps[0].as_str(), steps[1].as_str()), ("consulting scheduling running", "consulting scheduling done"));
@@ -98,14 +101,14 @@ async fn where_the_gate_asks_a_template_waits_and_a_no_stops_it() {
     tenant.ready().await;
     owner.open().await.unwrap();
     assert_eq!(owner.decide(&first, "approve").await["payload"]["approval"]["state"], "approved");
-    let second = world.as_time_passes(100, owner.event("approval", |approval| approval["state"] == "pending" && approval["id"] != first["id"])).await;
+    let second = owner.event("approval", |approval| approval["state"] == "pending" && approval["id"] != first["id"]).await;
     assert!(tenant.workspace().join("templates/scheduling.md").exists());
     owner.decide(&second, "deny").await;
     come_to(&world, &owner, &["done", "failed denied", "waiting", "waiting"]).await;
     assert!(!tenant.workspace().join("templates/agreement.md").exists());
 
     assert_eq!(wish(&owner, 1, "skip").await, 204);
-    let third = world.as_time_passes(100, owner.event("approval", |approval| approval["state"] == "pending" && approval["id"] != second["id"])).await;
+    let third = owner.event("approval", |approval| approval["state"] == "pending" && approval["id"] != second["id"]).await;
     assert_eq!(owner.post("/api/first-hour/end", json!({})).await.status, 204);
     owner.event("approval", |approval| approval["id"] == third["id"] && approval["state"] == "superseded").await;
     assert_eq!(states(&owner).await[1..], ["skipped", "running", "waiting"]);

@@ -258,7 +258,7 @@ async fn i_did_not_ask_for_this_stops_the_assistant_until_an_owner_lets_it_go_on
     assert_eq!(tenant.gateway.executed(), [""; 0], "and nothing runs by it as long as the assistant is paused");
     approver.open().await.unwrap();
     assert_eq!(tenant.console(&Verb::Resume { assistant: None }).await["ok"], true);
-    world.as_time_passes(5_000, owner.event("approval", |approval| approval["state"] == "used")).await;
+    world.as_time_passes(50, owner.event("approval", |approval| approval["state"] == "used")).await;
     let told: Vec<String> = deeds(&tenant).await.into_iter().map(|(deed, _)| deed).filter(|deed| deed.starts_with("assistant_")).collect();
     assert_eq!(told, ["assistant_paused", "assistant_resumed", "assistant_paused", "assistant_resumed"]);
     tenant.end().await;
