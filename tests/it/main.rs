@@ -1,5 +1,6 @@
 //! The tests that enter where the world enters, and the laws of the house.
 
+mod ask_approval;
 mod audit;
 mod browser;
 mod decisions;
@@ -8,9 +9,11 @@ mod first_hour;
 mod forward_proxy;
 mod front_door;
 mod house;
+mod http_request;
 mod kill;
 mod levels;
 mod link;
+mod mail;
 mod model_call;
 mod network;
 mod openclaw;

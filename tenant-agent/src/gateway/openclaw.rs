@@ -22,7 +22,7 @@ pub const TOOLS_SERVER: &str = "gatehouse";
 /// OpenClaw's tools whose work is done by ours.
 pub const REPLACED: [&str; 5] = ["exec", "process", "write", "edit", "apply_patch"];
 /// Tools that only we have; OpenClaw knows nothing by these names.
-const OURS_ALONE: [&str; 1] = ["secret_names"];
+pub const OURS_ALONE: [&str; 6] = ["http_request", "send_mail", "draft_mail", "read_mail", "ask_approval", "secret_names"];
 /// How long it waits for one of our tools: a little longer than the longest command.
 const TOOL_WAIT_MS: u64 = 660_000;
 /// How long it waits for our server, which was there before it.
