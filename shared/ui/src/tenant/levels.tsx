@@ -219,7 +219,7 @@ type Group = "people" | "commands" | "web" | "others";
 type Gate = Standing["gates"][number];
 
 const groups: Record<string, Group> = {
-  message: "people", conversations_send: "people", conversations_turn: "people", send_mail: "people", draft_mail: "people", read_mail: "people", search_mail: "people", sessions_send: "people", sessions_spawn: "others",
+  message: "people", conversations_send: "people", conversations_turn: "people", send_mail: "people", draft_mail: "people", read_mail: "people", sessions_send: "people", sessions_spawn: "others",
   exec: "commands", terminal: "commands", nodes: "commands", computer: "commands",
   web_fetch: "web", web_search: "web", http_request: "web", browser: "web", x_search: "web", github_publish: "web",
 };
