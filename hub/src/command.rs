@@ -14,9 +14,11 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use service::{Clock, Stop, log};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use wire::approval::Asks;
 use wire::fleet::{TenantState, TenantView};
 
 /// The central service: tenants report here, operators see all of them.
@@ -75,6 +77,14 @@ enum TenantCommand {
         #[command(flatten)]
         place: Place,
     },
+    /// Print how often each rule asked the tenant's people on the last seven days, and how often they said yes. A rule that
+    /// asks every day and always hears yes teaches people not to read. Numbers only: what was asked stays with the tenant.
+    Asks {
+        /// One tenant; all of them together without.
+        name: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 #[derive(Args)]
@@ -109,9 +119,10 @@ impl From<anyhow::Error> for Trouble {
 
 pub fn run(cli: Cli) -> ExitCode {
     let json = match &cli.command {
-        Command::Serve(place) | Command::OperatorPassword(place) | Command::Fleet(place) | Command::Tenant { command: TenantCommand::Add { place, .. } } => {
-            place.json
-        }
+        Command::Serve(place)
+        | Command::OperatorPassword(place)
+        | Command::Fleet(place)
+        | Command::Tenant { command: TenantCommand::Add { place, .. } | TenantCommand::Asks { place, .. } } => place.json,
         Command::Demo(flags) => flags.json,
         Command::Policy { command } => command.is_json(),
         Command::Audit { command } => command.is_json(),
@@ -135,6 +146,7 @@ async fn act(command: Command) -> Result<ExitCode, Trouble> {
         Command::Serve(place) => serve(place).await?,
         Command::OperatorPassword(place) => operator_password(place).await?,
         Command::Tenant { command: TenantCommand::Add { name, url, place } } => tenant_add(&name, &url, place).await?,
+        Command::Tenant { command: TenantCommand::Asks { name, place } } => asks(name, place).await?,
         Command::Fleet(place) => fleet(place).await?,
         Command::Demo(flags) => demo::run(flags).await?,
         Command::Audit { command } => audit::run(command).await?,
@@ -175,6 +187,38 @@ async fn tenant_add(name: &str, url: &str, place: Place) -> Result<(), Trouble> 
     let (tenant, token) = create_tenant(&store, name, url, &Clock::system()).await?;
     say(&place, || json!({ "ok": true, "tenant_id": tenant, "name": name, "url": url, "token": token }), || token.clone());
     Ok(())
+}
+
+async fn asks(name: Option<String>, place: Place) -> Result<(), Trouble> {
+    let store = open(&place)?;
+    let view = store.view(Clock::system().wall_ms()).await.context("reading the fleet")?;
+    let of: Vec<&TenantView> = view.iter().filter(|tenant| name.as_ref().is_none_or(|name| tenant.name == *name)).collect();
+    if let (Some(name), true) = (&name, of.is_empty()) {
+        return Err(Trouble { code: 1, said: format!("no tenant is called `{name}`; `hub fleet` lists them") });
+    }
+    let mut rows: BTreeMap<&str, Asks> = BTreeMap::new();
+    for asks in of.iter().flat_map(|tenant| &tenant.asks) {
+        let sum = rows.entry(&asks.rule).or_insert_with(|| Asks { rule: asks.rule.clone(), days: vec![0; Asks::DAYS], yes: 0, no: 0 });
+        sum.days.iter_mut().zip(&asks.days).for_each(|(sum, day)| *sum += day);
+        (sum.yes, sum.no) = (sum.yes + asks.yes, sum.no + asks.no);
+    }
+    let mut rows: Vec<Asks> = rows.into_values().collect();
+    rows.sort_by_key(|asks| std::cmp::Reverse(asks.total()));
+    say(&place, || json!({ "ok": true, "asks": rows }), || asks_table(&rows));
+    Ok(())
+}
+
+fn asks_table(rows: &[Asks]) -> String {
+    if rows.is_empty() {
+        return "nobody was asked anything on the last seven days".to_owned();
+    }
+    let mut text = format!("{:<32} {:<34} {:>6} {:>6} {:>6}", "RULE", "SEVEN DAYS, TODAY LAST", "ALL", "YES", "NO");
+    for asks in rows {
+        let days = asks.days.iter().map(|day| format!("{day:>4}")).collect::<Vec<_>>().join(" ");
+        // A string takes every write.
+        let _ = write!(text, "\n{:<32} {days:<34} {:>6} {:>6} {:>6}", asks.rule, asks.total(), asks.yes, asks.no);
+    }
+    text
 }
 
 async fn fleet(place: Place) -> Result<(), Trouble> {

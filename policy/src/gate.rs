@@ -4,7 +4,7 @@ use crate::{Class, Finding};
 use serde::{Deserialize, Serialize};
 
 /// How much an assistant may do unasked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Level {
     L1,
     #[default]
@@ -12,8 +12,24 @@ pub enum Level {
     L3,
 }
 
+impl Level {
+    pub const ALL: [Level; 3] = [Level::L1, Level::L2, Level::L3];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::L1 => "L1",
+            Level::L2 => "L2",
+            Level::L3 => "L3",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Level> {
+        Level::ALL.into_iter().find(|level| level.name() == name)
+    }
+}
+
 /// What the tenant has set for this assistant and this tool.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gate {
     pub level: Level,
     /// The communications gate of this assistant and tool: locked unless somebody unlocked it.

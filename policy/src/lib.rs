@@ -10,6 +10,7 @@ pub mod approval;
 pub mod budget;
 pub mod bundle;
 pub mod call;
+pub mod choice;
 pub mod class;
 pub mod fault;
 pub mod file;
@@ -27,6 +28,7 @@ pub mod tool;
 
 pub use approval::{Digest, canonical_json, digest};
 pub use call::Call;
+pub use choice::{Change, Choices, Chosen, Weighed};
 pub use class::Class;
 pub use gate::{Gate, Level, Verdict, gate};
 pub use judgement::{Because, Deed, Effect, Judgement};

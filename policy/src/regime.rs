@@ -9,9 +9,10 @@
 //! When a bundle has expired, its rules and levels go on; its exceptions, unlocked gates and allowed hosts lapse.
 
 use crate::bundle::{Budgets, Content, Exception, Fault, Gates, Levels, Limits, Named, Prices, Routes};
+use crate::choice::{Change, Choices, Refused, Weighed};
 use crate::host::Allowed;
 use crate::law::{Finding, Knowledge, Law, RuleBook};
-use crate::{Call, Class, Gate};
+use crate::{Call, Class, Gate, Level};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub struct Regime {
     law: Law,
     is_expired: bool,
     until_ms: i64,
+    /// What the tenant has chosen within the company's bounds.
+    choices: Arc<Choices>,
 }
 
 /// What stays the same as time passes.
@@ -36,6 +39,9 @@ struct Parts {
     routes: Routes,
     exceptions: Vec<Exception>,
     hosts: Vec<Allowed>,
+    workflows: Vec<Named>,
+    /// The ids of the tenant's own rules.
+    own: BTreeSet<String>,
     expires_ms: i64,
 }
 
@@ -81,9 +87,11 @@ impl Regime {
             routes: content.routes.clone(),
             exceptions,
             hosts: content.hosts.clone(),
+            workflows: content.workflows.clone(),
+            own: own.rules().map(|rule| rule.id.clone()).collect(),
             expires_ms,
         };
-        Ok(Regime { parts: Arc::new(parts), law, is_expired: false, until_ms: 0 }.at(now_ms))
+        Ok(Regime { parts: Arc::new(parts), law, is_expired: false, until_ms: 0, choices: Arc::default() }.at(now_ms))
     }
 
     /// What is wrong with a tenant's own rules, their examples included.
@@ -100,7 +108,24 @@ impl Regime {
         let holding: Vec<&Exception> = exceptions.iter().filter(|exception| !is_expired && exception.expires_ms > now_ms).collect();
         let until_ms = holding.iter().map(|exception| exception.expires_ms).chain((!is_expired).then_some(*expires_ms)).min();
         let classes: BTreeMap<String, Class> = holding.iter().map(|exception| (exception.rule.clone(), exception.class)).collect();
-        Regime { parts: self.parts.clone(), law: self.parts.law.lowered(classes), is_expired, until_ms: until_ms.unwrap_or(i64::MAX) }
+        Regime {
+            parts: self.parts.clone(),
+            law: self.parts.law.lowered(classes),
+            is_expired,
+            until_ms: until_ms.unwrap_or(i64::MAX),
+            choices: self.choices.clone(),
+        }
+    }
+
+    /// The same law with other choices of the tenant.
+    #[must_use]
+    pub fn choosing(&self, choices: Arc<Choices>) -> Regime {
+        Regime { choices, ..self.clone() }
+    }
+
+    /// What the tenant has chosen.
+    pub fn choices(&self) -> &Arc<Choices> {
+        &self.choices
     }
 
     /// Until when this is how it is: then an exception or the bundle expires.
@@ -117,6 +142,11 @@ impl Regime {
         &self.law
     }
 
+    /// Whether the tenant wrote this rule itself.
+    pub fn is_own(&self, rule: &str) -> bool {
+        self.parts.own.contains(rule)
+    }
+
     /// Whether an assistant may use the tool at all. Tools that are not described are refused before anything looks at the call.
     pub fn manifest(&self, tool: &str) -> bool {
         self.law.manifest().contains(self.law.tools().name_of(tool))
@@ -129,6 +159,11 @@ impl Regime {
     /// Where every assistant may connect to. An expired bundle allows nothing by this.
     pub fn hosts(&self) -> &[Allowed] {
         if self.is_expired { &[] } else { &self.parts.hosts }
+    }
+
+    /// Templates that the company sends along, as texts. They outlive the bundle: whatever they set going passes the gate.
+    pub fn workflows(&self) -> &[Named] {
+        &self.parts.workflows
     }
 
     /// What model calls cost.
@@ -146,8 +181,19 @@ impl Regime {
         (self.parts.budgets.of(assistant), &self.parts.budgets.tenant)
     }
 
-    /// What is set for an assistant and a tool.
+    /// What is set for an assistant and a tool: what the tenant chose as far as the company lets it, otherwise what the company says.
     pub fn gate(&self, assistant: &str, tool: &str) -> Gate {
+        let (ours, name) = (self.gate_of_the_company(assistant, tool), self.law.tools().name_of(tool));
+        let chosen = self.choices.of(assistant);
+        let is_open = chosen.and_then(|chosen| chosen.gates.get(name).copied());
+        Gate {
+            level: chosen.and_then(|chosen| chosen.level).unwrap_or(ours.level).min(self.level_most()),
+            external_unlocked: is_open.unwrap_or(ours.external_unlocked) && !self.is_held(name),
+            ask_red: ours.ask_red || chosen.is_some_and(|chosen| chosen.ask_red),
+        }
+    }
+
+    fn gate_of_the_company(&self, assistant: &str, tool: &str) -> Gate {
         let Parts { levels, gates, .. } = &*self.parts;
         let own = levels.assistants.get(assistant);
         let unlocked = gates.assistants.get(assistant).unwrap_or(&gates.unlocked);
@@ -155,6 +201,46 @@ impl Regime {
             level: own.map_or(levels.default, |own| own.level),
             external_unlocked: !self.is_expired && (unlocked.contains(tool) || unlocked.contains(self.law.tools().name_of(tool))),
             ask_red: own.map_or(levels.ask_red, |own| own.ask_red),
+        }
+    }
+
+    /// The highest level that the tenant may choose.
+    pub fn level_most(&self) -> Level {
+        self.parts.levels.most.unwrap_or(Level::L3)
+    }
+
+    /// Whether the company asks for every Red, whatever the tenant chooses.
+    pub fn always_asks_red(&self, assistant: &str) -> bool {
+        self.gate_of_the_company(assistant, "").ask_red
+    }
+
+    /// Whether the company keeps this tool's gate in its own hands.
+    pub fn is_held(&self, tool: &str) -> bool {
+        let held = &self.parts.gates.held;
+        held.contains("*") || held.contains(tool) || held.contains(self.law.tools().name_of(tool))
+    }
+
+    /// The tools whose gate can be unlocked: those that assistants may use and that can reach other people.
+    pub fn gated_tools(&self) -> impl Iterator<Item = &str> {
+        let tools = self.law.tools();
+        self.law.manifest().iter().map(String::as_str).filter(|name| tools.reaches(name))
+    }
+
+    /// What has to stand behind a change of the tenant's choices, or why nobody may make it.
+    pub fn weigh(&self, assistant: &str, change: &Change) -> Result<Weighed, Refused> {
+        match change {
+            Change::Level { to } if *to > self.level_most() => Err(Refused::AboveMost),
+            Change::Level { to } => {
+                let now = self.gate(assistant, "").level;
+                Ok(Weighed::of(*to > now, *to == Level::L3))
+            }
+            Change::AskRed { ask: true } => Ok(Weighed::AtOnce),
+            Change::AskRed { ask: false } if self.always_asks_red(assistant) => Err(Refused::AlwaysAsks),
+            Change::AskRed { ask: false } => Ok(Weighed::of(self.gate(assistant, "").ask_red, true)),
+            Change::Gate { tool, .. } if !self.gated_tools().any(|known| known == tool) => Err(Refused::ToolUnknown),
+            Change::Gate { open: false, .. } => Ok(Weighed::AtOnce),
+            Change::Gate { tool, open: true } if self.is_held(tool) => Err(Refused::Held),
+            Change::Gate { tool, open: true } => Ok(Weighed::of(!self.gate(assistant, tool).external_unlocked, true)),
         }
     }
 }
@@ -235,7 +321,7 @@ pub(crate) mod tests {
         };
         Content {
             rules: named("rules/a.toml", RULES),
-            gates: Gates { unlocked: ["message".to_owned()].into(), assistants: [("ast_locked".to_owned(), Default::default())].into() },
+            gates: Gates { unlocked: ["message".to_owned()].into(), assistants: [("ast_locked".to_owned(), Default::default())].into(), ..Gates::default() },
             exceptions: vec![
                 exception("clean.deep", Class::Yellow, 100, &[]),
                 exception("root", Class::Green, 150, &["ten_a"]),

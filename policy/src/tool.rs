@@ -112,6 +112,14 @@ pub enum Role {
     Invoke,
 }
 
+impl Role {
+    /// Whether what stands in such an argument can make a call reach other people.
+    fn reaches(self) -> bool {
+        use Role::*;
+        !matches!(self, Data | Env | Workdir | Read | Write | Delete | Look | Patch | Stdin)
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleText {
@@ -332,6 +340,13 @@ impl Tools {
 
     pub fn sentence(&self, rule: &str) -> Option<&Sentence> {
         self.sentences.get(rule)
+    }
+
+    /// Whether a call of this tool can reach other people, whatever else it can do. A tool that nobody described can.
+    pub fn reaches(&self, tool: &str) -> bool {
+        let Some((name, tool)) = self.known(tool) else { return true };
+        let by_rule = self.by_tool.get(name).is_some_and(|rules| rules.iter().any(|index| self.rules[*index].external));
+        by_rule || tool.arguments.values().any(|role| role.reaches())
     }
 
     /// The arguments of `tool` that are no part of the digest.

@@ -15,7 +15,8 @@ const catalogues = Object.fromEntries(["de", "en"].map((lang) => [lang, JSON.par
 const keys = Object.keys(catalogues.en);
 
 const bundles = {
-  tenant: { script: "src/tenant/chat.tsx", style: "src/style/tenant.css" },
+  // What stands behind a button is fetched when somebody presses it, with its own words.
+  tenant: { script: "src/tenant/chat.tsx", style: "src/style/tenant.css", later: { name: "panels", script: "src/tenant/panels.tsx", style: "src/style/panels.css", limit: 12_000 } },
   door: { script: "src/door/door.tsx", style: "src/style/door.css" },
   first: { script: "src/door/first.tsx", style: "src/style/door.css" },
   operator: { script: "src/operator/dashboard.tsx", style: "src/style/operator.css" },
@@ -35,6 +36,17 @@ const consoleOnly = /^error\.(?:proxy_(?:credentials|target|host|busy)|hosts?_(?
 // What happens to a tenant before it is there is told on the operator's pages alone.
 const operatorOnly = /^(?:error\.(?:agent_|login_wrong_operator|(?:allocate|enrol|step)_failed)|finding\.(?:policy|audit|budget|usage)_)/;
 
+// What only the part that is fetched later can run into.
+const laterOnly = /^error\.(?:levels_|template_|approvals_full|assistant_not_paused|reset_announced|devices_too_many|device_(?:key_wrong|known|needs_ticket|code_wrong))/;
+
+/** What is fetched later names words of its own. */
+const apart = {
+  name: "apart",
+  setup(build) {
+    build.onResolve({ filter: /./ }, ({ kind, path }) => (kind === "dynamic-import" ? { path, external: true } : undefined));
+  },
+};
+
 const started = performance.now();
 checkParity();
 const files = {}; // name in dist → { bytes, brotli }
@@ -45,12 +57,12 @@ try {
     icon: await hashed("mark", "svg", icon()),
   };
   shared.manifest = await hashed("app", "webmanifest", webManifest(shared.icon));
-  const built = Object.fromEntries(await Promise.all(Object.entries(bundles).map(async ([name, { script: source, style }]) => {
+  const late = {};
+  const built = Object.fromEntries(await Promise.all(Object.entries(bundles).map(async ([name, { script: source, style, later }]) => {
     const words = await wordsOf(source);
-    return [name, {
-      script: await hashed(name, "js", await script(source, "esm", words)),
-      style: await hashed(name, "css", await minified(style)),
-    }];
+    const parts = later === undefined ? { script: await hashed(name, "js", await script(source, "esm", words)) } : await split(source, later, words);
+    if (later !== undefined) late[later.name] = { file: parts.later, limit: later.limit };
+    return [name, { script: parts.script, style: await hashed(name, "css", await minified(style)) }];
   })));
   const loads = {};
   for (const [name, page] of Object.entries(pages)) {
@@ -69,6 +81,14 @@ try {
       process.exitCode = 1;
     }
   }
+  for (const [name, { file, limit }] of Object.entries(late)) {
+    const { brotli } = files[file];
+    console.log(`${`+ ${name}`.padEnd(16)} ${(brotli / 1000).toFixed(1).padStart(5)} kB brotli of ${limit / 1000}, when it is asked for`);
+    if (brotli > limit) {
+      console.error(`${name} weighs more than its budget of ${limit} bytes`);
+      process.exitCode = 1;
+    }
+  }
   console.log(`built in ${Math.round(performance.now() - started)} ms`);
 } finally {
   rmSync(draft, { recursive: true, force: true });
@@ -84,24 +104,45 @@ function script(entry, format, words) {
   return bundle({ entryPoints: [join(here, entry)], format, plugins: [catalogueOf(words)] });
 }
 
+/**
+ * A page and the part of it that comes later. That part imports the page's own modules, so esbuild puts all of them into one
+ * file that both share; the page loads this file and never the empty entry beside it.
+ */
+async function split(entry, later, words) {
+  const laterWords = (await wordsOf(later.script)).filter((key) => !words.includes(key));
+  const result = await compiled({
+    entryPoints: [join(here, entry)], format: "esm", splitting: true, chunkNames: "a/[name]-[hash]", entryNames: "a/[name]-[hash]",
+    plugins: [catalogueOf(words), laterOf(laterWords, (await minified(later.style)).toString())], metafile: true,
+  });
+  const outputs = Object.entries(result.metafile.outputs).map(([path, about]) => ({ ...about, path: path.slice(path.indexOf("a/")) }));
+  const shared = outputs.find(({ inputs }) => Object.keys(inputs).some((path) => path.endsWith(entry)));
+  const own = outputs.find(({ inputs }) => Object.keys(inputs).some((path) => path.endsWith(later.script)));
+  if (shared === undefined || own === undefined || shared === own || outputs.length > 3) throw new Error(`${entry} and ${later.script} did not come apart: ${outputs.map(({ path }) => path)}`);
+  for (const { path } of [shared, own]) keep(path, Buffer.from(result.outputFiles.find((file) => file.path.endsWith(path.slice(2))).contents));
+  return { script: shared.path, later: own.path };
+}
+
 async function minified(entry) {
   return bundle({ entryPoints: [join(here, entry)] });
 }
 
 async function bundle(options) {
-  const result = await build({
+  return Buffer.from((await compiled(options)).outputFiles[0].contents);
+}
+
+function compiled(options) {
+  return build({
     bundle: true, minify: true, write: false, target: ["es2022", "chrome123", "firefox120", "safari17.5"], charset: "utf8",
     jsx: "automatic", jsxImportSource: "preact", legalComments: "none", logLevel: "warning", outdir: dist, ...options,
   });
-  return Buffer.from(result.outputFiles[0].contents);
 }
 
 /** A page carries only the words its script names: as a literal, or as a family such as `state.` before a `${`. */
 async function wordsOf(entry) {
-  const unworded = (await bundle({ entryPoints: [join(here, entry)], minify: false, plugins: [catalogueOf([])] })).toString();
+  const unworded = (await bundle({ entryPoints: [join(here, entry)], format: "esm", minify: false, plugins: [apart, catalogueOf([]), laterOf([], "")] })).toString();
   const literals = new Set([...unworded.matchAll(/["`]([a-z][a-z_]*(?:\.[a-z_]+)+)["`]/g)].map((found) => found[1]));
   const families = [...unworded.matchAll(/["`]((?:[a-z_]+\.)+)(?:["`]|\$\{)/g)].map((found) => found[1]);
-  const shown = (key) => !consoleOnly.test(key) && !(entry.includes("tenant") && operatorOnly.test(key));
+  const shown = (key) => !consoleOnly.test(key) && !(entry.includes("tenant") && operatorOnly.test(key)) && !(entry === bundles.tenant.script && laterOnly.test(key));
   return keys.filter(shown).filter((key) => literals.has(key) || literals.has(key.replace(/\.(?:one|other)$/, "")) || families.some((family) => key.startsWith(family)));
 }
 
@@ -109,12 +150,25 @@ function catalogueOf(words) {
   return {
     name: "catalogue",
     setup(build) {
-      build.onLoad({ filter: /[\\/]text[\\/](?:de|en)\.json$/ }, ({ path }) => {
-        const all = catalogues[path.endsWith("de.json") ? "de" : "en"];
-        return { loader: "json", contents: JSON.stringify(Object.fromEntries(words.map((key) => [key, all[key]]))) };
-      });
+      build.onLoad({ filter: /[\\/]text[\\/](?:de|en)\.json$/ }, ({ path }) => ({ loader: "json", contents: JSON.stringify(chosen(words, path.endsWith("de.json") ? "de" : "en")) }));
     },
   };
+}
+
+/** Words and style of what is fetched later, behind names of their own. */
+function laterOf(words, style) {
+  return {
+    name: "later",
+    setup(build) {
+      build.onResolve({ filter: /^(?:words|style):later$/ }, ({ path }) => ({ path, namespace: "later" }));
+      build.onLoad({ filter: /^words/, namespace: "later" }, () => ({ loader: "json", contents: JSON.stringify({ de: chosen(words, "de"), en: chosen(words, "en") }) }));
+      build.onLoad({ filter: /^style/, namespace: "later" }, () => ({ loader: "text", contents: style }));
+    },
+  };
+}
+
+function chosen(words, lang) {
+  return Object.fromEntries(words.map((key) => [key, catalogues[lang][key]]));
 }
 
 async function hashed(name, ending, contents) {

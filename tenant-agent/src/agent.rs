@@ -6,18 +6,21 @@ use crate::bundle::InForce;
 use crate::console;
 use crate::devices::Devices;
 use crate::egress_proxy::{self, EgressProxy, Observed};
+use crate::first_hour::{self, FirstHour, Written};
 use crate::forward_proxy::{self, Authority, ForwardProxy};
 use crate::gateway::openclaw::{self, Home, Plan, Provider};
 use crate::gateway::{CallError, Gateway, Mode, WayOut};
 use crate::hosts::Hosts;
 use crate::hub_link::HubLink;
 use crate::hub_link::enrol;
-use crate::identity::{self, HostKey, Identity};
+use crate::identity::{self, HostKey, Identity, MAIN_AGENT};
 use crate::ledger::Ledger;
+use crate::levels::Levels;
 use crate::mail::Post;
 use crate::metering::Metering;
 use crate::network::Network;
 use crate::outlet::{Bounds, Outlet, Secrets};
+use crate::pauses::Pauses;
 use crate::people::People;
 use crate::providers::Providers;
 use crate::safety_wrapper::{self, SafetyWrapper};
@@ -28,7 +31,9 @@ use crate::tools::hands::{Hands, Own};
 use crate::tools::{self, Tools, Walls};
 use crate::vault::{RecoveryKey, Vault};
 use anyhow::Context;
+use futures_util::future::BoxFuture;
 use policy::host::Target;
+use serde_json::Value;
 use service::config::private_folder;
 use service::door::{self, Door};
 use service::memory;
@@ -40,6 +45,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::task::JoinSet;
+use wire::plugin::Decide;
 
 /// The cupboards, as the console sees them.
 pub(crate) struct Parts {
@@ -50,6 +56,9 @@ pub(crate) struct Parts {
     pub people: Arc<People>,
     pub devices: Devices,
     pub approvals: Approvals,
+    pub levels: Levels,
+    pub pauses: Pauses,
+    pub first_hour: FirstHour,
     pub hosts: Hosts,
     pub ledger: Ledger,
     pub metering: Metering,
@@ -116,25 +125,32 @@ impl Agent {
         let key = HostKey::open(&settings.state_folder)?;
         let vault = open_vault(&settings, store.clone(), clock.clone(), &identity).await?;
         let client = outward::client();
-        let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy).await?;
+        let (levels, pauses) = (Levels::open(store.clone(), clock.clone()).await?, Pauses::open(store.clone(), clock.clone()).await?);
+        let in_force = InForce::open(store.clone(), clock.clone(), &identity.tenant_id.to_string(), &settings.policy, levels.clone()).await?;
         let screen = Screen::open(vault.clone(), in_force.net()).await;
-        let approvals = Approvals::new(store.clone(), clock.clone());
+        let approvals = Approvals::new(store.clone(), clock.clone(), levels.clone(), pauses.clone());
         let assistant = identity.assistants.first().context("this tenant has no assistant")?.1.id;
         let network = Network::new(settings.doctor.clone());
+        let home = Home { folder: settings.openclaw_folder(), is_shared: matches!(settings.mode, Mode::Unit { .. }) };
+        let gateway = Gateway::new(clock.clone(), network.clone());
+        let first_hour = FirstHour::new(store.clone(), clock.clone(), gateway.clone(), approvals.clone(), pauses.clone(), home.workspace(), assistant);
         let parts = Arc::new(Parts {
             in_force,
             hosts: Hosts::new(store.clone(), clock.clone(), approvals.clone(), assistant),
             people: Arc::new(People::new(store.clone(), clock.clone())),
             devices: Devices::new(store.clone(), clock.clone(), identity.tenant_id, &settings.origin),
             approvals,
+            levels,
+            pauses,
+            first_hour,
             ledger: Ledger::new(store.clone(), clock.clone()),
             metering: Metering::start(store.clone(), clock.clone()).await?,
             providers: settings.providers.clone(),
             health: Providers::new(store.clone(), clock.clone()),
             upstream: Upstream::new(),
-            gateway: Gateway::new(clock.clone(), network.clone()),
+            gateway,
             network,
-            home: Home { folder: settings.openclaw_folder(), is_shared: matches!(settings.mode, Mode::Unit { .. }) },
+            home,
             origin: settings.origin.clone(),
             store,
             clock,
@@ -166,6 +182,7 @@ impl Agent {
         let proxy = EgressProxy {
             gateway: parts.gateway.clone(),
             ledger: parts.ledger.clone(),
+            pauses: parts.pauses.clone(),
             vault: parts.vault.clone(),
             network: parts.network.clone(),
             screen: parts.screen.clone(),
@@ -187,6 +204,7 @@ impl Agent {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
             in_force: parts.in_force.clone(),
+            pauses: parts.pauses.clone(),
             identity: parts.identity.clone(),
             gateway: parts.gateway.clone(),
             vault: parts.vault.clone(),
@@ -214,7 +232,8 @@ impl Agent {
             places: Semaphore::new(tools::CALLS_MAX),
             turns: RwLock::default(),
         };
-        let inner = egress_proxy::routes(Arc::new(proxy)).merge(tools::routes(Arc::new(own_tools)));
+        let own_tools = Arc::new(own_tools);
+        let inner = egress_proxy::routes(Arc::new(proxy)).merge(tools::routes(own_tools.clone()));
         tasks.spawn(door::serve(egress, door::guarded(inner, Door::Program), stop.clone()));
         let forward_room = Arc::new(forward_room);
         tasks.spawn(door::serve(forward, forward_proxy::routes(forward_room.clone()), stop.clone()));
@@ -227,13 +246,16 @@ impl Agent {
             in_force: parts.in_force.clone(),
             identity: parts.identity.clone(),
             approvals: parts.approvals.clone(),
+            pauses: parts.pauses.clone(),
             ledger: parts.ledger.clone(),
             screen: parts.screen.clone(),
             gateway: parts.gateway.clone(),
             workspace,
             gateway_uid: settings.gateway_uid,
         };
-        tasks.spawn(door::serve_unix(plugin, door::guarded(safety_wrapper::routes(Arc::new(wrapper)), Door::Program), stop.clone()));
+        let wrapper = Arc::new(wrapper);
+        tasks.spawn(parts.first_hour.clone().work(OwnHands { wrapper: wrapper.clone(), tools: own_tools }, stop.clone()));
+        tasks.spawn(door::serve_unix(plugin, door::guarded(safety_wrapper::routes(wrapper), Door::Program), stop.clone()));
         tasks.spawn(console::serve(console_listener, console_key, parts.clone(), stop.clone()));
         tasks.spawn(parts.screen.clone().keep(stop.clone()));
         tasks.spawn(rounds(parts.clone(), stop.clone()));
@@ -248,6 +270,7 @@ impl Agent {
             gateway: parts.gateway.clone(),
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
+            pauses: parts.pauses.clone(),
             devices: parts.devices.clone(),
             metering: parts.metering.clone(),
             network: parts.network.clone(),
@@ -317,6 +340,40 @@ impl Agent {
     }
 }
 
+/// What a template does itself goes the way of every call: judged by the safety wrapper, then done by our tools with that verdict.
+struct OwnHands {
+    wrapper: Arc<SafetyWrapper>,
+    tools: Arc<Tools>,
+}
+
+impl first_hour::Hands for OwnHands {
+    fn write_file(&self, call_id: String, params: Value) -> BoxFuture<'_, Written> {
+        Box::pin(async move {
+            let proposed = Decide {
+                agent_id: MAIN_AGENT.to_owned(),
+                session_key: first_hour::SESSION.to_owned(),
+                session_id: String::new(),
+                run_id: String::new(),
+                trace_id: String::new(),
+                call_id,
+                tool: tools::writing(),
+                params: params.clone(),
+                derived_paths: Vec::new(),
+            };
+            if !self.wrapper.propose(proposed).await.allow {
+                return Written::NotNow;
+            }
+            match self.tools.write_file(params).await {
+                Ok(()) => Written::Done,
+                Err(error) => {
+                    tracing::warn!(error = error.to_string(), "a file of a template was not written");
+                    Written::Failed
+                }
+            }
+        })
+    }
+}
+
 fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
     Arc::new(AuthProxy {
         clock: parts.clock.clone(),
@@ -326,6 +383,10 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
         people: parts.people.clone(),
         devices: parts.devices.clone(),
         approvals: parts.approvals.clone(),
+        levels: parts.levels.clone(),
+        pauses: parts.pauses.clone(),
+        first_hour: parts.first_hour.clone(),
+        in_force: parts.in_force.clone(),
         gateway: parts.gateway.clone(),
         metering: parts.metering.clone(),
         ledger: parts.ledger.clone(),

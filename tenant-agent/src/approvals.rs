@@ -8,23 +8,28 @@
 use crate::audit::{self, Deed};
 use crate::devices::proof::Strength;
 use crate::devices::{self, Heard};
+use crate::first_hour;
 use crate::hosts;
 use crate::identity::parsed;
+use crate::levels::{self, Levels};
+use crate::pauses::{self, Pauses};
 use crate::people;
 use axum::http::StatusCode;
 use policy::{Class, Digest, Finding, Sentence};
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use service::{Clock, Refusal, Store, Tx, log, random};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, broadcast};
-use wire::approval::{Approval, ApprovalState, Decision, Detail, OpenApproval, Outcome, Scope};
+use wire::approval::{Approval, ApprovalState, Asks, Decision, Detail, OpenApproval, Outcome, Scope};
 use wire::{ApprovalId, AssistantId, DeviceId, PersonId};
 
 #[derive(Clone)]
 pub struct Approvals {
     store: Store,
     clock: Clock,
+    levels: Levels,
+    pauses: Pauses,
     changes: broadcast::Sender<Approval>,
     /// Sessions, or calls of them, that wait for nobody any more.
     released: broadcast::Sender<(String, Option<String>)>,
@@ -157,6 +162,20 @@ pub fn open_of(tx: &Tx, tool: &str, digest: &str, now_ms: i64) -> rusqlite::Resu
     tx.query_row(sql, params![tool, digest, now_ms], |row| row.get(0))
 }
 
+/// Closes the open questions of ours about the same thing, but for the one of this digest.
+pub fn supersede(tx: &Tx, tool: &str, assistant: AssistantId, about: &str, but: &str) -> rusqlite::Result<Vec<Approval>> {
+    let sql = format!(
+        "UPDATE approval SET state = 'superseded' WHERE state = 'pending' AND session = '' AND tool = ?1 AND assistant = ?2 AND call_id = ?3 AND digest <> ?4 RETURNING {COLUMNS}"
+    );
+    tx.prepare_cached(&sql)?.query_map(params![tool, assistant.to_string(), about, but], approval_of)?.collect()
+}
+
+/// Closes the open questions of a session: nobody wants the answer any more.
+pub fn withdraw(tx: &Tx, session: &str) -> rusqlite::Result<Vec<Approval>> {
+    let sql = format!("UPDATE approval SET state = 'superseded' WHERE state = 'pending' AND session = ?1 RETURNING {COLUMNS}");
+    tx.prepare_cached(&sql)?.query_map([session], approval_of)?.collect()
+}
+
 /// A call that waits for an answer; gone when dropped.
 pub struct Held {
     id: ApprovalId,
@@ -210,10 +229,12 @@ impl Drop for Held {
 }
 
 impl Approvals {
-    pub fn new(store: Store, clock: Clock) -> Approvals {
+    pub fn new(store: Store, clock: Clock, levels: Levels, pauses: Pauses) -> Approvals {
         Approvals {
             store,
             clock,
+            levels,
+            pauses,
             changes: broadcast::channel(CHANGES_BUFFER).0,
             released: broadcast::channel(CHANGES_BUFFER).0,
             held: Arc::default(),
@@ -270,6 +291,39 @@ impl Approvals {
     pub async fn decide(&self, by: PersonId, id: ApprovalId, given: Given) -> Result<Approval, Refusal> {
         let now_ms = self.clock.wall_ms();
         let approval = self.store.write(move |tx| settle(tx, by, id, &given, Backing::Session, None, now_ms)).await?;
+        self.settled(approval).await
+    }
+
+    /// A person says that they did not ask for this: its assistant is paused, and whoever may decide has said no with it.
+    pub async fn disown(&self, by: PersonId, id: ApprovalId, digest: String) -> Result<Approval, Refusal> {
+        let now_ms = self.clock.wall_ms();
+        let approval = self
+            .store
+            .write(move |tx| {
+                let found = tx.query_row(&format!("SELECT {COLUMNS} FROM approval WHERE id = ?1"), [id.to_string()], approval_of).optional()?.ok_or(UNKNOWN)?;
+                let reach = people::reach(tx, by)?;
+                if !reach.sees(found.assistant) {
+                    return Err(Refusal::FORBIDDEN);
+                }
+                pauses::insert(tx, &by.to_string(), found.assistant, Some(id), now_ms)?;
+                let decides = people::role(tx, by)?.is_some_and(people::Role::may_decide) && reach.decides(found.assistant);
+                if !decides || found.state != ApprovalState::Pending || found.expires_ms <= now_ms {
+                    return Ok(found);
+                }
+                let no = Given { digest, decision: Decision::Deny, reason: String::new(), number: String::new() };
+                settle(tx, by, id, &no, Backing::Session, None, now_ms)
+            })
+            .await?;
+        // Before anybody hears of the no: what is held must find the pause.
+        self.pauses.reread().await?;
+        self.settled(approval).await
+    }
+
+    /// What an answer brings into force, before whoever gave it is told.
+    async fn settled(&self, approval: Approval) -> Result<Approval, Refusal> {
+        if levels::is_about_one(&approval) {
+            self.levels.reread().await?;
+        }
         self.announce(approval.clone());
         Ok(approval)
     }
@@ -296,8 +350,7 @@ impl Approvals {
                 settle(tx, person, approval, &Given { digest, decision, reason, number }, backing, Some((device, evidence)), now_ms)
             })
             .await?;
-        self.announce(approval.clone());
-        Ok(approval)
+        self.settled(approval).await
     }
 
     pub async fn get(&self, id: ApprovalId) -> service::store::Result<Option<Approval>> {
@@ -331,6 +384,12 @@ impl Approvals {
         Ok(open.map(|a| OpenApproval { id: a.id, class: a.class, external: a.external, created_ms: a.created_ms }).collect())
     }
 
+    /// How often each rule asked on the last days, and what became of it.
+    pub async fn asks(&self) -> service::store::Result<Vec<Asks>> {
+        let now_ms = self.clock.wall_ms();
+        self.store.read(move |c| asks(c, now_ms)).await
+    }
+
     /// Closes questions and grants whose time is over, and tells those who look at them.
     pub async fn sweep(&self) -> service::store::Result<()> {
         let now_ms = self.clock.wall_ms();
@@ -339,19 +398,36 @@ impl Approvals {
         Ok(())
     }
 
+    /// The newest question of a session about calls whose id begins so.
+    pub async fn newest(&self, session: &'static str, call_ids: String) -> service::store::Result<Option<Approval>> {
+        let sql = format!("SELECT {COLUMNS} FROM approval WHERE session = ?1 AND substr(call_id, 1, length(?2)) = ?2 ORDER BY created_ms DESC LIMIT 1");
+        self.store.read(move |c| c.query_row(&sql, params![session, call_ids], approval_of).optional()).await
+    }
+
+    /// Whether a session still waits for a person, or for a grant to be used, with what it asked since then.
+    pub async fn waits(&self, session: &'static str, since_ms: i64) -> service::store::Result<bool> {
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM approval WHERE session = ?1 AND created_ms >= ?2 AND (state = 'pending' OR state = 'approved' AND scope = 'once'))";
+        self.store.read(move |c| c.query_row(sql, params![session, since_ms], |row| row.get(0))).await
+    }
+
     /// Grants whose call nobody is holding and whose session is due to be told, again if it did nothing with it; and late
     /// refusals with a reason, which are told once.
     pub async fn to_nudge(&self) -> service::store::Result<Vec<Approval>> {
         let now_ms = self.clock.wall_ms();
         let sql = format!(
-            "SELECT {COLUMNS} FROM approval WHERE nudged_ms + nudges * nudges * ?2 <= ?3
+            "SELECT {COLUMNS} FROM approval WHERE session NOT IN ('', ?5) AND nudged_ms + nudges * nudges * ?2 <= ?3
                AND (state = 'approved' AND nudges < ?1 OR state = 'denied' AND denial IS NOT NULL AND nudges = 0) ORDER BY nudged_ms, decided_ms LIMIT ?4"
         );
         let found: Vec<Approval> = self
             .store
-            .read(move |c| c.prepare_cached(&sql)?.query_map(params![NUDGES_MAX, NUDGE_EACH_MS, now_ms, NUDGES_AT_ONCE], approval_of)?.collect())
+            .read(move |c| {
+                let session = first_hour::SESSION;
+                c.prepare_cached(&sql)?.query_map(params![NUDGES_MAX, NUDGE_EACH_MS, now_ms, NUDGES_AT_ONCE, session], approval_of)?.collect()
+            })
             .await?;
-        Ok(found.into_iter().filter(|approval| !self.is_held(approval.id) && !self.holds(&approval.session)).collect())
+        let may = |approval: &Approval| !self.is_held(approval.id) && !self.holds(&approval.session) && !self.pauses.holds(approval.assistant);
+        Ok(found.into_iter().filter(may).collect())
     }
 
     pub async fn nudged(&self, id: ApprovalId) -> service::store::Result<()> {
@@ -406,6 +482,10 @@ fn settle(
         return Err(Refusal::FORBIDDEN);
     }
     let (state, scope) = answer(&found, given, backing)?;
+    // What loosens the rules is an owner's to allow.
+    if state == ApprovalState::Approved && levels::is_about_one(&found) && people::role(tx, by)? != Some(people::Role::Owner) {
+        return Err(Refusal::FORBIDDEN);
+    }
     let denial = Some(denial(&given.reason)).filter(|reason| state == ApprovalState::Denied && !reason.is_empty());
     let (device, evidence) = signed.unzip();
     // What a person wrote into a no may hold a secret; the proof of it is not worth keeping.
@@ -420,9 +500,11 @@ fn settle(
     let mut decided = tx.query_row(&sql, row, approval_of)?;
     let detail = [Some(given.digest.as_str()), (scope == Scope::Day).then_some("day"), device.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
     audit::note(tx, now_ms, &Deed { actor: &by.to_string(), deed: state.name(), subject: &id.to_string(), detail: &detail })?;
-    if hosts::is_about_one(&decided) && state == ApprovalState::Approved {
+    let (is_host, is_level) = (hosts::is_about_one(&decided), levels::is_about_one(&decided));
+    if state == ApprovalState::Approved && (is_host || is_level) {
         // The answer is a line on a list; nothing waits to use it.
-        hosts::granted(tx, &decided, &by.to_string(), now_ms)?;
+        let granted = if is_host { hosts::granted } else { levels::granted };
+        granted(tx, &decided, &by.to_string(), now_ms)?;
         let sql = format!("UPDATE approval SET state = 'used', outcome = 'ok' WHERE id = ?1 RETURNING {COLUMNS}");
         decided = tx.query_row(&sql, [id.to_string()], approval_of)?;
     }
@@ -470,6 +552,28 @@ fn answer(found: &Approval, given: &Given, backing: Backing) -> Result<(Approval
         }
     }
 }
+
+/// A yes that nobody used any more was one all the same.
+fn asks(connection: &Connection, now_ms: i64) -> rusqlite::Result<Vec<Asks>> {
+    let first_day = now_ms.div_euclid(DAY_MS) - (Asks::DAYS as i64 - 1);
+    let sql = "SELECT rule, created_ms / ?1, count(*), sum(decided_ms IS NOT NULL AND state <> 'denied'), sum(state = 'denied') FROM approval
+         WHERE created_ms >= ?1 * ?2 GROUP BY 1, 2";
+    let mut rows = connection.prepare_cached(sql)?;
+    let mut rows = rows.query([DAY_MS, first_day])?;
+    let mut found: BTreeMap<String, Asks> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let (rule, day, count, yes, no): (String, i64, u32, u32, u32) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+        let asks = found.entry(rule.clone()).or_insert_with(|| Asks { rule, days: vec![0; Asks::DAYS], yes: 0, no: 0 });
+        // A clock that was set back leaves questions of days to come.
+        if let Some(place) = usize::try_from(day - first_day).ok().and_then(|day| asks.days.get_mut(day)) {
+            *place += count;
+            (asks.yes, asks.no) = (asks.yes + yes, asks.no + no);
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+const DAY_MS: i64 = 24 * 3_600_000;
 
 const COLUMNS: &str = "id, assistant, session, tool, class, external, unknown, rule, sentence_de, sentence_en, details, digest, created_ms, expires_ms, state, decided_ms, decided_by, call_id, outcome, number, scope, signed_by, denial";
 
@@ -584,7 +688,8 @@ mod tests {
             std::fs::create_dir_all(&folder).unwrap();
             let clock = Clock::manual(1_000_000);
             let store = Store::open(&folder.join("a.db"), MIGRATIONS).unwrap();
-            Rig { approvals: Approvals::new(store, clock.clone()), clock, folder }
+            let (levels, pauses) = (Levels::new(store.clone(), clock.clone()), Pauses::new(store.clone(), clock.clone()));
+            Rig { approvals: Approvals::new(store, clock.clone(), levels, pauses), clock, folder }
         }
 
         async fn ask(&self, question: &Question) -> Asked {
@@ -708,6 +813,28 @@ mod tests {
         rig.clock.advance(LIFE_MS as u64);
         assert_eq!(rig.decide(&late, Decision::Approve).await, Err(EXPIRED));
         assert_eq!(rig.approvals.open().await.unwrap(), [], "nothing expired is listed as open");
+    }
+
+    #[tokio::test]
+    async fn questions_are_counted_by_rule_and_day_and_by_what_became_of_them() {
+        let rig = Rig::new();
+        let of = |rule: &str, n: u32| Question {
+            finding: Finding { rule: rule.to_owned(), ..question(Class::Yellow, "").finding },
+            ..question(Class::Yellow, &format!("{rule} {n}"))
+        };
+        rig.clock.advance(10 * DAY_MS as u64);
+        for (rule, n, decision) in [("a", 1, Some(Decision::Approve)), ("a", 2, Some(Decision::Deny)), ("b", 1, None)] {
+            let asked = rig.waiting(&of(rule, n)).await;
+            if let Some(decision) = decision {
+                rig.decide(&asked, decision).await.unwrap();
+            }
+        }
+        rig.clock.advance(6 * DAY_MS as u64);
+        rig.waiting(&of("a", 3)).await;
+        let told = |asks: Vec<Asks>| asks.into_iter().map(|asks| (asks.rule, asks.days, asks.yes, asks.no)).collect::<Vec<_>>();
+        assert_eq!(told(rig.approvals.asks().await.unwrap()), [("a".into(), vec![2, 0, 0, 0, 0, 0, 1], 1, 1), ("b".into(), vec![1, 0, 0, 0, 0, 0, 0], 0, 0)]);
+        rig.clock.advance(DAY_MS as u64);
+        assert_eq!(told(rig.approvals.asks().await.unwrap()), [("a".into(), vec![0, 0, 0, 0, 0, 1, 0], 0, 0)]);
     }
 
     /// Every class and every backing of a yes.

@@ -5,6 +5,7 @@
 //! wrong with them, the last good one goes on, and the hub is told why.
 
 use crate::audit::{self, Deed};
+use crate::levels::Levels;
 use crate::settings::PolicySettings;
 use anyhow::{Context, bail};
 use policy::bundle::{Content, Fault, File, Held, Manifest, Named, Reader, Refusal, Signed, Trust, chain};
@@ -30,6 +31,8 @@ struct Inner {
     channel: String,
     /// The tenant's own rules, which only raise.
     own: Vec<Named>,
+    /// What the tenant has chosen beside it.
+    levels: Levels,
     law: RwLock<Arc<Regime>>,
     /// What secrets are looked for with.
     net: RwLock<Arc<Net>>,
@@ -108,7 +111,7 @@ fn default_law(tenant: &str, own: &[Named]) -> anyhow::Result<Regime> {
 
 impl InForce {
     /// What was law when this agent last ran, from the store alone.
-    pub async fn open(store: Store, clock: Clock, tenant: &str, settings: &PolicySettings) -> anyhow::Result<InForce> {
+    pub async fn open(store: Store, clock: Clock, tenant: &str, settings: &PolicySettings, levels: Levels) -> anyhow::Result<InForce> {
         let own = match &settings.tenant_rules {
             Some(path) => own_rules(path)?,
             None => Vec::new(),
@@ -120,6 +123,7 @@ impl InForce {
             tenant: tenant.to_owned(),
             channel: settings.channel.clone(),
             own,
+            levels,
             law: RwLock::new(Arc::new(law)),
             net: RwLock::new(Net::built_in().clone()),
             state: Mutex::default(),
@@ -136,11 +140,11 @@ impl InForce {
     /// The law at this moment.
     pub fn law(&self) -> Arc<Regime> {
         let law = self.0.law.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-        let now_ms = self.now_ms();
-        if now_ms < law.until_ms() {
+        let (now_ms, choices) = (self.now_ms(), self.0.levels.now());
+        if now_ms < law.until_ms() && Arc::ptr_eq(law.choices(), &choices) {
             return law;
         }
-        let later = Arc::new(law.at(now_ms));
+        let later = Arc::new(law.at(now_ms).choosing(choices));
         let mut place = self.0.law.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         // Another bundle may have come meanwhile.
         if Arc::ptr_eq(&place, &law) {
@@ -464,7 +468,7 @@ mod tests {
         let path = folder.join("own.toml");
         let store = Store::open(&folder.join("a.db"), crate::store::MIGRATIONS).unwrap();
         let settings = PolicySettings { tenant_rules: Some(path.clone()), ..PolicySettings::default() };
-        let open = || InForce::open(store.clone(), Clock::manual(0), "ten_a", &settings);
+        let open = || InForce::open(store.clone(), Clock::manual(0), "ten_a", &settings, Levels::new(store.clone(), Clock::manual(0)));
         assert!(format!("{:#}", open().await.err().unwrap()).contains("cannot be read"));
         own(&path, "red", "echo");
         let said = format!("{:#}", open().await.err().unwrap());
@@ -482,14 +486,15 @@ mod tests {
         let folder = folder();
         let store = Store::open(&folder.join("a.db"), crate::store::MIGRATIONS).unwrap();
         let offer = PolicyOffer { bundles: vec![OfferedBundle { channel: "stable".into(), version: 1, file: "aa".into(), bytes: 2 }] };
-        let closed = InForce::open(store.clone(), Clock::manual(0), "ten_a", &PolicySettings::default()).await.unwrap();
+        let closed =
+            InForce::open(store.clone(), Clock::manual(0), "ten_a", &PolicySettings::default(), Levels::new(store.clone(), Clock::manual(0))).await.unwrap();
         assert_eq!(closed.wants(&offer), None);
         assert_eq!(closed.take(b"{}".to_vec()).await.unwrap().unwrap_err().code(), "malformed");
 
         let roots = Roots { keys: vec![PublicKey::new([1; 32]), PublicKey::new([2; 32])], threshold: 2 };
         let settings = PolicySettings { pinned: Some(Trust::pinned("acme", roots)), ..PolicySettings::default() };
         let clock = Clock::manual(0);
-        let open = InForce::open(store, clock.clone(), "ten_a", &settings).await.unwrap();
+        let open = InForce::open(store.clone(), clock.clone(), "ten_a", &settings, Levels::new(store, clock.clone())).await.unwrap();
         assert!(open.wants(&offer).is_some());
         for other in [OfferedBundle { channel: "beta".into(), ..offer.bundles[0].clone() }, OfferedBundle { bytes: usize::MAX, ..offer.bundles[0].clone() }] {
             assert_eq!(open.wants(&PolicyOffer { bundles: vec![other] }), None);

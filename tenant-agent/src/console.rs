@@ -12,10 +12,12 @@ use crate::audit::{self, Deed};
 use crate::gateway::openclaw::{Dialect, Provider};
 use crate::hosts;
 use crate::ledger;
+use crate::levels::{self, By};
 use crate::people::{May, Role};
 use crate::providers::State;
 use anyhow::{Context, bail};
 use axum::http::StatusCode;
+use policy::Change;
 use policy::budget::{self, Span, Whose};
 use policy::host::{Manner, Reach};
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 pub use vault::VaultVerb;
 use wire::DeviceId;
+use wire::enrol::NamedAssistant;
 use zeroize::Zeroizing;
 
 #[derive(Serialize, Deserialize)]
@@ -66,6 +69,22 @@ pub enum Verb {
     },
     Hosts {
         what: HostsVerb,
+    },
+    /// What each assistant may do, and how far the company lets that go.
+    Levels {},
+    /// Makes a change where it makes nothing looser; otherwise an owner is asked.
+    LevelSet {
+        /// By name; the only one when none is named.
+        assistant: Option<String>,
+        change: Change,
+    },
+    /// Stops an assistant.
+    Pause {
+        assistant: Option<String>,
+    },
+    /// Lets a paused one go on.
+    Resume {
+        assistant: Option<String>,
     },
     PersonAdd {
         name: String,
@@ -203,7 +222,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             let identity = &parts.identity;
             Ok(json!({
                 "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id, "assistants": identity.assistants.iter().map(|(_, assistant)| assistant).collect::<Vec<_>>(), "version": env!("CARGO_PKG_VERSION"),
-                "gateway": parts.gateway.state(), "network": parts.network.verdict(), "policy": parts.in_force.report(), "frozen_sessions": frozen, "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
+                "gateway": parts.gateway.state(), "network": parts.network.verdict(), "policy": parts.in_force.report(), "frozen_sessions": frozen, "paused_assistants": *parts.pauses.now(), "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
                 // One for each assistant and model, as long as nobody changes what it is told.
                 "prompt_prefixes": parts.metering.prefixes().await?,
                 "budgets": budgets(parts).await?,
@@ -246,7 +265,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             let Some(person) = parts.people.named(&name).await? else { return Ok(nobody()) };
             let named = |(name, may): (String, May)| parts.identity.assistants.iter().find(|(_, found)| found.name == name).map(|(_, found)| (found.id, may));
             let Some(only) = only.into_iter().map(named).collect::<Option<Vec<_>>>() else {
-                return Ok(failed("assistant_unknown", "this tenant has no assistant of this name; `tenant-agent status` names them"));
+                return Ok(stranger());
             };
             Ok(match parts.people.set_reach(person.id, only).await {
                 Ok(()) => json!({ "ok": true, "person": person.id }),
@@ -271,6 +290,34 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             Ok(()) => json!({ "ok": true, "device": device }),
             Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
         }),
+        Verb::Levels {} => {
+            let (law, lines) = (parts.in_force.law(), parts.levels.lines().await?);
+            let assistants: Vec<Value> = parts.identity.assistants.iter().map(|(_, assistant)| levels::row(&law, assistant)).collect();
+            Ok(json!({ "ok": true, "assistants": assistants, "choices": lines, "paused": *parts.pauses.now() }))
+        }
+        Verb::LevelSet { assistant, change } => {
+            let Some(assistant) = named(parts, assistant.as_deref()) else { return Ok(stranger()) };
+            let law = parts.in_force.law();
+            Ok(match parts.levels.change(&parts.approvals, &law, By::Console, &assistant, change).await {
+                Ok(None) => json!({ "ok": true, "done": true, "assistant": levels::row(&parts.in_force.law(), &assistant) }),
+                Ok(Some(approval)) => json!({ "ok": true, "done": false, "approval": approval.id, "class": approval.class }),
+                Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
+            })
+        }
+        Verb::Pause { assistant } => {
+            let Some(assistant) = named(parts, assistant.as_deref()) else { return Ok(stranger()) };
+            Ok(match parts.pauses.pause(None, assistant.id).await {
+                Ok(()) => json!({ "ok": true, "paused": assistant.id }),
+                Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
+            })
+        }
+        Verb::Resume { assistant } => {
+            let Some(assistant) = named(parts, assistant.as_deref()) else { return Ok(stranger()) };
+            Ok(match parts.pauses.resume_here(assistant.id).await {
+                Ok(()) => json!({ "ok": true, "resumed": assistant.id }),
+                Err(refusal) => failed(refusal.code, &refusal.text(Language::En).message),
+            })
+        }
         Verb::Unfreeze { session } => {
             let thawed = parts.ledger.unfreeze("console", &session).await?;
             Ok(if thawed {
@@ -366,6 +413,19 @@ async fn look_at(parts: &Parts, provider: &Provider) -> anyhow::Result<()> {
 pub(crate) async fn note(parts: &Parts, deed: &'static str) -> Result<(), StoreError> {
     let now_ms = parts.clock.wall_ms();
     parts.store.write(move |tx| Ok(audit::note(tx, now_ms, &Deed { actor: "console", deed, subject: "", detail: env!("CARGO_PKG_VERSION") })?)).await
+}
+
+/// The assistant of this name; without one, the only one.
+fn named(parts: &Parts, name: Option<&str>) -> Option<NamedAssistant> {
+    let mut known = parts.identity.assistants.iter().map(|(_, assistant)| assistant);
+    match name {
+        Some(name) => known.find(|assistant| assistant.name == name).cloned(),
+        None => known.next().filter(|_| parts.identity.assistants.len() == 1).cloned(),
+    }
+}
+
+fn stranger() -> Value {
+    failed("assistant_unknown", "this tenant has no assistant of this name; `tenant-agent status` names them")
 }
 
 fn nobody() -> Value {

@@ -9,7 +9,7 @@ use crate::settings::PolicySettings;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use policy::bundle::{self, BYTES_MAX, Content, Fault, File, Named, Refusal};
-use policy::{Call, Class, Finding, Gate, Law, Level, Regime, Verdict, gate};
+use policy::{Call, Choices, Class, Finding, Gate, Law, Level, Regime, Verdict, gate};
 use redact::Net;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -294,6 +294,13 @@ impl Trial {
         let own = settings.tenant_rules.as_deref().map(own_rules).transpose()?.unwrap_or_default();
         let (law, _) = shipped::regime(&content, tenant, &own, i64::MAX, now_ms, false).map_err(|faults| unusable(&faults))?;
         Ok(Trial { law, calls: 0, not_whole: 0, differences: Vec::new() })
+    }
+
+    /// With what the tenant has chosen for itself.
+    #[must_use]
+    pub fn choosing(mut self, choices: Choices) -> Trial {
+        self.law = self.law.choosing(Arc::new(choices));
+        self
     }
 
     /// How many calls it was tried on.

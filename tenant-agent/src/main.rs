@@ -1,11 +1,13 @@
 //! `tenant-agent`: parse, read the configuration, build, run.
 
 mod audit_command;
+mod levels_command;
 mod vault_command;
 
 use anyhow::Context;
 use audit_command::AuditCommand;
 use clap::{Parser, Subcommand};
+use levels_command::LevelsCommand;
 use policy::host::{Manner, Reach};
 use redact::Net;
 use serde_json::Value;
@@ -84,6 +86,21 @@ enum Command {
     Vault {
         #[command(subcommand)]
         command: VaultCommand,
+    },
+    /// How much each assistant may do unasked, and which tools may reach other people.
+    Levels {
+        #[command(subcommand)]
+        command: LevelsCommand,
+    },
+    /// Stop an assistant: no model answers it, and no call of its runs, until `resume` or an owner lets it go on.
+    Pause {
+        /// Its name; may be left out where there is one.
+        assistant: Option<String>,
+    },
+    /// Let a paused assistant go on.
+    Resume {
+        /// Its name; may be left out where there is one.
+        assistant: Option<String>,
     },
     /// The hosts that assistants may connect to.
     Hosts {
@@ -372,6 +389,12 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
             DeviceCommand::Remove { device } => Verb::DeviceRemove { device: device.parse().map_err(anyhow::Error::msg)? },
         },
         Command::Audit { command } => return audit_command::run(command, cli.json, &settings.console_socket()).await,
+        Command::Levels { command } => {
+            let (answer, text) = levels_command::run(command, &settings.console_socket()).await?;
+            return Ok(say(cli.json, &answer, &text));
+        }
+        Command::Pause { assistant } => Verb::Pause { assistant: assistant.clone() },
+        Command::Resume { assistant } => Verb::Resume { assistant: assistant.clone() },
         Command::Hosts { command } => {
             let answer = console::say(&settings.console_socket(), &Verb::Hosts { what: command.verb() }).await?;
             let text = hosts_text(command, &answer);
@@ -483,7 +506,7 @@ async fn policy(command: &PolicyCommand, settings: &Settings) -> anyhow::Result<
     let socket = settings.console_socket();
     let status = console::say(&socket, &Verb::Status {}).await?;
     let tenant = status["tenant_id"].as_str().context("the agent does not say whose it is")?;
-    let mut trial = Trial::of(bundle, tenant, &settings.policy, &clock)?;
+    let mut trial = Trial::of(bundle, tenant, &settings.policy, &clock)?.choosing(levels_command::choices(&socket).await?);
     let mut before = i64::MAX;
     while trial.calls() < *last {
         let answer = console::say(&socket, &Verb::DecidedCalls { before, limit: PAGE.min(last - trial.calls()) }).await?;

@@ -368,4 +368,52 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX letter_by_digest ON letter (digest, state);
 ",
+    "
+    -- levels.rs
+    CREATE TABLE tenant_choice (
+        assistant TEXT NOT NULL,
+        -- What it is a choice of: the level, `ask_red`, or a tool's gate.
+        about     TEXT NOT NULL,
+        change    TEXT NOT NULL,
+        set_ms    INTEGER NOT NULL,
+        set_by    TEXT NOT NULL,
+        -- The question that was answered, where one was; the signature stands there.
+        approval  TEXT,
+        PRIMARY KEY (assistant, about)
+    ) STRICT, WITHOUT ROWID;
+
+    -- pauses.rs
+    CREATE TABLE paused_assistant (
+        assistant TEXT PRIMARY KEY,
+        since_ms  INTEGER NOT NULL,
+        by        TEXT NOT NULL,
+        approval  TEXT
+    ) STRICT, WITHOUT ROWID;
+
+    -- first_hour/mod.rs
+    -- One template at a time for each assistant; the last one stays to be looked at.
+    CREATE TABLE first_hour (
+        assistant  TEXT PRIMARY KEY,
+        run        TEXT NOT NULL,
+        blueprint  TEXT NOT NULL,
+        language   TEXT NOT NULL,
+        started_ms INTEGER NOT NULL,
+        started_by TEXT NOT NULL,
+        ended_ms   INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE first_hour_step (
+        assistant TEXT NOT NULL,
+        n         INTEGER NOT NULL,
+        state     TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'skipped', 'failed')),
+        attempt   INTEGER NOT NULL,
+        since_ms  INTEGER NOT NULL,
+        -- When the assistant was told, in a step that it works on.
+        told_ms   INTEGER,
+        why       TEXT,
+        PRIMARY KEY (assistant, n)
+    ) STRICT, WITHOUT ROWID;
+
+    -- approvals.rs
+    CREATE INDEX approval_created ON approval (created_ms);
+",
 ];

@@ -128,12 +128,34 @@ try {
   await dashboard.waitForSelector(".tenant .waiting", { state: "detached" });
   await shot(dashboard, "11-dashboard-usage");
 
+  // More is asked for and signed, less holds at once.
+  await chat.click("#levels-button");
+  await chat.click("#levels .level input >> nth=2");
+  await chat.waitForSelector("#levels .change .allow:not([aria-disabled=true])");
+  await shot(chat, "12-levels");
+  await chat.click("#levels .change .allow");
+  await chat.click("#levels .approval-strong > .allow");
+  await chat.waitForSelector("#levels .level.now >> text=L3");
+  await chat.click("#levels .level input >> nth=1");
+  await chat.click("#levels .change .allow:not([aria-disabled=true])");
+  await chat.waitForSelector("#levels .level.now >> text=L2");
+
+  // A template writes its files and tells its task; nobody here can do that one.
+  await chat.click("#templates-button");
+  await chat.click(".template >> nth=3 >> button");
+  await chat.waitForFunction(() => document.querySelectorAll(".template-step.step-done").length === 3);
+  await chat.waitForSelector(".template-step.step-failed");
+  await shot(chat, "13-template");
+  await chat.click(".step-failed >> text=Auslassen");
+  await chat.waitForSelector("text=Alle Schritte sind erledigt.");
+  await chat.keyboard.press("Escape");
+
   const phone = await room("de", 320);
   await phone.context().addCookies(await chat.context().cookies());
   await phone.goto(new URL(OWNER_LINK).origin);
   await phone.waitForSelector(".answer .prose");
   assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing is wider than a small phone");
-  await shot(phone, "12-phone");
+  await shot(phone, "14-phone");
 
   // Another browser of hers is logged in and still no device, until a recovery code lets it in.
   await phone.click(".menu-button");
@@ -142,7 +164,7 @@ try {
   await phone.click(".device-setup button[type=submit]");
   await phone.waitForSelector(".device .badge");
   assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nor are the devices");
-  await shot(phone, "13-phone-devices");
+  await shot(phone, "15-phone-devices");
 
   assert.deepEqual(wrong, []);
 } finally {

@@ -11,7 +11,7 @@ const RED: &str = r#"[[tool:exec {"command":"git push --force"}]]"#;
 /// External, so it asks at every level.
 const YELLOW: &str = r#"[[tool:message {"action":"send","to":"bob","message":"hello"}]]"#;
 
-async fn decide(browser: &Browser, signed: Value, password: Option<&str>) -> Result<String, String> {
+pub(crate) async fn decide(browser: &Browser, signed: Value, password: Option<&str>) -> Result<String, String> {
     let mut body = json!({ "signed": signed });
     if let Some(password) = password {
         body["password"] = json!(password);
@@ -21,7 +21,7 @@ async fn decide(browser: &Browser, signed: Value, password: Option<&str>) -> Res
 }
 
 /// Somebody else of this tenant, logged in.
-async fn person(tenant: &Tenant, name: &str, role: Role) -> Browser {
+pub(crate) async fn person(tenant: &Tenant, name: &str, role: Role) -> Browser {
     let add = Verb::PersonAdd { name: name.to_owned(), role, lang: service::text::Language::En, password: PASSWORD.to_owned() };
     assert_eq!(tenant.console(&add).await["ok"], true);
     let mut browser = tenant.browser();

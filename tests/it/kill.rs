@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Stdio;
-use tests::{Machines, Processes, soon};
+use tests::{Machines, PASSWORD, Processes, soon};
 use tokio::process::Command;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -26,6 +26,43 @@ async fn a_killed_agent_forgets_nothing() {
     browser.open().await.unwrap();
     browser.event("chat", |chat| chat["state"] == "final" && chat["runId"].as_str().is_some_and(|run| run.starts_with("nudge-"))).await;
     assert_eq!(machines.gateway.executed(), [r#"exec {"command":"git push --force"}"#], "the grant outlived its agent and was used once");
+    assert_eq!(machines.agent_says(&["status"], "").await["audit_broken_at"], Value::Null);
+    machines.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the binaries"]
+async fn a_killed_agent_keeps_what_was_chosen_and_whom_somebody_stopped() {
+    let mut machines = Machines::start().await;
+    let browser = machines.owner().await;
+    let row = async || browser.get("/api/levels").await.json()["assistants"][0].clone();
+    let id = row().await["id"].clone();
+    let change = async |change: Value| browser.post("/api/levels", json!({ "assistant": id, "change": change })).await.json();
+    assert_eq!(change(json!({ "kind": "level", "to": "L1" })).await["done"], true);
+    machines.kill_agent().await;
+    assert_eq!(row().await["level"], "L1", "what was lowered stays low");
+    let asked = change(json!({ "kind": "gate", "tool": "message", "open": true })).await["approval"].clone();
+    machines.kill_agent().await;
+    let body = json!({ "signed": browser.yes(&asked).await, "password": PASSWORD });
+    assert_eq!(browser.post("/approvals/decisions", body).await.json()["approval"]["state"], "used", "the question outlived its agent");
+    assert_eq!(browser.post("/api/pauses", json!({ "assistant": id })).await.status, 204);
+    machines.kill_agent().await;
+    assert!(row().await["gates"].as_array().unwrap().iter().any(|gate| gate["tool"] == "message" && gate["open"] == true));
+    let shown = machines.agent_says(&["levels", "show"], "").await;
+    assert_eq!((&shown["assistants"][0]["level"], &shown["paused"][0]["assistant"]), (&json!("L1"), &id));
+    let asked = machines.agent_says(&["levels", "set", "--level", "L3"], "").await;
+    assert_eq!((&asked["done"], &asked["class"]), (&json!(false), &json!("critical_red")));
+    assert_eq!(machines.agent_says(&["resume"], "").await["ok"], true);
+    let told = soon(async {
+        loop {
+            let said = machines.hub_says(&["tenant", "asks"]).await;
+            if said["asks"].as_array().is_some_and(|asks| asks.iter().any(|asks| asks["rule"] == "levels.gate" && asks["yes"] == 1)) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    });
+    told.await;
     assert_eq!(machines.agent_says(&["status"], "").await["audit_broken_at"], Value::Null);
     machines.end().await;
 }

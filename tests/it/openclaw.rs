@@ -496,3 +496,55 @@ fn kill_gateway(tenant: &Tenant) {
     let pid = tenant.agent.gateway_pid().expect("OpenClaw is our child");
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs OpenClaw and root"]
+async fn a_template_tells_its_task_once_and_a_pause_holds_the_assistant() {
+    if !inside("openclaw::a_template_tells_its_task_once_and_a_pause_holds_the_assistant") {
+        return;
+    }
+    let (world, tenant) = world_with_openclaw().await;
+    let mut browser = tenant.chat().await;
+    let task = "[[tool:write {\\\"path\\\":\\\"report.md\\\",\\\"content\\\":\\\"all is well\\\"}]]";
+    let both = |text: &str| format!("{{ de = \"{text}\", en = \"{text}\" }}");
+    let text = format!(
+        "id = \"bakery\"\ntitle = {t}\nabout = {t}\n[[step]]\nid = \"oven\"\ntitle = {t}\n[[step.file]]\npath = {}\ntext = {t}\n[[step]]\nid = \"report\"\ntitle = {t}\nask = {}\nexpects = {{ de = [\"report.md\"], en = [\"report.md\"] }}\n",
+        both("oven.md"),
+        both(task),
+        t = both("Bread"),
+    );
+    world.law_with(1, |content| content.workflows = vec![policy::bundle::Named { name: "workflows/bakery.toml".into(), text }]).await;
+    assert_eq!(browser.post("/api/first-hour", json!({ "template": "bakery", "lang": "en" })).await.status, 204);
+    let steps = async |browser: &tests::Browser| {
+        let run = browser.get("/api/first-hour").await.json()["run"].clone();
+        run["steps"].as_array().unwrap().iter().map(|step| step["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    soon(async {
+        while steps(&browser).await != ["done", "done"] {
+            if steps(&browser).await.contains(&"failed".to_owned()) {
+                panic!("{}", browser.call("chat.history", json!({ "sessionKey": "main", "limit": 50 })).await);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    })
+    .await;
+    assert_eq!(std::fs::read_to_string(tenant.workspace().join("report.md")).unwrap(), "all is well");
+    assert_eq!(std::fs::read_to_string(tenant.workspace().join("oven.md")).unwrap(), "Bread");
+    let history = browser.call("chat.history", json!({ "sessionKey": "main", "limit": 50 })).await;
+    let told = history["payload"]["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|message| message["idempotencyKey"].as_str().is_some_and(|key| key.starts_with("first-hour-")));
+    assert_eq!(told.count(), 1, "{history}");
+
+    assert_eq!(tenant.console(&Verb::Pause { assistant: None }).await["ok"], true);
+    let asked = world.model.requests().len();
+    let refused = browser.call("chat.send", json!({ "sessionKey": "main", "message": "hello", "idempotencyKey": "paused" })).await;
+    assert_eq!(refused["error"]["code"], "assistant_paused");
+    assert_eq!(world.model.requests().len(), asked);
+    assert_eq!(tenant.console(&Verb::Resume { assistant: None }).await["ok"], true);
+    browser.ask("[[text:hello]]").await;
+    tenant.end().await;
+    world.end().await;
+}

@@ -49,6 +49,8 @@ struct Inner {
     /// The conversation of each session, as it goes to the model.
     sessions: tokio::sync::Mutex<HashMap<String, Vec<Value>>>,
     executed: Mutex<Vec<String>>,
+    /// The keys of what was said to the chat.
+    heard: Mutex<Vec<String>>,
     refused: Mutex<Vec<String>>,
     count: Mutex<u64>,
 }
@@ -100,6 +102,7 @@ impl FakeGateway {
             events: broadcast::channel(1024).0,
             sessions: Default::default(),
             executed: Mutex::default(),
+            heard: Mutex::default(),
             refused: Mutex::default(),
             count: Mutex::default(),
         };
@@ -144,6 +147,11 @@ impl FakeGateway {
     /// What tools have really done.
     pub fn executed(&self) -> Vec<String> {
         self.0.executed.lock().unwrap().clone()
+    }
+
+    /// The keys of what was said to the chat, in order.
+    pub fn heard(&self) -> Vec<String> {
+        self.0.heard.lock().unwrap().clone()
     }
 
     /// What the model was told instead.
@@ -196,6 +204,7 @@ impl FakeGateway {
             "chat.send" => {
                 let (run, message) =
                     (params["idempotencyKey"].as_str().unwrap_or_default().to_owned(), params["message"].as_str().unwrap_or_default().to_owned());
+                self.0.heard.lock().unwrap().push(run.clone());
                 let gateway = self.clone();
                 tokio::spawn({
                     let run = run.clone();
@@ -203,7 +212,17 @@ impl FakeGateway {
                 });
                 Ok(json!({ "runId": run, "status": "started" }))
             }
-            "chat.history" => Ok(json!({ "messages": self.0.sessions.lock().await.get(SESSION).cloned().unwrap_or_default() })),
+            "chat.history" => {
+                // A turn holds the sessions to its end.
+                let heard =
+                    self.0.heard.lock().unwrap().iter().map(|key| json!({ "role": "user", "idempotencyKey": format!("{key}:user") })).collect::<Vec<_>>();
+                let (mut messages, status) = match self.0.sessions.try_lock() {
+                    Ok(sessions) => (sessions.get(SESSION).cloned().unwrap_or_default(), "done"),
+                    Err(_) => (Vec::new(), "running"),
+                };
+                messages.extend(heard);
+                Ok(json!({ "messages": messages, "sessionInfo": { "status": status } }))
+            }
             "chat.abort" => Ok(json!({ "aborted": false })),
             _ => Err("UNKNOWN_METHOD"),
         }

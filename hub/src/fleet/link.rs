@@ -9,6 +9,7 @@ use service::{key, random};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::TenantId;
+use wire::approval::Asks;
 use wire::link::{self, Ack, AuditHead, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, PolicyWant, Refuse, Usage, Welcome, hello_statement};
 use wire::usage::{Counters, HOUR_MS, UsageRow};
 
@@ -138,6 +139,9 @@ impl Reception {
                 if texts.chain(of_policy).any(|text| text.len() > TEXT_BYTES_MAX) {
                     return Err("frame_malformed");
                 }
+                if heartbeat.asks.iter_mut().any(|asks| !is_bounded(asks)) {
+                    return Err("frame_malformed");
+                }
                 if let Some(now) = heartbeat.audit.take() {
                     let then = heartbeat.audit_then.take();
                     if now.count < 0 || [Some(&now), then.as_ref()].into_iter().flatten().any(|head| head.head.len() > TEXT_BYTES_MAX) {
@@ -165,6 +169,12 @@ impl Reception {
         }
         Ok(Answer::Ack(frame.id.to_owned()))
     }
+}
+
+/// Cuts what an agent tells of its questions down to what is kept; whether the rest is what it should be.
+fn is_bounded(asks: &mut Vec<Asks>) -> bool {
+    asks.truncate(Asks::RULES_MAX);
+    asks.iter().all(|asks| asks.rule.len() <= TEXT_BYTES_MAX && asks.days.len() == Asks::DAYS)
 }
 
 fn is_sound(row: &UsageRow) -> bool {

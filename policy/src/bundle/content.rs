@@ -45,6 +45,9 @@ pub struct Levels {
     pub ask_red: bool,
     #[serde(default)]
     pub assistants: BTreeMap<String, AssistantLevel>,
+    /// The highest level that tenants may choose; left out: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<Level>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +64,9 @@ pub struct Gates {
     pub unlocked: BTreeSet<String>,
     #[serde(default)]
     pub assistants: BTreeMap<String, BTreeSet<String>>,
+    /// The tools whose way tenants may not unlock; `*` is every one.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub held: BTreeSet<String>,
 }
 
 /// For a time, one rule counts as less dangerous.
@@ -236,6 +242,11 @@ impl Content {
             if !listed.insert(pattern.clone()) {
                 faults.push(Fault::at("hosts.toml", &format!("host `{pattern}`"), "it is listed twice", "remove one of the two"));
             }
+        }
+        let own = self.levels.assistants.values().map(|own| own.level);
+        let highest = own.chain([self.levels.default]).max();
+        if self.levels.most.is_some_and(|most| highest > Some(most)) {
+            faults.push(Fault::at("levels.toml", "`most`", "a level in this file is above it", "raise `most`, or lower the level"));
         }
         let mut priced = BTreeSet::new();
         for price in &self.prices.models {

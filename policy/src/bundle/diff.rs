@@ -1,8 +1,8 @@
 //! What another bundle changes, in words.
 
 use super::{Budgets, Content, Exception, Limits, Named};
-use crate::Class;
 use crate::host::Allowed;
+use crate::{Class, Level};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +39,7 @@ pub fn diff(before: &Content, after: &Content) -> Vec<Change> {
     );
     levels(before, after, &mut changes);
     gates(before, after, &mut changes);
+    bounds(before, after, &mut changes);
     exceptions(&before.exceptions, &after.exceptions, &mut changes);
     hosts(&before.hosts, &after.hosts, &mut changes);
     let price = |content: &Content| -> BTreeMap<String, String> {
@@ -159,13 +160,29 @@ fn levels(before: &Content, after: &Content, changes: &mut Vec<Change>) {
             changes.push(Change { section: "levels", about: assistant.map_or_else(|| "default".to_owned(), String::clone), weight, says });
         };
         if was != is {
-            change(if (is as u8) > (was as u8) { Weight::Looser } else { Weight::Tighter }, format!("level {is:?} (was {was:?})"));
+            change(if is > was { Weight::Looser } else { Weight::Tighter }, format!("level {is:?} (was {was:?})"));
         }
         if asked != asks {
             let says = if asks { "asks for Red at level 3 too" } else { "no longer asks for every Red at level 3" };
             change(if asks { Weight::Tighter } else { Weight::Looser }, says.to_owned());
         }
     }
+}
+
+/// How far tenants may go by themselves.
+fn bounds(before: &Content, after: &Content, changes: &mut Vec<Change>) {
+    let most = |content: &Content| content.levels.most.unwrap_or(Level::L3);
+    let (was, is) = (most(before), most(after));
+    if was != is {
+        let weight = if is > was { Weight::Looser } else { Weight::Tighter };
+        changes.push(Change { section: "levels", about: "most".to_owned(), weight, says: format!("tenants may choose up to level {is:?} (was {was:?})") });
+    }
+    let (was, is) = (&before.gates.held, &after.gates.held);
+    let mut change = |tool: &String, weight, says: &str| {
+        changes.push(Change { section: "gates", about: format!("held: {tool}"), weight, says: says.to_owned() });
+    };
+    was.difference(is).for_each(|tool| change(tool, Weight::Looser, "tenants may unlock it themselves"));
+    is.difference(was).for_each(|tool| change(tool, Weight::Tighter, "tenants may no longer unlock it themselves"));
 }
 
 fn gates(before: &Content, after: &Content, changes: &mut Vec<Change>) {

@@ -60,8 +60,8 @@ impl fmt::Display for Fault {
 /// The keys that the files of a bundle may hold; `*` stands for a name of the writer's.
 const SCHEMA: &[(&str, &[&str])] = &[
     ("bundle.toml", &["fleet", "channel", "version", "days", "min_agent", "tenants", "must"]),
-    ("levels.toml", &["default", "ask_red", "assistant.*.level", "assistant.*.ask_red"]),
-    ("gates.toml", &["unlocked", "assistant.*.unlocked"]),
+    ("levels.toml", &["default", "ask_red", "most", "assistant.*.level", "assistant.*.ask_red"]),
+    ("gates.toml", &["unlocked", "held", "assistant.*.unlocked"]),
     ("exceptions.toml", &["exception.rule", "exception.class", "exception.until", "exception.reason", "exception.tenants"]),
     ("hosts.toml", &["host.name", "host.reach", "host.manner"]),
     (
@@ -130,6 +130,7 @@ struct LevelsToml {
     ask_red: bool,
     #[serde(default)]
     assistant: BTreeMap<String, AssistantLevel>,
+    most: Option<Level>,
 }
 
 #[derive(Default, Deserialize)]
@@ -138,6 +139,8 @@ struct GatesToml {
     unlocked: BTreeSet<String>,
     #[serde(default)]
     assistant: BTreeMap<String, GateToml>,
+    #[serde(default)]
+    held: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -272,8 +275,12 @@ pub fn compile(files: &[Named], now_ms: i64) -> Result<Draft, Vec<Fault>> {
     let content = Content {
         rules: within("rules/"),
         tools: within("tools/"),
-        levels: Levels { default: levels.default, ask_red: levels.ask_red, assistants: levels.assistant },
-        gates: Gates { unlocked: gates.unlocked, assistants: gates.assistant.into_iter().map(|(name, gate)| (name, gate.unlocked)).collect() },
+        levels: Levels { default: levels.default, ask_red: levels.ask_red, assistants: levels.assistant, most: levels.most },
+        gates: Gates {
+            unlocked: gates.unlocked,
+            assistants: gates.assistant.into_iter().map(|(name, gate)| (name, gate.unlocked)).collect(),
+            held: gates.held,
+        },
         exceptions,
         hosts: hosts.host,
         prices: Prices { catalogue: prices.catalogue, models: prices.price },

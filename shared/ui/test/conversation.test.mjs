@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { backoffMs, longestMs } from "../src/core/backoff.ts";
-import { held, merged, woven } from "../src/tenant/approvals.ts";
+import { grouped, held, merged, woven } from "../src/tenant/approvals.ts";
 import * as box from "../src/tenant/outbox.ts";
 import * as thread from "../src/tenant/thread.ts";
 
@@ -233,4 +233,10 @@ test("the pause before the next attempt doubles, is drawn, and has a ceiling", (
     const [least, most] = [backoffMs(attempt, 0), backoffMs(attempt, 0.999)];
     assert.ok(least >= 250 && most <= longestMs && least < most);
   }
+});
+
+test("questions of one kind stand together, and nothing else does", () => {
+  const ask = (id, given = {}) => ({ id, assistant: "a", session: "s", tool: "message", rule: "message.send", class: "yellow", external: true, unknown: false, ...given });
+  const groups = grouped([ask(1), ask(2, { class: "red" }), ask(3), ask(4, { session: "t" }), ask(5, { rule: "other" }), ask(6, { assistant: "b" })]);
+  assert.deepEqual(groups.map((group) => group.map(({ id }) => id)), [[1, 3], [2], [4], [5], [6]]);
 });

@@ -18,8 +18,8 @@ export const token = "f1rst-t0ken-of-the-owner";
 export const code = ["AAAAA", "BBBBB", "CCCCC", "DDDDD", "EEEEE"].join("-");
 
 /** `kind` is "tenant" or "operator"; `role` is the person's. */
-export async function fake({ kind = "tenant", role = "owner", loggedIn = true, gateway = { state: "ready", reason: null }, approvals = [], history = [], busy = null, fleet = emptyFleet(), resets = [] } = {}) {
-  const world = new World({ kind, role, loggedIn, gateway, approvals, history, busy, fleet, resets });
+export async function fake({ kind = "tenant", role = "owner", loggedIn = true, gateway = { state: "ready", reason: null }, approvals = [], history = [], busy = null, fleet = emptyFleet(), resets = [], paused = [], standing = {}, run = null } = {}) {
+  const world = new World({ kind, role, loggedIn, gateway, approvals, history, busy, fleet, resets, paused, standing, template: run });
   await new Promise((resolve) => world.server.listen(0, "127.0.0.1", resolve));
   world.origin = `http://localhost:${world.server.address().port}`;
   return world;
@@ -35,6 +35,11 @@ class World {
     this.usage = { day_ms: Date.now() - (Date.now() % 86_400_000), calls: 12, partial: 1, estimated: 0, input_tokens: 31_200, cached_tokens: 18_000, cache_write_tokens: 0, cache_write_long_tokens: 0, output_tokens: 4_310, reasoning_tokens: 0, tool_requests: 0, cost_nano_usd: 109_650_000, unpriced: 0 };
     this.person = { id: "per_0000000000000000000000000000000a", name: "Nutzerin", role: this.role, lang: "de" };
     this.assistants = [{ id: "ast_0000000000000000000000000000000b", name: "Alba" }];
+    const gate = (tool, given = {}) => ({ tool, open: false, company: false, held: false, ...given });
+    this.standing = {
+      ...this.assistants[0], level: "L2", level_company: "L2", level_most: "L3", ask_red: false, always_asks_red: false, choices: [], may_lower: this.role !== "member", may_raise: this.role === "owner",
+      gates: [gate("message"), gate("exec"), gate("web_fetch", { open: true }), gate("sessions_spawn", { held: true })], ...this.standing,
+    };
     this.sockets = new Set();
     this.streams = new Set();
     this.received = []; // every chat.send, repeated ones too
@@ -73,9 +78,11 @@ class World {
     const path = request.url.split("?")[0];
     if (request.method === "POST") return this.post(request, response, path);
     if (path === "/healthz") return json(response, 200, { ok: true });
-    if (["/api/me", "/api/fleet", "/api/live", "/api/devices"].includes(path)) {
+    if (["/api/me", "/api/fleet", "/api/live", "/api/devices", "/api/levels", "/api/first-hour"].includes(path)) {
       if (!this.loggedIn) return refuse(request, response, 401, "session_missing");
       if (path === "/api/me") return json(response, 200, { tenant: `ten_${"1".repeat(32)}`, now_ms: Date.now(), person: this.person, assistants: this.assistants });
+      if (path === "/api/first-hour") return json(response, 200, { templates, run: this.template });
+      if (path === "/api/levels") return json(response, 200, { assistants: [this.standing] });
       if (path === "/api/devices") return json(response, 200, { now_ms: Date.now(), devices: this.devices, persons: [this.person], resets: this.resets, recovery_codes: this.recovery_codes });
       if (path === "/api/fleet") return json(response, 200, this.fleet);
       return this.stream(response);
@@ -98,6 +105,17 @@ class World {
     this.posts.push({ path, body: given, origin: request.headers.origin });
     if (path === "/auth/logout") {
       this.loggedIn = false;
+      return response.writeHead(204).end();
+    }
+    if (path.startsWith("/api/first-hour")) {
+      this.template = path.endsWith("end") ? { ...this.template, ended_ms: Date.now() } : path.endsWith("step") ? this.wished(given) : begun(given.template);
+      this.tell("first_hour", {});
+      return response.writeHead(204).end();
+    }
+    if (path === "/api/levels/preview") return json(response, 200, { weighed: this.weighed(given.change), effect: { calls: 42, asks_before: 3, asks_after: given.change.kind === "gate" ? 1 : 9, not_whole: 2 } });
+    if (path === "/api/levels") return json(response, 200, this.choose(given.change));
+    if (path.startsWith("/api/pauses")) {
+      this.stop(path.endsWith("end") ? [] : [{ assistant: given.assistant, since_ms: Date.now(), by: this.person.id }]);
       return response.writeHead(204).end();
     }
     if (path === "/api/devices") {
@@ -135,6 +153,41 @@ class World {
     json(response, 200, { person: this.person, operator: { id: "opr" }, device: null });
   }
 
+  wished({ n, wish }) {
+    const steps = this.template.steps.map((step, at) => (at === n ? { ...step, state: wish === "skip" ? "skipped" : "running", why: null } : step));
+    return { ...this.template, steps };
+  }
+
+  weighed(change) {
+    if (change.kind === "level") return change.to <= this.standing.level ? "at_once" : change.to === "L3" ? "critical_red" : "red";
+    return change.open === true || change.ask === false ? "critical_red" : "at_once";
+  }
+
+  choose(change) {
+    if (this.weighed(change) === "at_once") {
+      this.chosen(change);
+      return { done: true };
+    }
+    const sentence = { de: "Der Assistent soll künftig auch Gefährliches tun dürfen, ohne vorher zu fragen (Stufe L3).", en: "The assistant is to do dangerous things, too, without asking first (level L3)." };
+    const asked = approval({ tool: "levels", session: "", call_id: change.kind, class: this.weighed(change), rule: "levels.dangerous", sentence, details: [{ name: "assistant", value: "Alba" }, { name: "level", value: change.to ?? "" }, { name: "level now", value: this.standing.level }, { name: "wanted by", value: this.person.name }], change });
+    this.approvals = [asked, ...this.approvals];
+    this.tell("approval", asked);
+    return { done: false, approval: asked };
+  }
+
+  chosen(change) {
+    const { standing } = this;
+    const made = { change, set_ms: Date.now(), set_by: this.person.id };
+    const gates = standing.gates.map((gate) => (gate.tool === change.tool ? { ...gate, open: change.open } : gate));
+    this.standing = { ...standing, gates, level: change.to ?? standing.level, ask_red: change.ask ?? standing.ask_red, choices: [...standing.choices.filter((choice) => choice.change.kind !== change.kind), made] };
+    this.tell("levels", {});
+  }
+
+  stop(paused) {
+    this.paused = paused;
+    this.tell("paused", { paused });
+  }
+
   obey(deed, response) {
     let codes = [];
     if (deed.kind === "remove_device") this.devices = this.devices.filter(({ id }) => id !== deed.device);
@@ -169,7 +222,7 @@ class World {
     this.sockets.add(socket);
     socket.on("close", () => this.sockets.delete(socket));
     socket.on("message", (data) => void this.hear(socket, JSON.parse(data)));
-    socket.send(frame("hello", { person: this.person, assistants: this.assistants, gateway: this.gateway, approvals: this.approvals, usage: this.usage }));
+    socket.send(frame("hello", { person: this.person, assistants: this.assistants, gateway: this.gateway, approvals: this.approvals, usage: this.usage, paused: this.paused }));
   }
 
   tell(event, payload) {
@@ -186,6 +239,10 @@ class World {
     if (method.startsWith("chat.") && this.gateway.state !== "ready") return fail("gateway_not_ready");
     if (method === "usage.today") return answer({ usage: this.usage });
     if (method === "approvals.list") return answer({ approvals: this.approvals });
+    if (method === "approvals.disown") {
+      this.stop([{ assistant: this.assistants[0].id, since_ms: Date.now(), by: this.person.id, approval: params.id }]);
+      return answer({ approval: this.settle(params.id, "deny", this.person.id) });
+    }
     if (method === "approvals.decide") return this.decide(params, answer, fail);
     if (method === "chat.history") return answer({ messages: this.history, sessionInfo: { status: this.busy ? "running" : "done", lastRunId: this.busy ?? undefined } });
     if (method === "chat.abort") {
@@ -194,6 +251,7 @@ class World {
       return answer({ aborted: true });
     }
     if (method !== "chat.send") return fail("method_unknown");
+    if (this.paused.length > 0) return fail("assistant_paused");
     if (this.unwilling) return fail(this.unwilling);
     if (this.holding !== undefined) return fail("approval_waiting");
     const { message, idempotencyKey: runId } = params;
@@ -280,6 +338,8 @@ class World {
   }
 
   settle(id, decision, by, more = {}) {
+    const { change } = this.approvals.find((approval) => approval.id === id);
+    if (change !== undefined && decision === "approve") this.chosen(change);
     const settled = this.change(id, { state: decision === "deny" ? "denied" : "approved", decided_ms: Date.now(), decided_by: by, ...more });
     this.decisions.push({ id, decision });
     this.onDecision?.(id, decision === "deny" ? "deny" : "approve");
@@ -313,6 +373,19 @@ class World {
     this.busy = null;
     this.tell("chat", { runId, seq: 9, state: "final", message: said("Es hat nicht geklappt.") });
   }
+}
+
+const both = (de, en) => ({ de, en });
+const templates = [
+  { id: "freelancer", title: both("Freiberuflich", "Freelancer"), about: both("Post und Kalender, Ordner für Kunden, ein Fragebogen für Anfragen, ein Blick auf den Tag.", "Mail and calendar, folders for clients, a form for enquiries, a look at the day."), steps: [both("Post und Kalender anbinden", "Connect mail and calendar"), both("Ordner anlegen", "Make folders"), both("Fragebogen für Anfragen", "Form for enquiries"), both("Erster Blick auf den Tag", "First daily brief")] },
+  { id: "agency", title: both("Agentur", "Agency"), about: both("Ein gemeinsamer Posteingang, eine Projekttafel, eine Angebotsvorlage, ein Ort für Wissen.", "A shared inbox, a project board, a proposal template, a place for knowledge."), steps: [both("Projekttafel", "Project board")] },
+];
+
+/** A template with its steps in these states; the others are to come. */
+export function begun(id, ...states) {
+  const { title, steps } = templates.find((template) => template.id === id);
+  const step = (title, n) => ({ title, state: states[n] ?? (n === 0 && states.length === 0 ? "running" : "waiting"), attempt: 1, since_ms: Date.now(), why: states[n] === "failed" ? "nothing_there" : null });
+  return { template: id, title, started_ms: Date.now() - 60_000, started_by: "per_0000000000000000000000000000000a", ended_ms: null, steps: steps.map(step) };
 }
 
 let made = 0;

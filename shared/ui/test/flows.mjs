@@ -1,8 +1,8 @@
 // Stories through the pages: what a person does, and what the other side of the wire then has.
 
 import assert from "node:assert/strict";
-import { approval, code, fake, password, token } from "./fake.mjs";
-import { conversation, decisions, fleet, tenant } from "./scenes.mjs";
+import { approval, begun, code, fake, password, token } from "./fake.mjs";
+import { burst, conversation, decisions, fleet, tenant } from "./scenes.mjs";
 
 export function flows({ room }) {
   const story = (name, world, play, look = {}) => [name, async () => {
@@ -320,6 +320,84 @@ export function flows({ room }) {
       assert.deepEqual(server.decisions.map(({ decision }) => decision), ["deny"]);
       await page.keyboard.press("Escape");
       assert.equal(await page.evaluate(() => document.activeElement.id), "inbox-button");
+    }),
+
+    story("flow: a level is lowered at once and raised by number and password", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".starters");
+      await setUp(page);
+      await page.click("#levels-button");
+      await page.click(".level input >> nth=0");
+      await page.waitForSelector("text=Alba fragt künftig vor jeder Änderung.");
+      assert.equal(server.standing.level, "L2", "choosing is not changing");
+      await page.click("text=So lassen");
+      assert.equal(await page.isChecked(".level input >> nth=1"), true, "left as it was");
+      await page.click(".level input >> nth=0");
+      await page.click(".change .allow");
+      await page.waitForSelector(".level.now >> text=L1");
+      await page.click(".level input >> nth=2");
+      await page.waitForSelector("text=Das lockert viel");
+      await page.click(".change .allow");
+      await page.waitForSelector("#levels .approval-strong");
+      assert.equal(server.standing.level, "L1", "asking is not allowing");
+      await page.fill("#levels .approval-strong input[inputmode=numeric]", "47");
+      await page.fill("#levels .approval-strong input[type=password]", password);
+      await page.press("#levels .approval-strong input[type=password]", "Enter");
+      await page.waitForSelector(".level.now >> text=L3");
+      await page.click(".gate button >> nth=2");
+      await page.click(".change .allow");
+      await page.waitForFunction(() => document.querySelectorAll(".gate-state.open").length === 0);
+    }),
+
+    story("flow: a template is begun from the empty conversation and a step that stands still is left out", {}, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.click("text=Mit einer Vorlage beginnen");
+      await page.click(".template >> nth=0 >> button");
+      await page.waitForSelector(".template-step.step-running");
+      assert.equal(server.template.template, "freelancer");
+      assert.equal(await page.locator(".template").count(), 0, "one at a time");
+      server.template = begun("freelancer", "failed");
+      server.tell("first_hour", {});
+      await page.waitForSelector("text=die Datei ist nicht da");
+      await page.click("text=Auslassen");
+      await page.waitForSelector(".template-step.step-skipped");
+      await page.click("text=Beenden");
+      await page.waitForSelector("text=Beendet nach 1 von 4 Schritten");
+      await page.waitForSelector(".template");
+    }),
+
+    story("flow: a member sees levels and changes none", { role: "member" }, async ({ page, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".starters");
+      await page.click("#levels-button");
+      await page.waitForSelector(".standing");
+      assert.equal(await page.locator(".level input:not(:disabled)").count(), 0);
+      assert.equal(await page.locator(".gate button").count(), 0);
+    }),
+
+    story("flow: what nobody asked for stops the assistant until its owner lets it go on", conversation, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.waitForSelector(".verdict");
+      await setUp(page);
+      await page.click(".log .approval-pending >> nth=1 >> text=Das war ich nicht");
+      assert.equal(server.decisions.length, 0, "one press stops nothing");
+      await page.click(".log .approval-pending >> nth=1 >> text=Ablehnen und Alba anhalten");
+      await page.waitForSelector(".banner >> text=Alba ist angehalten");
+      assert.equal(server.decisions[0].decision, "deny");
+      await page.click(".banner >> text=Weitermachen lassen");
+      await page.waitForSelector(".banner", { state: "detached" });
+      assert.deepEqual(JSON.parse(server.posts.at(-1).body.statement).deed, { kind: "resume", assistant: server.assistants[0].id }, "signed");
+    }),
+
+    story("flow: many questions of one kind stand as one, each decided by itself", burst, async ({ page, server, origin }) => {
+      await page.goto(origin);
+      await page.click("#inbox-button");
+      assert.equal(await page.locator(".inbox > section > .cards > li").count(), 2, "a group and another one");
+      assert.match(await page.textContent(".inbox .group summary"), /10 gleichartige/);
+      await page.click(".inbox .group summary");
+      await page.click(".inbox .group .approval >> nth=0 >> text=Erlauben >> nth=0");
+      await page.waitForSelector(".inbox .group summary >> text=9 gleichartige");
+      assert.equal(server.decisions.length, 1, "one answer is for one question");
     }),
 
     story("flow: a browser that is no device can only deny what is dangerous", {}, async ({ page, server, origin }) => {

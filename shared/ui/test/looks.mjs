@@ -1,8 +1,8 @@
 // Every page and every notable state of it, in both languages, both themes and at both widths.
 
 import assert from "node:assert/strict";
-import { code, fake } from "./fake.mjs";
-import { conversation, decisions, fleet } from "./scenes.mjs";
+import { approval, begun, code, fake } from "./fake.mjs";
+import { burst, conversation, decisions, fleet } from "./scenes.mjs";
 
 const scenes = {
   login: { path: "/login", world: { loggedIn: false }, ready: "form" },
@@ -13,6 +13,14 @@ const scenes = {
   "tenant-full": { path: "/", world: conversation, ready: ".verdict" },
   "tenant-inbox": { path: "/", world: conversation, ready: ".verdict", act: (page) => page.click("#inbox-button") },
   "tenant-devices": { path: "/", world: { resets: [{ person: "per_0000000000000000000000000000000a", asked_ms: 0, ripe_ms: 4_000_000_000_000 }] }, ready: ".starters", act: devices },
+  "tenant-templates": { path: "/", world: {}, ready: ".starters", act: templates },
+  "tenant-template": { path: "/", world: () => ({ run: begun("freelancer", "failed", "done", "running"), approvals: [approval({ tool: "write", session: "agent:main:first-hour", rule: "file.write", sentence: { de: "Der Assistent möchte eine Datei in seinem Bereich schreiben.", en: "The assistant wants to write a file in its own area." }, details: [{ name: "path", value: "Kunden/LIESMICH.md" }] })] }), ready: ".approval", act: templates },
+  "tenant-levels": { path: "/", world: { standing: { choices: [{ change: { kind: "level", to: "L2" }, set_ms: 1_795_000_000_000, set_by: "console" }] } }, ready: ".starters", act: levels },
+  "tenant-levels-change": { path: "/", world: {}, ready: ".starters", act: (page) => levels(page).then(() => raise(page)).then(() => page.waitForSelector(".change .hint")) },
+  "tenant-levels-asked": { path: "/", world: {}, ready: ".starters", act: raised },
+  "tenant-levels-bound": { path: "/", world: { role: "approver", standing: { level_most: "L2", gates: [{ tool: "message", open: true, company: false, held: false }, { tool: "exec", open: false, company: false, held: true }] } }, ready: ".starters", act: levels },
+  "tenant-paused": { path: "/", world: () => ({ ...conversation(), busy: null, paused: [{ assistant: "ast_0000000000000000000000000000000b", since_ms: Date.now() - 600_000, by: "per_0000000000000000000000000000000a" }] }), ready: ".banner", act: levels },
+  "tenant-burst": { path: "/", world: burst, ready: ".approval", act: (page) => page.click("#inbox-button").then(() => page.click(".inbox .group > summary")) },
   "tenant-critical": { path: "/", world: conversation, ready: ".verdict", act: critical },
   "tenant-read": { path: "/", world: conversation, ready: ".verdict", act: readFromTop },
   "tenant-menu": { path: "/", world: conversation, ready: ".verdict", act: (page) => page.locator(".menu-button:visible").click({ timeout: 500 }).catch(() => {}) },
@@ -22,7 +30,7 @@ const scenes = {
   "tenant-silent": { path: "/", world: {}, ready: ".starters", act: silent },
   "tenant-changed": { path: "/", world: { gateway: { state: "ungated", reason: "plugin_changed" } }, ready: ".banner" },
   "tenant-ungated": { path: "/", world: { gateway: { state: "ungated", reason: "plugin_not_loaded" } }, ready: ".banner" },
-  operator: { path: "/", world: () => ({ kind: "operator", fleet: fleet() }), ready: ".tenant", act: (page) => page.click(".waiting summary") },
+  operator: { path: "/", world: () => ({ kind: "operator", fleet: fleet() }), ready: ".tenant", act: async (page) => { for (const summary of await page.locator(".waiting summary, .questions summary").all()) await summary.click(); } },
   "operator-empty": { path: "/", world: { kind: "operator" }, ready: ".empty" },
 };
 
@@ -35,6 +43,32 @@ async function devices(page) {
   await page.click(".device-setup button[type=submit]");
   await page.click(".device-deeds button >> nth=-1");
   await page.waitForSelector(".code-list");
+}
+
+async function templates(page) {
+  if (await page.locator(".menu-button").isVisible()) await page.click(".menu-button");
+  await page.click("#templates-button");
+  await page.waitForSelector(".template, .template-step");
+}
+
+async function levels(page) {
+  if (await page.locator(".menu-button").isVisible()) await page.click(".menu-button");
+  await page.click("#levels-button");
+  await page.waitForSelector(".standing .gate");
+}
+
+async function raise(page) {
+  await page.click(".level input[type=radio] >> nth=2");
+  await page.waitForSelector(".change .allow:not([aria-disabled=true])");
+}
+
+async function raised(page) {
+  await devices(page);
+  await page.keyboard.press("Escape");
+  await levels(page);
+  await raise(page);
+  await page.click(".change .allow");
+  await page.waitForSelector("#levels .approval-strong");
 }
 
 async function critical(page) {

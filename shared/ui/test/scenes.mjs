@@ -27,6 +27,13 @@ export function conversation() {
   return { history, approvals, busy: "two" };
 }
 
+/** Ten questions of one kind, and another one. */
+export function burst() {
+  const sentence = { de: "Sendet eine Nachricht an jemanden außerhalb.", en: "Sends a message to someone outside." };
+  const one = (n) => approval({ tool: "message", class: "yellow", external: true, rule: "message.send", sentence, details: [{ name: "to", value: `kunde-${n}@example.org` }, { name: "text", value: "Die Rechnung liegt bei." }], created_ms: Date.now() - n * 4_000 });
+  return { approvals: [...Array.from({ length: 10 }, (_, n) => one(n + 1)), approval({ class: "red", rule: "shell.installs", sentence: { de: "Installiert ein Paket.", en: "Installs a package." } })] };
+}
+
 /** What became of calls that were asked about: denied, denied and allowed again, late, failed; and the machinery's own words. */
 export function decisions() {
   const now = Date.now();
@@ -83,7 +90,7 @@ export function fleet() {
     tenants: [
       tenant(1),
       tenant(2, { name: "Kanzlei am Markt", gateway: { state: "ungated", reason: "plugin_changed" }, findings: [{ code: "plugin_changed", severity: "fail", since_ms: now - 340_000, detail: "guard" }, { code: "provider_key_missing", severity: "warn", since_ms: now - 7_400_000, detail: "anthropic" }] }),
-      tenant(3, { name: "Praxis Nord", approvals: [{ id: `apr_${"3".repeat(32)}`, class: "yellow", external: true, created_ms: now - 700_000 }, { id: `apr_${"4".repeat(32)}`, class: "critical_red", external: false, created_ms: now - 60_000 }] }),
+      tenant(3, { name: "Praxis Nord", asks: [{ rule: "message.send", days: [4, 7, 3, 0, 0, 9, 12], yes: 33, no: 1 }, { rule: "own", days: [0, 0, 1, 0, 0, 0, 2], yes: 1, no: 1 }, { rule: "git.push-force", days: [0, 0, 0, 0, 0, 0, 1], yes: 0, no: 0 }], approvals: [{ id: `apr_${"3".repeat(32)}`, class: "yellow", external: true, created_ms: now - 700_000 }, { id: `apr_${"4".repeat(32)}`, class: "critical_red", external: false, created_ms: now - 60_000 }] }),
       tenant(4, { name: "Gärtnerei", policy: null, state: "provisioning", steps: steps("done", "done", "running", "waiting"), presence: "never", last_seen_ms: null, agent_version: null, gateway: { state: "absent", reason: null }, usage_today: none }),
       tenant(5, { name: "Büro mit einem ausgesprochen langen Namen, der umbrechen muss", state: "needs_operator", steps: steps("done", "done", "failed", "waiting"), presence: "never", last_seen_ms: null, agent_version: null, gateway: { state: "absent", reason: null }, usage_today: none }),
       tenant(6, { name: "Atelier", policy: { state: "refused", version: 6, digest: "9f86d081", expires_ms: now + 86_400_000, keys: 1, reason: "needs_newer_agent" }, presence: "offline", last_seen_ms: now - 3_900_000, gateway: { state: "down", reason: "gateway_down" } }),

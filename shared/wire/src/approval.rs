@@ -118,6 +118,28 @@ pub enum Outcome {
     Failed,
 }
 
+/// How often one rule asked on each of the last days, and what became of it: numbers alone, for those who tune rules. A rule that
+/// asks often and always hears yes wears people out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asks {
+    /// The rule's id; `own` for all of a tenant's own, whose names are its business.
+    pub rule: String,
+    /// Of each day (UTC), the oldest first, today last.
+    pub days: Vec<u32>,
+    pub yes: u32,
+    pub no: u32,
+}
+
+impl Asks {
+    pub const DAYS: usize = 7;
+    /// Rules in one report, those that ask most.
+    pub const RULES_MAX: usize = 20;
+
+    pub fn total(&self) -> u32 {
+        self.days.iter().fold(0, |sum, day| sum.saturating_add(*day))
+    }
+}
+
 /// What the hub may list: that something waits, how dangerous it is, since when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenApproval {

@@ -3,7 +3,7 @@
 //! A proof covers the received bytes of a statement behind [`STATEMENT_DOMAIN`], never a re-serialisation.
 
 use crate::approval::Decision;
-use crate::{ApprovalId, DeviceId, PersonId, TenantId};
+use crate::{ApprovalId, AssistantId, DeviceId, PersonId, TenantId};
 use serde::{Deserialize, Serialize};
 
 /// Stands before every statement under its signature, so that no other text of ours can be taken for one.
@@ -51,6 +51,10 @@ pub enum Deed {
     },
     /// Fresh recovery codes; the older ones end.
     RecoveryCodes {},
+    /// Lets an assistant go on that somebody has stopped.
+    Resume {
+        assistant: AssistantId,
+    },
 }
 
 /// How a statement is proved. Bytes are base64url without padding.

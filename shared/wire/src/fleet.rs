@@ -1,7 +1,7 @@
 //! What an operator sees of the fleet, and the parts of it that agents report.
 
 use crate::TenantId;
-use crate::approval::OpenApproval;
+use crate::approval::{Asks, OpenApproval};
 use crate::usage::UsageDay;
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +116,9 @@ pub struct TenantView {
     pub policy: Option<Policy>,
     pub usage_today: UsageDay,
     pub approvals: Vec<OpenApproval>,
+    /// How often each rule asked lately, those that asked most first.
+    #[serde(default)]
+    pub asks: Vec<Asks>,
     pub findings: Vec<HealthFinding>,
 }
 

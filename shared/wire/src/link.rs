@@ -1,6 +1,6 @@
 //! The frames between agent and hub, after enrolment.
 
-use crate::approval::OpenApproval;
+use crate::approval::{Asks, OpenApproval};
 use crate::fleet::{Gateway, HealthFinding, Policy};
 use crate::usage::UsageRow;
 use crate::{HostId, TenantId};
@@ -111,6 +111,9 @@ pub struct Heartbeat {
     /// What it says at the count of the head in the welcome: the proof that it still is the same chain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_then: Option<AuditHead>,
+    /// How often each rule asked lately; older agents do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<Vec<Asks>>,
 }
 
 /// The newest bundle of each channel, said after the welcome and whenever one is published.
@@ -208,7 +211,7 @@ mod tests {
     #[test]
     fn unknown_fields_pass_unless_the_sender_insists() {
         let gateway = Gateway { state: GatewayState::Ready, reason: None };
-        let beat = Heartbeat { seq: 1, uptime_ms: 2, gateway, findings: vec![], approvals: vec![], policy: None, audit: None, audit_then: None };
+        let beat = Heartbeat { seq: 1, uptime_ms: 2, gateway, findings: vec![], approvals: vec![], policy: None, audit: None, audit_then: None, asks: None };
         let text = frame("heartbeat", "f1", &beat).replace("\"seq\":1", "\"seq\":1,\"mood\":\"fine\"");
         assert_eq!(Frame::parse(&text).unwrap().body::<Heartbeat>(&[]), Some(beat));
         let insisting = text.replace("\"v\":1", "\"v\":1,\"must\":[\"mood\"]");

@@ -8,6 +8,7 @@ use super::AuthProxy;
 use crate::approvals::Given;
 use crate::gateway::{CallError, Caller, Event};
 use crate::identity::MAIN_AGENT;
+use crate::pauses::{PAUSED, Pause};
 use crate::people::{Person, Session};
 use crate::screen;
 use axum::extract::State;
@@ -90,11 +91,26 @@ struct Request<'a> {
 /// What a browser may ask for.
 #[derive(Debug)]
 enum Ask {
-    Send { message: String, key: String },
-    History { limit: u64 },
-    Abort { run: Option<String> },
+    Send {
+        message: String,
+        key: String,
+    },
+    History {
+        limit: u64,
+    },
+    Abort {
+        run: Option<String>,
+    },
     Approvals,
-    Decide { id: ApprovalId, given: Given },
+    Decide {
+        id: ApprovalId,
+        given: Given,
+    },
+    /// Nobody asked for this: the assistant stops.
+    Disown {
+        id: ApprovalId,
+        digest: String,
+    },
     UsageToday,
 }
 
@@ -117,7 +133,8 @@ impl Chat {
         let proxy = self.proxy.clone();
         let (mut gateway, mut usage) = (proxy.gateway.watch(), proxy.metering.changes());
         let (mut approvals, mut ended) = (proxy.approvals.changes(), proxy.people.ended());
-        let mut devices = proxy.devices.changes();
+        let (mut devices, mut levels, mut pauses) = (proxy.devices.changes(), proxy.levels.changes(), proxy.pauses.watch());
+        let mut first_hour = proxy.first_hour.changes();
         let mut upstream: Option<Upstream> = None;
         let mut answers = FuturesUnordered::new();
         let lasts_ms = (self.session.expires_ms - proxy.clock.wall_ms()).max(0) as u64;
@@ -220,6 +237,22 @@ impl Chat {
                     // What about them, the page asks for itself: not everybody sees everything.
                     event("devices", &json!({}))
                 }
+                changed = levels.changed() => {
+                    if changed.is_err() {
+                        break None;
+                    }
+                    event("levels", &json!({}))
+                }
+                changed = first_hour.changed() => {
+                    if changed.is_err() {
+                        break None;
+                    }
+                    event("first_hour", &json!({}))
+                }
+                changed = pauses.changed() => match (changed, self.paused().await) {
+                    (Ok(()), Ok(paused)) => event("paused", &json!({ "paused": paused })),
+                    _ => break None,
+                },
                 () = &mut rest, if upstream.is_none() && !try_now => {
                     try_now = true;
                     continue;
@@ -249,7 +282,14 @@ impl Chat {
             "gateway": proxy.gateway.state(),
             "approvals": approvals,
             "usage": usage,
+            "paused": self.paused().await?,
         }))
+    }
+
+    /// The assistants that somebody has stopped, of those that this person has to do with.
+    async fn paused(&self) -> Result<Vec<Pause>, Refusal> {
+        let reach = self.proxy.people.reach(self.session.person.id).await?;
+        Ok(self.proxy.pauses.now().iter().filter(|pause| reach.sees(pause.assistant)).cloned().collect())
     }
 
     /// An error of a run with our reason in the place of OpenClaw's, which does not pass on why a model call was stopped.
@@ -296,6 +336,10 @@ impl Chat {
                 Ask::Decide { id, given } => {
                     proxy.approvals.decide(person.id, id, given).await.map(|approval| raw(json!({ "approval": shown(&proxy, approval) })))
                 }
+                Ask::Disown { id, digest } => {
+                    proxy.approvals.disown(person.id, id, digest).await.map(|approval| raw(json!({ "approval": shown(&proxy, approval) })))
+                }
+                Ask::Send { .. } if proxy.identity.assistant(MAIN_AGENT).is_some_and(|main| proxy.pauses.holds(main)) => Err(PAUSED),
                 // It would be dropped, and the granted call never run.
                 Ask::Send { .. } if proxy.approvals.holds(SESSION) => Err(APPROVAL_WAITING),
                 Ask::Send { message, key } => {
@@ -364,6 +408,12 @@ fn ask(method: &str, params: Value) -> Result<Ask, Refusal> {
     }
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
+    struct Disown {
+        id: ApprovalId,
+        digest: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Nothing {}
     fn of<T: serde::de::DeserializeOwned>(params: Value) -> Result<T, Refusal> {
         let params = if params.is_null() { json!({}) } else { params };
@@ -397,6 +447,7 @@ fn ask(method: &str, params: Value) -> Result<Ask, Refusal> {
         "approvals.decide" => {
             of(params).map(|Decide { id, digest, decision, reason }| Ask::Decide { id, given: Given { digest, decision, reason, number: String::new() } })
         }
+        "approvals.disown" => of(params).map(|Disown { id, digest }| Ask::Disown { id, digest }),
         "usage.today" => of::<Nothing>(params).map(|_| Ask::UsageToday),
         _ => Err(METHOD_UNKNOWN),
     }
@@ -524,6 +575,7 @@ mod tests {
             ("chat.abort", json!({"sessionKey": "main"})),
             ("approvals.list", json!({})),
             ("approvals.decide", json!({"id": id, "digest": "0", "decision": "approve"})),
+            ("approvals.disown", json!({"id": id, "digest": "0"})),
             ("usage.today", Value::Null),
         ] {
             assert!(ask(method, params.clone()).is_ok(), "{method} {params}");
@@ -550,7 +602,7 @@ mod tests {
         #[test]
         fn any_method_with_any_parameters_is_known_or_refused(method in "([a-z]{1,8}\\.[a-z]{1,8}|.{0,20})", key in ".{0,20}", value in ".{0,40}") {
             let outcome = ask(&method, json!({ key: value }));
-            let known = ["chat.send", "chat.history", "chat.abort", "approvals.list", "approvals.decide", "usage.today"].contains(&method.as_str());
+            let known = ["chat.send", "chat.history", "chat.abort", "approvals.list", "approvals.decide", "approvals.disown", "usage.today"].contains(&method.as_str());
             prop_assert!(known || outcome.is_err());
         }
     }

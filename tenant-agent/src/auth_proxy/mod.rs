@@ -1,15 +1,21 @@
-//! The tenant's own address: pages, login, devices and what they sign, and the chat socket. Nothing but these is reachable from a browser.
+//! The tenant's own address: pages, login, devices and what they sign, levels and gates, and the chat socket. Nothing but these is reachable from a browser.
 
 mod chat;
 mod devices;
+mod first_hour;
+mod levels;
 mod login;
 
 use crate::approvals::Approvals;
+use crate::bundle::InForce;
 use crate::devices::Devices;
+use crate::first_hour::FirstHour;
 use crate::gateway::Gateway;
 use crate::identity::Identity;
 use crate::ledger::Ledger;
+use crate::levels::Levels;
 use crate::metering::Metering;
+use crate::pauses::Pauses;
 use crate::people::{People, Session};
 use crate::screen::Screen;
 use axum::extract::{FromRequestParts, Path, State};
@@ -32,6 +38,10 @@ pub struct AuthProxy {
     pub people: Arc<People>,
     pub devices: Devices,
     pub approvals: Approvals,
+    pub levels: Levels,
+    pub pauses: Pauses,
+    pub first_hour: FirstHour,
+    pub in_force: InForce,
     pub gateway: Gateway,
     pub metering: Metering,
     pub ledger: Ledger,
@@ -53,6 +63,13 @@ pub fn routes(proxy: Arc<AuthProxy>) -> Router {
         .route("/api/devices/statements", post(devices::obey))
         .route("/api/devices/reset", post(devices::announce_reset))
         .route("/api/devices/reset/cancel", post(devices::cancel_reset))
+        .route("/api/levels", get(levels::list).post(levels::change))
+        .route("/api/levels/preview", post(levels::preview))
+        .route("/api/pauses", post(levels::pause))
+        .route("/api/pauses/end", post(levels::resume))
+        .route("/api/first-hour", get(first_hour::show).post(first_hour::start))
+        .route("/api/first-hour/step", post(first_hour::wish))
+        .route("/api/first-hour/end", post(first_hour::end))
         .route("/approvals/decisions", post(devices::decide))
         .route("/ws", get(chat::open))
         .with_state(proxy)

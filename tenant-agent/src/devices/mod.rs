@@ -289,7 +289,7 @@ impl Devices {
                     .await?;
                 codes
             }
-            Deed::Decide { .. } | Deed::AddDevice { .. } => return Err(MALFORMED),
+            Deed::Decide { .. } | Deed::AddDevice { .. } | Deed::Resume { .. } => return Err(MALFORMED),
         };
         self.changed();
         Ok(codes)

@@ -3,6 +3,8 @@
 use super::signer::Signer;
 use super::*;
 use crate::approvals::{self, Approvals, Asked, Drawn, Given, Question};
+use crate::levels::Levels;
+use crate::pauses::Pauses;
 use crate::people::{May, People, Person};
 use crate::store::MIGRATIONS;
 use policy::{Class, Finding};
@@ -44,7 +46,8 @@ impl Rig {
         let (proved, device) = (devices.proved(key.candidate(&token), &token).unwrap(), random::id());
         let also = move |tx: &Tx, person, now_ms| insert_first(tx, person, device, &proved, now_ms);
         let (owner, _) = people.first(&token, "Owner", SecretString::new(PASSWORD.into()), Language::En, also).await.unwrap();
-        let approvals = Approvals::new(store.clone(), clock.clone());
+        let (levels, pauses) = (Levels::new(store.clone(), clock.clone()), Pauses::new(store.clone(), clock.clone()));
+        let approvals = Approvals::new(store.clone(), clock.clone(), levels, pauses);
         Rig { store, clock, people, devices, approvals, owner, key, device, folder }
     }
 

@@ -1,6 +1,6 @@
 //! The way of a model call: OpenClaw → here → provider, and back.
 //!
-//! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → network closed? → who is asked
+//! [`pass`] is the one page: authenticate → which provider → plugin loaded? → announced? → paused? → network closed? → who is asked
 //! ([`way`]) → frozen? → every result known? → [`ask`]: the key → redact → room in the budget? → write it down → forward, and
 //! where that fails, once more to whoever is behind → redact → count → release. OpenClaw never sees the provider's key, and the
 //! provider never sees a tool result that nobody decided about, nor a secret.
@@ -18,6 +18,7 @@ use crate::gateway::{Gateway, UNGATED};
 use crate::ledger::{self, Known, Ledger, Run, canonical_call_id};
 use crate::metering::{Counted, Metering, NewCall, NotBegun, OpenCall};
 use crate::network::{NOT_CLOSED, Network};
+use crate::pauses::Pauses;
 use crate::providers::{self, Providers};
 use crate::screen::{self, Screen};
 use crate::vault::Vault;
@@ -47,6 +48,7 @@ use tokio::sync::mpsc;
 pub struct EgressProxy {
     pub gateway: Gateway,
     pub ledger: Ledger,
+    pub pauses: Pauses,
     pub vault: Vault,
     pub network: Network,
     pub screen: Screen,
@@ -107,6 +109,7 @@ const NETWORK_OPEN: Stopped = stopped(NOT_CLOSED, "OpenClaw's network is not clo
 const NOT_LOADED: Stopped = stopped(UNGATED, "The safety plugin is not loaded, so no model may answer.");
 const UNANNOUNCED: Stopped = stopped("trace_unannounced", "The safety plugin did not announce this model call, so it was not sent.");
 const FROZEN: Stopped = stopped("session_frozen", "A tool ran in this session without a safety check. The session is frozen until an operator looks at it.");
+const PAUSED: Stopped = stopped("assistant_paused", "A person has paused this assistant until an owner lets it go on.");
 const MALFORMED: Stopped = stopped("body_malformed", "This request is not one of the provider's dialect.");
 const ENCODED: Stopped = stopped("encoding_unsupported", "A request in this content encoding cannot be opened, so it was not sent: send it plain or as gzip.");
 const BLOCKED: Stopped = stopped("secret_blocked", "A secret of the vault stands in a part of this request that cannot be edited, so it was not sent.");
@@ -181,6 +184,9 @@ struct Asked<'a> {
 /// The rest of the way, for a call that is known to be whose.
 async fn admitted(proxy: &Arc<EgressProxy>, asked: Asked<'_>, run: &Run, runs: &[Run]) -> Result<Response, Stopped> {
     let Asked { name, dialect, route, headers, bytes, model, trace_id } = asked;
+    if runs.iter().any(|run| proxy.pauses.holds(run.assistant)) {
+        return Err(PAUSED);
+    }
     if !proxy.network.is_in_force() {
         return Err(NETWORK_OPEN);
     }

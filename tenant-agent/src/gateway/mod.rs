@@ -172,6 +172,13 @@ impl Gateway {
         control.call("chat.send", params, CALL_WAIT).await.map(|_| ())
     }
 
+    /// The newest messages of a session, and how it is, as OpenClaw tells it.
+    pub async fn history(&self, session: &str, limit: u32) -> Result<serde_json::Value, CallError> {
+        let control = lock(&self.0.control).clone().ok_or(CallError::Ended)?;
+        let answer = control.call("chat.history", json!({ "sessionKey": session, "limit": limit }), CALL_WAIT).await?;
+        Ok(serde_json::from_str(answer.get()).unwrap_or_default())
+    }
+
     /// Keeps OpenClaw running until the stop. `started` is told before each start, with fresh keys in force.
     pub async fn run(
         &self,

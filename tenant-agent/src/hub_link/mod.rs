@@ -14,6 +14,7 @@ use crate::identity::{HostKey, Identity};
 use crate::ledger::Ledger;
 use crate::metering::Metering;
 use crate::network::Network;
+use crate::pauses::{Pause, Pauses};
 use crate::screen::Screen;
 use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
@@ -27,6 +28,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use wire::approval::Asks;
 use wire::fleet::{GatewayState, HealthFinding, Severity};
 use wire::link::{
     self, Ack, AuditHead, BLOB_BYTES_MAX, Challenge, FRAME_BYTES_MAX, Frame, Heartbeat, Hello, OfferedBundle, PolicyOffer, PolicyPart, PolicyWant, Refuse,
@@ -46,6 +48,7 @@ pub struct HubLink {
     pub gateway: Gateway,
     pub approvals: Approvals,
     pub ledger: Ledger,
+    pub pauses: Pauses,
     pub devices: Devices,
     pub metering: Metering,
     pub network: Network,
@@ -70,6 +73,9 @@ const ACK_WAIT_MS: u64 = 30_000;
 const PART_WAIT_MS: u64 = 60_000;
 /// Findings and questions that one heartbeat names.
 const NAMED_MAX: usize = 64;
+
+/// What all of a tenant's own rules are called outside.
+const OWN_RULES: &str = "own";
 
 /// A bundle on its way.
 struct Fetch {
@@ -109,7 +115,7 @@ impl HubLink {
         let heartbeat_ms = welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
         let (mut gateway, mut usage, mut frozen) = (self.gateway.watch(), self.metering.changes(), self.ledger.watch_frozen());
         let (mut approvals, mut law, mut devices) = (self.approvals.changes(), self.in_force.changes(), self.devices.changes());
-        let (mut screen, mut network) = (self.screen.changes(), self.network.changes());
+        let (mut screen, mut network, mut pauses) = (self.screen.changes(), self.network.changes(), self.pauses.watch());
         let (mut offer, mut fetch) = (PolicyOffer::default(), None);
         let mut seq = 0_u64;
         let mut sent: Option<(String, Vec<UsageRow>)> = None;
@@ -183,6 +189,7 @@ impl HubLink {
                 changed = devices.changed() => changed?,
                 changed = screen.changed() => changed?,
                 changed = network.changed() => changed?,
+                changed = pauses.changed() => changed?,
                 // Lagging behind is as good a reason for a heartbeat as a change.
                 _ = approvals.recv() => {}
             }
@@ -284,7 +291,25 @@ impl HubLink {
             policy: Some(self.in_force.report()),
             audit: Some(audit),
             audit_then,
+            asks: Some(self.asks().await?),
         })
+    }
+
+    /// How often each rule asked lately, those that asked most. A tenant's own rules are one: their names are its business.
+    async fn asks(&self) -> anyhow::Result<Vec<Asks>> {
+        let law = self.in_force.law();
+        let (own, mut told): (Vec<Asks>, Vec<Asks>) = self.approvals.asks().await?.into_iter().partition(|asks| law.is_own(&asks.rule));
+        told.extend(
+            own.into_iter()
+                .reduce(|mut all, asks| {
+                    all.days.iter_mut().zip(&asks.days).for_each(|(all, day)| *all += day);
+                    Asks { yes: all.yes + asks.yes, no: all.no + asks.no, ..all }
+                })
+                .map(|all| Asks { rule: OWN_RULES.to_owned(), ..all }),
+        );
+        told.sort_by_key(|asks| std::cmp::Reverse(asks.total()));
+        told.truncate(Asks::RULES_MAX);
+        Ok(told)
     }
 
     /// What an operator should know, with the time since when it holds.
@@ -314,6 +339,9 @@ impl HubLink {
         }
         for (session, since_ms) in self.ledger.frozen().await? {
             findings.push(HealthFinding { code: "session_frozen".to_owned(), severity: Severity::Fail, since_ms, detail: session });
+        }
+        for Pause { assistant, since_ms, .. } in self.pauses.now().iter() {
+            findings.push(HealthFinding { code: "assistant_paused".to_owned(), severity: Severity::Warn, since_ms: *since_ms, detail: assistant.to_string() });
         }
         for Reset { person, asked_ms, .. } in self.devices.resets().await? {
             findings.push(HealthFinding { code: "device_reset".to_owned(), severity: Severity::Warn, since_ms: asked_ms, detail: person.to_string() });

@@ -9,6 +9,7 @@ use crate::gateway::{Gateway, openclaw};
 use crate::identity::Identity;
 use crate::law;
 use crate::ledger::{self, Decided, Entry, Ledger, Run, Verdict, canonical_call_id};
+use crate::pauses::{self, Pauses};
 use crate::screen::{self, Screen};
 use crate::target;
 use axum::extract::{Request, State};
@@ -33,6 +34,7 @@ pub struct SafetyWrapper {
     pub in_force: InForce,
     pub identity: Identity,
     pub approvals: Approvals,
+    pub pauses: Pauses,
     pub ledger: Ledger,
     pub screen: Screen,
     pub gateway: Gateway,
@@ -54,6 +56,7 @@ const DETAIL_BYTES_MAX: usize = 8 * 1024;
 
 const TOO_MANY: &str = "Too many questions wait for a person already. Tell the user to answer those first.";
 const EXPIRED: &str = "Nobody answered the question about this call in time, so it was not run. Tell the user; do not try another way.";
+const PAUSED: &str = "A person has paused this assistant, so nothing is run. Stop here; an owner will say when to go on.";
 const DENIED: &str = "A person refused this call. Accept that; do not try another way.";
 
 const UNSCREENED: Refusal = Refusal::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, "vault_unscreened");
@@ -98,11 +101,7 @@ async fn announce(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<An
 }
 
 async fn decide(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Decide, BODY_BYTES_MAX>) -> Result<Json<Answer>, Refusal> {
-    let answer = wrapper.decide(body.0).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a call could not be decided; refused");
-        refused("Gatehouse could not write its records, so nothing is run. Tell the user.")
-    });
-    Ok(Json(answer))
+    Ok(Json(wrapper.propose(body.0).await))
 }
 
 async fn result(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Outcome>) -> Result<Json<Value>, Refusal> {
@@ -149,6 +148,14 @@ struct Known {
 }
 
 impl SafetyWrapper {
+    /// What is said to a call that somebody proposes: the plugin, or the agent itself for a template.
+    pub async fn propose(&self, ask: Decide) -> Answer {
+        self.decide(ask).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a call could not be decided; refused");
+            refused("Gatehouse could not write its records, so nothing is run. Tell the user.")
+        })
+    }
+
     async fn decide(&self, ask: Decide) -> Result<Answer, StoreError> {
         let Some(assistant) = self.identity.assistant(&ask.agent_id) else { return Ok(refused("This assistant is not known here.")) };
         let call_id = canonical_call_id(&ask.call_id);
@@ -187,6 +194,9 @@ impl SafetyWrapper {
         let taken_out = taken_out(&ask.params);
         let judged = Judged { law: &in_force, finding, verdict: law::word(verdict) };
         let known = self.known(&ask, &call, assistant, call_id, digest, judged);
+        if self.pauses.holds(assistant) {
+            return self.refuse(known, PAUSED.to_owned()).await;
+        }
         if let Some(placeholder) = taken_out {
             return self.refuse(known, not_a_secret(placeholder)).await;
         }
@@ -259,7 +269,8 @@ impl SafetyWrapper {
 
     /// Looks for a grant, asks when there is none, and holds the call for a while.
     async fn ask_again(&self, known: Arc<Known>, until_ms: u64) -> Result<Answer, StoreError> {
-        let asked = self.ask_or_use(&known).await?;
+        let mut paused = self.pauses.watch();
+        let Some(asked) = self.ask_or_use(&known).await? else { return Ok(refused(PAUSED)) };
         let (approval, fresh) = match asked {
             Asked::Granted(approval) => {
                 self.approvals.announce(approval);
@@ -284,7 +295,11 @@ impl SafetyWrapper {
         loop {
             // The answer may have come before we listened, or be one that we missed: the store knows.
             let now = self.approvals.get(approval.id).await?;
-            match now.as_ref().map_or(ApprovalState::Expired, |now| now.state) {
+            let state = now.as_ref().map_or(ApprovalState::Expired, |now| now.state);
+            match state {
+                // Nobody waits with a paused assistant. A question goes on standing; a no came with the pause.
+                ApprovalState::Pending | ApprovalState::Approved if self.pauses.holds(approval.assistant) => return Ok(refused(&pending(approval.id))),
+                ApprovalState::Denied if self.pauses.holds(approval.assistant) => return self.refuse_held(&known, &approval, PAUSED.to_owned()).await,
                 ApprovalState::Pending => {}
                 // Another law has come while it was held: it is proposed again, and classified by that one.
                 ApprovalState::Approved if !Arc::ptr_eq(&known.law, &self.in_force.law()) => return Ok(refused(&pending(approval.id))),
@@ -304,16 +319,22 @@ impl SafetyWrapper {
                 stir = held.stirred() => if stir == Stir::Release {
                     return Ok(refused(&pending(approval.id)));
                 },
+                _ = paused.changed() => {}
                 () = &mut hold => return Ok(refused(&pending(approval.id))),
             }
         }
     }
 
-    /// The grant is used up and the verdict journalled in one transaction, or neither.
-    async fn ask_or_use(&self, known: &Arc<Known>) -> Result<Asked, StoreError> {
+    /// The grant is used up and the verdict journalled in one transaction, or neither. `None`: the assistant is paused.
+    async fn ask_or_use(&self, known: &Arc<Known>) -> Result<Option<Asked>, StoreError> {
         let (known, drawn, now_ms) = (known.clone(), Drawn::now(), self.clock.wall_ms());
         self.store
             .write(move |tx| {
+                // Somebody may have paused it since it was looked at: then no grant is used and nobody is asked.
+                if pauses::holds(tx, known.question.assistant)? {
+                    note(tx, &known, Verdict::Refused, Some(PAUSED), None, now_ms)?;
+                    return Ok(None);
+                }
                 let asked = approvals::ask(tx, &known.question, drawn, now_ms)?;
                 note_decided(tx, &known)?;
                 match &asked {
@@ -329,7 +350,7 @@ impl SafetyWrapper {
                     }
                     Asked::TooMany => ledger::note(tx, &entry(&known, Verdict::Refused, Some(TOO_MANY), None), now_ms)?,
                 }
-                Ok::<_, StoreError>(asked)
+                Ok::<_, StoreError>(Some(asked))
             })
             .await
     }
@@ -340,7 +361,7 @@ impl SafetyWrapper {
             .store
             .write(move |tx| {
                 // A call that OpenClaw has ended meanwhile must not take the grant with it.
-                if ledger::is_over(tx, &shared.question.session, &shared.call_id)? {
+                if ledger::is_over(tx, &shared.question.session, &shared.call_id)? || pauses::holds(tx, shared.question.assistant)? {
                     return Ok(Err(()));
                 }
                 let used = approvals::use_up(tx, id, &shared.question.call_id)?;

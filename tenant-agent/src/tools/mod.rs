@@ -24,6 +24,7 @@ use crate::ledger::{self, Claimed};
 use crate::mail::Post;
 use crate::outlet::Outlet;
 use crate::outlet::exchange::Leave;
+use crate::pauses::Pauses;
 use crate::screen::Screen;
 use crate::target;
 use crate::vault::Vault;
@@ -56,6 +57,7 @@ pub struct Tools {
     pub store: Store,
     pub clock: Clock,
     pub in_force: InForce,
+    pub pauses: Pauses,
     pub identity: Identity,
     pub gateway: Gateway,
     pub vault: Vault,
@@ -95,6 +97,8 @@ pub enum Refused {
     Unasked,
     #[error("This call was not run: the rules have changed since it was allowed. Propose it again.")]
     Lawless,
+    #[error("This call was not run: a person has paused this assistant. Stop here; an owner will say when to go on.")]
+    Paused,
     #[error("This call was not run: its arguments do not fit ({why}). Propose it with other arguments.")]
     Arguments { why: String },
     #[error("This call was not run: {why}.")]
@@ -123,6 +127,7 @@ impl Refused {
         match self {
             Refused::Unasked => "unasked",
             Refused::Lawless => "lawless",
+            Refused::Paused => "paused",
             Refused::Arguments { .. } => "arguments",
             Refused::Secret { .. } => "secret",
             Refused::Place { .. } => "place",
@@ -147,6 +152,11 @@ impl From<StoreError> for Refused {
 struct Said {
     text: String,
     is_error: bool,
+}
+
+/// What the tool that writes files is called.
+pub fn writing() -> String {
+    Tool::WriteFile.whole_name()
 }
 
 pub fn routes(tools: Arc<Tools>) -> Router {
@@ -194,6 +204,12 @@ impl Tools {
         let law = self.in_force.law();
         let is_there = |tool: &Tool| law.manifest(&tool.whole_name()) && (!tool.is_about_mail() || !self.post.accounts.is_empty());
         Tool::ALL.into_iter().filter(is_there).map(Tool::listed).collect()
+    }
+
+    /// Writes a file as an assistant's call would: with a verdict that somebody has asked for before.
+    pub async fn write_file(&self, arguments: Value) -> Result<(), Refused> {
+        let said = self.call(Tool::WriteFile, arguments).await?;
+        if said.is_error { Err(Refused::Failed(anyhow::anyhow!("a file could not be written"))) } else { Ok(()) }
     }
 
     async fn call(&self, tool: Tool, arguments: Value) -> Result<Said, Refused> {
@@ -257,12 +273,16 @@ impl Tools {
         let resolved = target::resolve(in_force.law(), &name, arguments, &self.workspace).await;
         let workspace = self.workspace.to_string_lossy();
         for (_, assistant) in &self.identity.assistants {
+            let is_paused = self.pauses.holds(assistant.id);
             let assistant = assistant.id.to_string();
             let call = Call { assistant: &assistant, tool: &name, arguments, workspace: &workspace, resolved: &resolved };
             let digest = policy::digest(&call, known.presentation(&name));
             let (claimed_name, now_ms) = (name.clone(), self.clock.wall_ms());
             let claimed = self.store.write(move |tx| Ok::<_, StoreError>(ledger::claim(tx, &claimed_name, digest, now_ms)?)).await?;
             let Some(claimed) = claimed else { continue };
+            if is_paused {
+                return Err(Refused::Paused);
+            }
             let may = match policy::gate(&in_force.classify(&call), in_force.gate(&assistant, &name)) {
                 policy::Verdict::Run | policy::Verdict::RunAndNotify => in_force.manifest(&name),
                 policy::Verdict::Ask | policy::Verdict::AskSigned => in_force.manifest(&name) && claimed.is_granted,

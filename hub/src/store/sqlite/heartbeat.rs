@@ -15,11 +15,12 @@ impl Store {
             text(serde_json::to_string(&heartbeat.approvals)),
         );
         let policy = heartbeat.policy.as_ref().map(|policy| text(serde_json::to_string(policy)));
-        let sql =
-            "INSERT OR REPLACE INTO heartbeat (tenant_id, seen_ms, agent_version, gateway, findings, approvals, policy) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let asks = heartbeat.asks.as_ref().map(|asks| text(serde_json::to_string(asks)));
+        let sql = "INSERT OR REPLACE INTO heartbeat (tenant_id, seen_ms, agent_version, gateway, findings, approvals, policy, asks)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         self.db()
             .write(move |tx| {
-                tx.prepare_cached(sql)?.execute(params![tenant.to_string(), now_ms, agent_version, gateway, findings, approvals, policy])?;
+                tx.prepare_cached(sql)?.execute(params![tenant.to_string(), now_ms, agent_version, gateway, findings, approvals, policy, asks])?;
                 Ok::<_, service::store::StoreError>(())
             })
             .await?;

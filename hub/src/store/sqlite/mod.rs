@@ -142,6 +142,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
         since_ms  INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- heartbeat.rs
+    ALTER TABLE heartbeat ADD COLUMN asks TEXT;
+",
 ];
 
 /// A column that holds a typed text, such as an id.

@@ -34,6 +34,7 @@ impl Store {
                         policy: None,
                         usage_today: UsageDay { day_ms, ..Default::default() },
                         approvals: Vec::new(),
+                        asks: Vec::new(),
                         findings: Vec::new(),
                     };
                     fill(c, &mut tenant)?;
@@ -49,13 +50,14 @@ fn fill(connection: &Connection, tenant: &mut TenantView) -> rusqlite::Result<()
     let id = tenant.id.to_string();
     let mut steps = connection.prepare_cached("SELECT name, state, error FROM step WHERE tenant_id = ?1 ORDER BY n")?;
     tenant.steps = steps.query_map([&id], |row| Ok(Step { name: row.get(0)?, state: word(row, 1)?, error: row.get(2)? }))?.collect::<rusqlite::Result<_>>()?;
-    let sql = "SELECT seen_ms, agent_version, gateway, findings, approvals, policy FROM heartbeat WHERE tenant_id = ?1";
+    let sql = "SELECT seen_ms, agent_version, gateway, findings, approvals, policy, asks FROM heartbeat WHERE tenant_id = ?1";
     let mut rows = connection.prepare_cached(sql)?;
     let mut rows = rows.query([&id])?;
     if let Some(row) = rows.next()? {
         (tenant.last_seen_ms, tenant.agent_version) = (Some(row.get(0)?), Some(row.get(1)?));
         (tenant.gateway, tenant.findings, tenant.approvals) = (json(row, 2)?, json(row, 3)?, json(row, 4)?);
         tenant.policy = row.get::<_, Option<String>>(5)?.and_then(|text| serde_json::from_str(&text).ok());
+        tenant.asks = row.get::<_, Option<String>>(6)?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     }
     let mut broken = connection.prepare_cached("SELECT code, since_ms, count FROM audit_break WHERE tenant_id = ?1")?;
     let finding = |row: &rusqlite::Row<'_>| {

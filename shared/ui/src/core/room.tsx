@@ -61,6 +61,9 @@ const shapes = {
   file: "M7 3h7l4 4v14H7zM14 3v4h4",
   globe: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM3 12h18M12 3c3 3 3 15 0 18M12 3c-3 3-3 15 0 18",
   key: "M8 10a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM11 11.5L20 4M16.5 7l2.5 3",
+  gauge: "M4 17a8.5 8.5 0 1 1 16 0M12 15l4-6",
+  locked: "M6 11h12v9H6zM8.5 11V8a3.5 3.5 0 0 1 7 0v3",
+  unlocked: "M6 11h12v9H6zM8.5 11V8a3.5 3.5 0 0 1 6.8-1.2",
   check: "M5 12.5l4.5 4.5L19 7.5",
   warn: "M12 4l9 16H3zM12 10v4.5M12 17.2v.3",
 } as const;

@@ -16,6 +16,12 @@ const de: Record<Key, string> = deCatalogue;
 const en: Record<keyof typeof deCatalogue, string> = enCatalogue;
 const catalogues: Record<Lang, Record<Key, string>> = { de, en };
 
+/** The words of a part of the page that came later. */
+export function addWords(more: Record<Lang, Record<string, string>>): void {
+  Object.assign(de, more.de);
+  Object.assign(en, more.en);
+}
+
 /** A plain cell, or a signal where views follow it; the small pages in front of the gate carry no signals. */
 export let lang: { value: Lang } = { value: "de" };
 let told = () => {};

@@ -87,12 +87,47 @@ export interface Reset {
   ripe_ms: number;
 }
 
+/** An assistant that somebody has stopped. */
+export interface Pause {
+  assistant: string;
+  since_ms: number;
+  by: string;
+  approval?: string | null;
+}
+
+export type Level = "L1" | "L2" | "L3";
+
+/** One thing that a person wants to be otherwise. */
+export type Change = { kind: "level"; to: Level } | { kind: "ask_red"; ask: boolean } | { kind: "gate"; tool: string; open: boolean };
+
+/** What holds for an assistant, what the company says by itself, and how far it lets the tenant go. */
+export interface Standing {
+  id: string;
+  name: string;
+  level: Level;
+  level_company: Level;
+  level_most: Level;
+  ask_red: boolean;
+  always_asks_red: boolean;
+  gates: { tool: string; open: boolean; company: boolean; held: boolean }[];
+  may_lower: boolean;
+  may_raise: boolean;
+  choices: { change: Change; set_ms: number; set_by: string }[];
+}
+
+/** What has to stand behind a change, and what it would have done to the week's calls. */
+export interface Preview {
+  weighed: "at_once" | "red" | "critical_red";
+  effect: { calls: number; asks_before: number; asks_after: number; not_whole: number };
+}
+
 export interface Hello {
   person: Person;
   assistants: Assistant[];
   gateway: Gateway;
   approvals: Approval[];
   usage: Usage;
+  paused?: Pause[];
 }
 
 export interface Part {
@@ -166,6 +201,14 @@ export interface Policy {
   reason: string | null;
 }
 
+/** How often one rule asked on each of the last seven days, today last, and what became of it. */
+export interface Asks {
+  rule: string;
+  days: number[];
+  yes: number;
+  no: number;
+}
+
 export interface Tenant {
   id: string;
   name: string;
@@ -180,6 +223,8 @@ export interface Tenant {
   policy?: Policy | null;
   usage_today: Usage;
   approvals: { id: string; class: Class; external: boolean; created_ms: number }[];
+  /** Those that asked most first. */
+  asks?: Asks[];
   findings: Finding[];
 }
 
@@ -187,4 +232,22 @@ export interface Fleet {
   revision: number;
   now_ms: number;
   tenants: Tenant[];
+}
+
+/** What is done in a first hour, as the page offers it. */
+export interface Template {
+  id: string;
+  title: Record<Lang, string>;
+  about: Record<Lang, string>;
+  steps: Record<Lang, string>[];
+}
+
+/** A template under way, or the last one. */
+export interface TemplateRun {
+  template: string;
+  title: Record<Lang, string>;
+  started_ms: number;
+  started_by: string;
+  ended_ms: number | null;
+  steps: { title: Record<Lang, string>; state: "waiting" | "running" | "done" | "skipped" | "failed"; attempt: number; since_ms: number; why: string | null }[];
 }

@@ -44,6 +44,7 @@ export function TenantCard({ tenant }: { tenant: Tenant }) {
           </div>
         </dl>
       </div>
+      <Questions tenant={tenant} />
       {tenant.state !== "ready" && <Steps tenant={tenant} />}
       {tenant.findings.length > 0 && <ul class="findings" aria-label={t("fleet.findings")}>{tenant.findings.map((finding) => <Found key={`${finding.code} ${finding.detail ?? ""}`} finding={finding} />)}</ul>}
     </article>
@@ -102,6 +103,36 @@ function Approvals({ tenant }: { tenant: Tenant }) {
           </li>
         ))}
       </ul>
+    </details>
+  );
+}
+
+/** Whom the rules ask, and how often: whoever is asked all day reads nothing any more. */
+function Questions({ tenant }: { tenant: Tenant }) {
+  const asks = tenant.asks ?? [];
+  const sum = (numbers: readonly number[]) => numbers.reduce((all, number) => all + number, 0);
+  const week = sum(asks.flatMap(({ days }) => days));
+  if (week === 0) return null;
+  return (
+    <details class="questions">
+      <summary>
+        <Icon name="chevron" />
+        <span>{t("fleet.asks")}: {count("fleet.asks.today", sum(asks.map(({ days }) => days.at(-1) ?? 0)))} <small>{count("fleet.asks.week", week)}</small></span>
+      </summary>
+      <div class="asks" tabIndex={0} role="region" aria-label={t("fleet.asks")}>
+        <table>
+          <thead><tr><th scope="col">{t("fleet.asks.rule")}</th><th scope="col">{t("fleet.asks.days")}</th><th scope="col">{t("fleet.asks.yes")}</th></tr></thead>
+          <tbody>
+            {asks.map(({ rule, days, yes, no }) => (
+              <tr key={rule}>
+                <th scope="row">{rule === "own" ? t("fleet.asks.own") : <code>{rule}</code>}</th>
+                <td>{days.map((day) => amount(day)).join(" ")}</td>
+                <td>{yes + no === 0 ? "–" : share(yes, yes + no)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
     </details>
   );
 }

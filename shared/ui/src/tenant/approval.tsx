@@ -9,7 +9,7 @@ import { Icon, plain, Words } from "../core/room.tsx";
 import { hasHidden, revealed } from "../core/reveal.ts";
 import { dateAndTime, lang, relative, t, timeOfDay } from "../core/text.ts";
 import type { Approval } from "../core/wire.ts";
-import { assistantName, decide, link, mayDecide, now, person } from "./conversation.ts";
+import { assistantName, decide, disown, link, mayDecide, now, person } from "./conversation.ts";
 import { allow, here, passkeys } from "./devices.ts";
 import { Exact } from "./exact.tsx";
 import { open } from "./panel.tsx";
@@ -109,7 +109,7 @@ function Decision({ approval, onDecided }: { approval: Approval; onDecided: () =
   const [confirming, setConfirming] = useState(false);
   const [reason, setReason] = useState<string | null>(null);
   const connected = link.value.state === "open";
-  if (!mayDecide.value) return <p class="approval-note">{t("approval.member_note")}</p>;
+  const [stopping, setStopping] = useState(false);
 
   const settle = async (deed: () => Promise<string | null>) => {
     if (deciding || !connected) return;
@@ -121,18 +121,35 @@ function Decision({ approval, onDecided }: { approval: Approval; onDecided: () =
     setError(wrong);
     if (wrong !== null) setConfirming(false);
   };
+  // Two steps, because it stops everything. Whoever may not decide may do this all the same.
+  const notMine = (
+    <button type="button" class={stopping ? "secondary confirm" : "quiet"} aria-disabled={deciding || !connected} title={t("approval.disown_hint")} onBlur={() => setStopping(false)} onClick={() => (stopping ? void settle(() => disown(approval)) : setStopping(true))}>
+      {stopping ? t("approval.disown_sure", { assistant: assistantName() }) : t("approval.disown")}
+    </button>
+  );
+  if (!mayDecide.value) {
+    return (
+      <>
+        <p class="approval-note">{t("approval.member_note")}</p>
+        {error !== null && <p class="alert" role="alert"><Words text={error} /></p>}
+        <div class="approval-more">{notMine}</div>
+      </>
+    );
+  }
   const choose = (decision: "approve" | "approve_day" | "deny") => settle(() => decide(approval, decision, decision === "deny" ? (reason ?? "").trim() : ""));
   const off = deciding || !connected;
   const critical = approval.class === "critical_red";
   const red = approval.class === "red" || approval.unknown;
   const signer = here.value !== null ? "key" : passkeys.value.length > 0 ? "passkey" : null;
   const sign = () => settle(() => allow(approval, signer ?? "key"));
-  const alone = (critical || red) && (critical || signer === null);
+  const owners = approval.tool === "levels" && person.value?.role !== "owner"; // what loosens the rules only owners allow
+  const alone = owners || ((critical || red) && (critical || signer === null));
   return (
     <>
-      {(critical || red) && signer === null && <NotSetUp />}
-      {!critical && red && signer !== null && <p class="approval-note">{confirming ? t("approval.confirm_hint") : t("approval.hold_hint")}</p>}
-      {critical && signer !== null && <Strong approval={approval} off={off} settle={settle} />}
+      {owners && <p class="approval-note">{t("approval.owner_note")}</p>}
+      {!owners && (critical || red) && signer === null && <NotSetUp />}
+      {!owners && !critical && red && signer !== null && <p class="approval-note">{confirming ? t("approval.confirm_hint") : t("approval.hold_hint")}</p>}
+      {!owners && critical && signer !== null && <Strong approval={approval} off={off} settle={settle} />}
       {!connected && <p class="approval-note">{t("approval.offline_note")}</p>}
       <div class="alert-place" role="alert">{error !== null && <p class="alert"><Words text={error} /></p>}</div>
       {reason !== null && (
@@ -154,6 +171,7 @@ function Decision({ approval, onDecided }: { approval: Approval; onDecided: () =
       <div class="approval-more">
         {reason === null && <button type="button" class="quiet" aria-disabled={off} onClick={() => setReason("")}>{t("approval.give_reason")}</button>}
         {!critical && !red && <button type="button" class="quiet" aria-disabled={off} title={t("approval.day_hint")} onClick={() => void choose("approve_day")}>{t("approval.day")}</button>}
+        {notMine}
       </div>
     </>
   );
@@ -185,7 +203,7 @@ function Strong({ approval, off, settle }: { approval: Approval; off: boolean; s
   };
   return (
     <div class="approval-strong">
-      <p class="approval-note">{t("approval.critical_note")}</p>
+      <p class="approval-note">{approval.tool === "levels" ? t("approval.levels_note") : t("approval.critical_note")}</p>
       {passkeys.value.length > 0 && <button type="button" class="secondary allow" aria-disabled={off} onClick={() => void settle(() => allow(approval, "passkey"))}>{t("approval.allow_passkey")}</button>}
       {here.value !== null && (
         <form onSubmit={submit}>

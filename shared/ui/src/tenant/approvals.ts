@@ -26,6 +26,17 @@ export function decided(approvals: readonly Approval[]): Approval[] {
   return approvals.filter((approval) => approval.state !== "pending");
 }
 
+/** Questions of one kind together: same rule, class, assistant and session. In the order in which the newest of each came. */
+export function grouped(approvals: readonly Approval[]): Approval[][] {
+  const groups = new Map<string, Approval[]>();
+  for (const approval of approvals) {
+    const { assistant, session, tool, rule, class: name, external, unknown } = approval;
+    const kind = [assistant, session, tool, rule, name, external, unknown].join("\n");
+    groups.set(kind, [...(groups.get(kind) ?? []), approval]);
+  }
+  return [...groups.values()];
+}
+
 /** `verdict` is how the approval of a tool call stands, null for a call that nobody was asked about. */
 export type Line = { turn: Turn; verdict: Approval["state"] | null } | { approval: Approval };
 

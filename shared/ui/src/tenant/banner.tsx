@@ -1,10 +1,12 @@
-// Lines under the header that say what stands in the way: a lost connection, or an assistant that is not ready.
+// Lines under the header that say what stands in the way: a lost connection, or an assistant that is stopped or not
+// ready.
 
 import { computed } from "@preact/signals";
+import { useState } from "preact/hooks";
 import { Icon, Words } from "../core/room.tsx";
 import { dateAndTime, relative, sentence, t } from "../core/text.ts";
-import { gateway, gatewaySince, link, now, retryNow } from "./conversation.ts";
-import { cancelReset, listed } from "./devices.ts";
+import { assistantName, gateway, gatewaySince, link, now, pause, person, retryNow } from "./conversation.ts";
+import { cancelReset, listed, resume } from "./devices.ts";
 
 const patienceMs = 2_000; // shorter breaks mend themselves before a person could read about them
 const longStartMs = 20_000;
@@ -15,6 +17,7 @@ export function Banners() {
   return (
     <div class="banners">
       {cutOff.value && <LostBanner />}
+      <PauseBanner />
       <GatewayBanner />
       <ResetBanners />
     </div>
@@ -30,6 +33,21 @@ function LostBanner() {
       {/* The seconds change all the time; read aloud they would never stop. */}
       <p aria-live="off">{retry_ms === null ? t("link.connecting") : t("link.lost", { secs })}</p>
       <button type="button" onClick={retryNow}>{t("app.retry_now")}</button>
+    </div>
+  );
+}
+
+/** Somebody has stopped the assistant; an owner lets it go on. */
+function PauseBanner() {
+  const stopped = pause.value;
+  const [wrong, setWrong] = useState<string | null>(null);
+  if (stopped === null) return null;
+  const mayEnd = person.value?.role === "owner";
+  return (
+    <div class="banner bad" role="status">
+      <Icon name="warn" />
+      <p>{wrong ?? t("pause.banner", { assistant: assistantName(), at: dateAndTime(stopped.since_ms) })} {!mayEnd && t("pause.owner_ends")}</p>
+      {mayEnd && <button type="button" onClick={() => void resume(stopped.assistant).then(setWrong)}>{t("pause.end")}</button>}
     </div>
   );
 }

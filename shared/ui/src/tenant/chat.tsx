@@ -8,9 +8,9 @@ import { lang, t, count } from "../core/text.ts";
 import { Banners } from "./banner.tsx";
 import { Composer } from "./composer.tsx";
 import { assistantName, conversation, mayDecide, pending, running, startConversation } from "./conversation.ts";
-import { DevicePanel } from "./device-panel.tsx";
 import { Header } from "./header.tsx";
 import { Inbox } from "./inbox.tsx";
+import { LaterPanels } from "./later.tsx";
 import { Log } from "./log.tsx";
 import { panel } from "./panel.tsx";
 import type { AnswerTurn } from "./thread.ts";
@@ -32,7 +32,7 @@ startRoom(function Chat() {
           <Composer />
         </main>
         <Inbox />
-        <DevicePanel />
+        <LaterPanels />
       </div>
       <div class="unseen" role="status">{spoken.value}</div>
       <div class="unseen" role="alert">{alarm.value}</div>

@@ -6,7 +6,7 @@ import { batch, computed, signal } from "@preact/signals";
 import { post, read } from "../core/door.ts";
 import { ChatSocket, RequestFailed } from "../core/socket.ts";
 import { explain, t } from "../core/text.ts";
-import type { Approval, Assistant, ChatEvent, Gateway, Hello, HistoryMessage, Person, ToolEvent, Usage } from "../core/wire.ts";
+import type { Approval, Assistant, ChatEvent, Gateway, Hello, HistoryMessage, Pause, Person, ToolEvent, Usage } from "../core/wire.ts";
 import * as approvalList from "./approvals.ts";
 import * as box from "./outbox.ts";
 import * as thread from "./thread.ts";
@@ -32,6 +32,14 @@ export const historyRead = signal(false);
 export const now = signal(Date.now());
 /** Counts what the server says about devices; what it is, is asked for. */
 export const devicesChanged = signal(0);
+
+/** Counts what the server says about levels. */
+export const levelsChanged = signal(0);
+/** Counts what the server says about a template under way. */
+export const firstHourChanged = signal(0);
+/** The assistants that somebody has stopped. */
+export const paused = signal<readonly Pause[]>([]);
+export const pause = computed(() => paused.value.find((pause) => pause.assistant === assistant.value?.id) ?? null);
 
 export const running = computed(() => thread.activeRun(conversation.value));
 export const lines = computed(() => approvalList.woven(conversation.value.turns, approvals.value, opened_ms));
@@ -122,6 +130,18 @@ export async function decide(approval: Approval, decision: "approve" | "approve_
   }
 }
 
+/** Says no and stops the assistant. Null when it worked. */
+export async function disown(approval: Approval): Promise<string | null> {
+  try {
+    takeApproval((await socket.request<{ approval: Approval }>("approvals.disown", { id: approval.id, digest: approval.digest })).approval);
+    return null;
+  } catch (failure) {
+    const { code, message } = failure instanceof RequestFailed ? failure : { code: "unknown", message: "" };
+    if (code.startsWith("approval_")) void rereadApprovals();
+    return explain(code, message);
+  }
+}
+
 export function takeApproval(approval: Approval): void {
   approvals.value = approvalList.merged(approvals.value, [approval]);
 }
@@ -143,6 +163,7 @@ function welcome(hello: Hello): void {
     person.value = hello.person;
     assistant.value = hello.assistants[0] ?? null;
     usage.value = hello.usage;
+    paused.value = hello.paused ?? [];
     approvals.value = approvalList.merged(approvalList.decided(approvals.value), hello.approvals);
     if (person_before?.id !== hello.person.id) {
       items.value = box.load(sessionStorage, hello.person.id);
@@ -165,6 +186,9 @@ function hear(event: string, payload: unknown): void {
   else if (event === "agent") hearTool(payload as ToolEvent);
   else if (event === "approval") approvals.value = approvalList.merged(approvals.value, [payload as Approval]);
   else if (event === "devices") devicesChanged.value += 1;
+  else if (event === "levels") levelsChanged.value += 1;
+  else if (event === "first_hour") firstHourChanged.value += 1;
+  else if (event === "paused") paused.value = (payload as { paused: Pause[] }).paused;
   else if (event === "usage") usage.value = payload as Usage;
   else if (event === "gateway") {
     const before = gateway.value?.state;

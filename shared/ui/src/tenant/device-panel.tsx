@@ -8,13 +8,8 @@ import { count, dateAndTime, relative, t } from "../core/text.ts";
 import type { Device } from "../core/wire.ts";
 import { now, person } from "./conversation.ts";
 import { addPasskey, announceReset, codes, here, listed, mine, remove, setUp } from "./devices.ts";
-import { Panel } from "./panel.tsx";
 
-export function DevicePanel() {
-  return <Panel name="devices" title={t("devices.title")} closing={t("devices.close")}>{() => <Contents />}</Panel>;
-}
-
-function Contents() {
+export function Devices() {
   const [error, setError] = useState<string | null>(null);
   const [shown, setShown] = useState<{ text: string; codes: string[] } | null>(null);
   const [busy, setBusy] = useState(false);

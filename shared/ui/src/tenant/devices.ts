@@ -120,6 +120,17 @@ export async function allow(approval: Approval, by: "key" | "passkey", number = 
   return wrong(answer);
 }
 
+/** Lets a stopped assistant go on, with whatever of this person's signs here. */
+export async function resume(assistant: string): Wrong {
+  const deed = { kind: "resume", assistant };
+  if (here.value === null && passkeys.value.length === 0) return t("pause.needs_device");
+  try {
+    return wrong(await post("/api/pauses/end", here.value !== null ? await signedHere(deed) : await signedByPasskey(deed)));
+  } catch {
+    return t("devices.passkey_failed");
+  }
+}
+
 async function obeyed(deed: object): Promise<Answer<{ codes: string[] }>> {
   return post<{ codes: string[] }>("/api/devices/statements", await signedHere(deed));
 }

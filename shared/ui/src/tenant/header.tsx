@@ -2,11 +2,11 @@
 
 import { GatewayChip } from "../core/badge.tsx";
 import { Mark, Switches } from "../core/frame.tsx";
-import { Icon, Menu } from "../core/room.tsx";
+import { Icon, Menu, type IconName } from "../core/room.tsx";
 import { amount, count, money, share, shortAmount, t } from "../core/text.ts";
 import { cutOff } from "./banner.tsx";
 import { assistantName, gateway, logOut, pending, person, usage } from "./conversation.ts";
-import { panel, toggle } from "./panel.tsx";
+import { panel, toggle, type PanelName } from "./panel.tsx";
 
 export function Header() {
   return (
@@ -23,10 +23,9 @@ export function Header() {
       <Menu>
         <UsageToday />
         <Switches />
-        <button type="button" id="devices-button" class="quiet with-icon" aria-expanded={panel.value === "devices"} aria-controls="devices" onClick={() => toggle("devices")}>
-          <Icon name="key" />
-          <span>{t("devices.title")}</span>
-        </button>
+        <PanelButton name="templates" icon="spark" words={t("template.button")} />
+        <PanelButton name="levels" icon="gauge" words={t("levels.button")} />
+        <PanelButton name="devices" icon="key" words={t("devices.title")} />
         <button type="button" class="quiet with-icon" onClick={() => void logOut()}>
           <Icon name="out" />
           <span>{t("app.log_out")}</span>
@@ -34,6 +33,15 @@ export function Header() {
         {person.value !== null && <span class="person">{person.value.name} · {t(`role.${person.value.role}`)}</span>}
       </Menu>
     </header>
+  );
+}
+
+function PanelButton({ name, icon, words }: { name: PanelName; icon: IconName; words: string }) {
+  return (
+    <button type="button" id={`${name}-button`} class="quiet with-icon" aria-expanded={panel.value === name} aria-controls={name} onClick={() => toggle(name)}>
+      <Icon name={icon} />
+      <span>{words}</span>
+    </button>
   );
 }
 

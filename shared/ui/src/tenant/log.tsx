@@ -8,8 +8,9 @@ import { CopyButton, Prose } from "../core/prose.tsx";
 import { revealed } from "../core/reveal.ts";
 import { explain, sentence, t, timeOfDay, dateAndTime, type Key } from "../core/text.ts";
 import { ApprovalCard } from "./approval.tsx";
-import { assistantName, busy, conversation, discard, gateway, historyRead, items, lines, now, question, retry, running, send } from "./conversation.ts";
+import { assistantName, busy, conversation, discard, gateway, historyRead, items, lines, mayDecide, now, question, retry, running, send } from "./conversation.ts";
 import { isOpen, still, type AnswerTurn, type NoteTurn, type UserTurn } from "./thread.ts";
+import { open } from "./panel.tsx";
 import { ToolCard } from "./tool.tsx";
 
 const nearPx = 80;
@@ -97,6 +98,14 @@ function Nothing() {
               </button>
             </li>
           ))}
+          {mayDecide.value && (
+            <li>
+              <button type="button" class="starter" onClick={() => open("templates")}>
+                <Icon name="check" />
+                <span><span class="starter-text">{t("template.starter")}</span><span class="starter-hint">{t("template.starter.hint")}</span></span>
+              </button>
+            </li>
+          )}
         </ul>
       )}
     </div>

@@ -1,4 +1,4 @@
-// The panels of the tenant page: approvals and devices, one at a time. Beside the conversation on a wide screen, above it on
+// The panels of the tenant page: approvals, devices, levels and gates, templates, one at a time. Beside the conversation on a wide screen, above it on
 // a narrow one; there the conversation behind it cannot be reached by Tab.
 
 import { effect, signal } from "@preact/signals";
@@ -6,7 +6,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { Icon } from "../core/room.tsx";
 
-export type PanelName = "inbox" | "devices";
+export type PanelName = "inbox" | "devices" | "levels" | "templates";
 
 export const panel = signal<PanelName | null>(null);
 
