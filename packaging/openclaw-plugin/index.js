@@ -16,6 +16,10 @@ const OUTPUT_BYTES_MAX = 32 * 1024 * 1024;
 const DECIDE_WAIT_MS = 75_000;
 const NOTE_WAIT_MS = 10_000;
 
+// How the sessions of the agent's canaries are named: their calls must be refused, and a tool is there for them alone.
+const CANARY_SESSIONS = "agent:main:gatehouse-canary-";
+const CANARY_TOOL = "gatehouse_canary";
+
 const REFUSED = "Gatehouse could not check this call, so it was not run. Tell the user; do not try another way.";
 
 export default {
@@ -65,6 +69,23 @@ export default {
         return answer.result === undefined ? undefined : { result: answer.result };
       },
       { runtimes: ["openclaw"] },
+    );
+
+    // A plugin's tool is a surface of its own. This one does nothing but tell the agent that nobody stopped it.
+    api.registerTool(
+      (context) =>
+        !text(context?.sessionKey).startsWith(CANARY_SESSIONS)
+          ? null
+          : {
+              name: CANARY_TOOL,
+              description: "Tests the safety check.",
+              parameters: { type: "object", properties: {}, additionalProperties: true },
+              execute: async () => {
+                await post("/ran", { session_key: context.sessionKey }, NOTE_WAIT_MS).catch(() => {});
+                return { content: [{ type: "text", text: "it ran" }] };
+              },
+            },
+      { name: CANARY_TOOL },
     );
 
     // Awaited by OpenClaw before the first model call of a run.

@@ -3,6 +3,7 @@
 use crate::approvals::Approvals;
 use crate::auth_proxy::{self, AuthProxy};
 use crate::bundle::InForce;
+use crate::canary::Canaries;
 use crate::console;
 use crate::devices::Devices;
 use crate::egress_proxy::{self, EgressProxy, Observed};
@@ -58,6 +59,7 @@ pub(crate) struct Parts {
     pub vault: Vault,
     pub screen: Screen,
     pub gateway: Gateway,
+    pub canaries: Canaries,
     pub network: Network,
     pub home: Home,
     pub in_force: InForce,
@@ -120,6 +122,7 @@ impl Agent {
         let approvals = Approvals::new(store.clone(), clock.clone());
         let assistant = identity.assistants.first().context("this tenant has no assistant")?.1.id;
         let network = Network::new(settings.doctor.clone());
+        let gateway = Gateway::new(clock.clone(), network.clone());
         let parts = Arc::new(Parts {
             in_force,
             hosts: Hosts::new(store.clone(), clock.clone(), approvals.clone(), assistant),
@@ -131,7 +134,8 @@ impl Agent {
             providers: settings.providers.clone(),
             health: Providers::new(store.clone(), clock.clone()),
             client: client.clone(),
-            gateway: Gateway::new(clock.clone(), network.clone()),
+            canaries: Canaries::new(gateway.clone(), store.clone(), clock.clone()),
+            gateway,
             network,
             home: Home { folder: settings.openclaw_folder(), is_shared: matches!(settings.mode, Mode::Unit { .. }) },
             origin: settings.origin.clone(),
@@ -174,6 +178,7 @@ impl Agent {
             health: parts.health.clone(),
             client: client.clone(),
             observed: Observed::recorded()?,
+            canaries: parts.canaries.clone(),
         };
         // As the kernel sees it, so that resolved paths can be compared with it.
         let workspace = home.workspace().canonicalize().context("the workspace was just made")?;
@@ -219,6 +224,7 @@ impl Agent {
             ledger: parts.ledger.clone(),
             screen: parts.screen.clone(),
             gateway: parts.gateway.clone(),
+            canaries: parts.canaries.clone(),
             workspace,
             gateway_uid: settings.gateway_uid,
         };
@@ -226,6 +232,7 @@ impl Agent {
         tasks.spawn(console::serve(console_listener, console_key, parts.clone(), stop.clone()));
         tasks.spawn(parts.screen.clone().keep(stop.clone()));
         tasks.spawn(rounds(parts.clone(), stop.clone()));
+        tasks.spawn(parts.canaries.clone().keep(stop.clone()));
         let link = HubLink {
             hub: settings.hub.clone(),
             store: parts.store.clone(),
@@ -235,6 +242,7 @@ impl Agent {
             key,
             boot_id: random::token(),
             gateway: parts.gateway.clone(),
+            canaries: parts.canaries.clone(),
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
             devices: parts.devices.clone(),

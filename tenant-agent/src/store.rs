@@ -358,4 +358,15 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX approval_denied ON approval (tool, digest, decided_ms) WHERE state = 'denied';
 ",
+    "
+    -- ledger.rs
+    -- Sessions of sub-assistants, each with the verdict that let it be.
+    CREATE TABLE sub_session (
+        session  TEXT PRIMARY KEY,
+        parent   TEXT NOT NULL,
+        depth    INTEGER NOT NULL,
+        since_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX call_spawn ON call (decided_ms) WHERE tool = 'sessions_spawn';
+",
 ];

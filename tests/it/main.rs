@@ -2,6 +2,7 @@
 
 mod audit;
 mod browser;
+mod canary;
 mod decisions;
 mod demo;
 mod forward_proxy;

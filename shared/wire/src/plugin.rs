@@ -48,6 +48,13 @@ pub struct Outcome {
     pub duration_ms: u64,
 }
 
+/// The plugin's own tool, which is there for canaries alone, has run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ran {
+    pub session_key: String,
+}
+
 /// What a tool put out, before the model, the transcript or anybody else gets it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

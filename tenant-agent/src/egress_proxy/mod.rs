@@ -8,12 +8,14 @@
 mod answer;
 mod caching;
 mod calls;
+mod canaries;
 mod observed;
 mod request;
 mod usage;
 
 use crate::bundle::InForce;
-use crate::gateway::openclaw::{Dialect, PURPOSE, Provider};
+use crate::canary::Canaries;
+use crate::gateway::openclaw::{CANARY, Dialect, PURPOSE, Provider};
 use crate::gateway::{Gateway, UNGATED};
 use crate::ledger::{self, Known, Ledger, Run, canonical_call_id};
 use crate::metering::{Counted, Metering, NewCall, NotBegun, OpenCall};
@@ -55,6 +57,7 @@ pub struct EgressProxy {
     pub health: Providers,
     pub client: HttpClient,
     pub observed: Observed,
+    pub canaries: Canaries,
 }
 
 /// Long conversations with tool results; OpenClaw compacts long before.
@@ -139,6 +142,10 @@ impl EgressProxy {
 
 async fn pass(proxy: &Arc<EgressProxy>, name: &str, dialect: Dialect, path: &str, headers: &HeaderMap, body: Body) -> Result<Response, Stopped> {
     authenticate(&proxy.gateway, headers)?;
+    // Answered here: nothing of it leaves, costs anything or is counted.
+    if name == CANARY {
+        return canaries::pass(proxy, path, headers, body).await;
+    }
     if name != PURPOSE && proxy.provider(name).is_none() {
         return Err(PROVIDER_UNKNOWN);
     }
@@ -466,6 +473,14 @@ async fn beside<T: Send + 'static>(bytes: usize, look: impl FnOnce() -> Result<T
 async fn second_gate(proxy: &EgressProxy, dialect: Dialect, runs: &[Run], model: &Model) -> Result<(), Stopped> {
     for run in runs {
         if proxy.ledger.is_frozen(&run.session).await.map_err(unwritten)? {
+            return Err(FROZEN);
+        }
+    }
+    for run in runs {
+        // A sub-assistant that no call was allowed to make: whoever made it did not ask.
+        if !proxy.ledger.is_allowed(&run.session).await.map_err(unwritten)? {
+            tracing::error!(session = run.session, "a sub-assistant that nobody allowed: its session is frozen");
+            proxy.ledger.freeze(&run.session, Vec::new()).await.map_err(unwritten)?;
             return Err(FROZEN);
         }
     }

@@ -5,6 +5,7 @@
 use crate::approvals::{self, Approvals, Asked, Drawn, Question, Stir};
 use crate::audit::{self, Deed};
 use crate::bundle::InForce;
+use crate::canary::{self, Canaries, Gate};
 use crate::gateway::{Gateway, openclaw};
 use crate::identity::Identity;
 use crate::law;
@@ -25,7 +26,7 @@ use service::{Clock, Refusal, Store, Tx, random};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use wire::approval::{self, Approval, ApprovalState, Detail};
-use wire::plugin::{Announce, Answer, Decide, Outcome, Output, Screened};
+use wire::plugin::{Announce, Answer, Decide, Outcome, Output, Ran, Screened};
 
 pub struct SafetyWrapper {
     pub store: Store,
@@ -36,6 +37,7 @@ pub struct SafetyWrapper {
     pub ledger: Ledger,
     pub screen: Screen,
     pub gateway: Gateway,
+    pub canaries: Canaries,
     pub workspace: PathBuf,
     /// The user that OpenClaw runs as.
     pub gateway_uid: u32,
@@ -53,6 +55,8 @@ const NAME_BYTES_MAX: usize = 256;
 const DETAIL_BYTES_MAX: usize = 8 * 1024;
 
 const TOO_MANY: &str = "Too many questions wait for a person already. Tell the user to answer those first.";
+const TOO_DEEP: &str = "A sub-assistant of a sub-assistant may have none of its own. Do the work yourself.";
+const TOO_MANY_SPAWNED: &str = "There were too many sub-assistants in the last hour. Do the work yourself, one thing after the other.";
 const EXPIRED: &str = "Nobody answered the question about this call in time, so it was not run. Tell the user; do not try another way.";
 const DENIED: &str = "A person refused this call. Accept that; do not try another way.";
 
@@ -65,6 +69,7 @@ pub fn routes(wrapper: Arc<SafetyWrapper>) -> Router {
         .route("/decide", post(decide))
         .route("/screen", post(screen))
         .route("/result", post(result))
+        .route("/ran", post(ran))
         .layer(middleware::from_fn_with_state(wrapper.clone(), only_the_plugin))
         .with_state(wrapper)
 }
@@ -121,6 +126,11 @@ async fn result(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Outc
     Ok(Json(json!({ "ok": true })))
 }
 
+async fn ran(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Ran>) -> Json<Value> {
+    wrapper.canaries.runs(&body.0.session_key);
+    Json(json!({ "ok": true }))
+}
+
 async fn screen(State(wrapper): State<Arc<SafetyWrapper>>, body: door::Json<Output, OUTPUT_BYTES_MAX>) -> Result<Json<Screened>, Refusal> {
     if !wrapper.screen.is_sound() {
         return Err(UNSCREENED);
@@ -155,6 +165,12 @@ impl SafetyWrapper {
         if call_id.is_empty() || [&ask.session_key, &ask.call_id, &ask.tool].iter().any(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
             return Ok(refused("This call has no usable id, so it cannot be checked."));
         }
+        // Nobody decides about a canary, and nothing is written down: it must ask and be refused.
+        match self.canaries.asks(&ask.session_key, &ask.call_id, &ask.tool) {
+            Some(Gate::Refuse) => return Ok(refused(canary::REFUSED)),
+            Some(Gate::Run) => return Ok(Answer { allow: true, reason: None }),
+            None => {}
+        }
         // One law for the whole decision, whatever comes meanwhile.
         let in_force = self.in_force.law();
         let resolved = target::resolve(in_force.law(), &ask.tool, &ask.params, &self.workspace).await;
@@ -182,6 +198,13 @@ impl SafetyWrapper {
             let known = self.known(&ask, &call, assistant, call_id, digest, judged);
             return self.refuse(known, "This tool is not available to this assistant.".to_owned()).await;
         }
+        if ask.tool == ledger::SPAWN
+            && let Some(words) = self.too_many_spawned(&ask.session_key).await?
+        {
+            let judged = Judged { law: &in_force, finding: Finding::unknown("spawn.limit"), verdict: law::NOT_AVAILABLE };
+            let known = self.known(&ask, &call, assistant, call_id, digest, judged);
+            return self.refuse(known, words.to_owned()).await;
+        }
         let finding = in_force.classify(&call);
         let verdict = policy::gate(&finding, in_force.gate(&assistant_name, &ask.tool));
         let taken_out = taken_out(&ask.params);
@@ -195,6 +218,19 @@ impl SafetyWrapper {
             // How much must stand behind the answer follows the question's class.
             policy::Verdict::Ask | policy::Verdict::AskSigned => self.ask(known).await,
         }
+    }
+
+    /// Why there shall be no further sub-assistant.
+    async fn too_many_spawned(&self, session: &str) -> Result<Option<&'static str>, StoreError> {
+        let (session, now_ms) = (session.to_owned(), self.clock.wall_ms());
+        let (depth, count) = self.store.read(move |c| ledger::spawned(c, &session, now_ms)).await?;
+        Ok(if depth >= ledger::SPAWN_DEPTH_MAX {
+            Some(TOO_DEEP)
+        } else if count >= ledger::SPAWNS_MAX {
+            Some(TOO_MANY_SPAWNED)
+        } else {
+            None
+        })
     }
 
     fn known(&self, ask: &Decide, call: &Call<'_>, assistant: wire::AssistantId, call_id: String, digest: Digest, judged: Judged<'_>) -> Known {
