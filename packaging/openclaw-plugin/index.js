@@ -9,6 +9,9 @@ import http from "node:http";
 // registration, so that no child process inherits it, and is kept where the later ones find it.
 const KEY = Symbol.for("gatehouse.plugin-key");
 
+// Of what is said to the agent, which listens to its own version alone.
+const VERSION = "2";
+
 const ANSWER_BYTES_MAX = 64 * 1024;
 // What a tool puts out may hold pictures.
 const OUTPUT_BYTES_MAX = 32 * 1024 * 1024;
@@ -99,6 +102,12 @@ export default {
       return { outcome: "block", reason: "gatehouse", message: "the safety check of this server is not reachable" };
     });
 
+    // What the assistant is told about this server: the same in every turn, behind everything else. Without it the gate holds all the same.
+    api.on("before_prompt_build", async () => {
+      const answer = await post("/told", {}, NOTE_WAIT_MS).catch(() => ({}));
+      return answer.ok === true && text(answer.text) !== "" ? { appendSystemContext: answer.text } : undefined;
+    });
+
     // Not awaited: the agent waits a moment for it. It names the very request, which a trace shared by several sessions cannot.
     api.on("model_call_started", async (event, ctx) => {
       await post("/announce", run({ ...event, ...ctx }, "model_call_started"), NOTE_WAIT_MS).catch(() => {});
@@ -153,7 +162,7 @@ function text(value) {
 function ask(socketPath, key, path, body, waitMs, bytesMax) {
   return new Promise((resolve, reject) => {
     const bytes = Buffer.from(JSON.stringify(body));
-    const headers = { "content-type": "application/json", "content-length": bytes.length, "x-gatehouse-key": key ?? "" };
+    const headers = { "content-type": "application/json", "content-length": bytes.length, "x-gatehouse-key": key ?? "", "x-gatehouse-version": VERSION };
     const request = http.request({ socketPath, path, method: "POST", headers, agent: false }, (response) => {
       const parts = [];
       let length = 0;

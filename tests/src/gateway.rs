@@ -430,7 +430,8 @@ impl FakeGateway {
     /// Says something as the plugin.
     pub async fn plugin(&self, path: &str, body: &Value) -> Answer {
         let (_, socket) = self.agent();
-        let headers = [("x-gatehouse-key", self.0.keys.plugin_key.as_str()), ("content-type", "application/json")];
+        let headers =
+            [("x-gatehouse-key", self.0.keys.plugin_key.as_str()), (wire::plugin::VERSION_HEADER, wire::plugin::VERSION), ("content-type", "application/json")];
         request_unix(&socket, "POST", path, &headers, body.to_string().as_bytes()).await
     }
 

@@ -71,11 +71,7 @@ impl Machines {
         let agent = binaries.spawn("tenant-agent", &folder.join("agent.toml"), &["run"]);
         binaries.listening(tenant).await;
         let machines = Machines { folder, binaries, operator, origin, hub, agent, gateway, model, company, stop };
-        machines.gateway.meet(
-            format!("127.0.0.1:{egress}").parse().unwrap(),
-            machines.folder.join("agent/run/plugin.sock"),
-            machines.folder.join("agent/openclaw/workspace"),
-        );
+        machines.gateway.meet(format!("127.0.0.1:{egress}").parse().unwrap(), machines.plugin_socket(), machines.folder.join("agent/openclaw/workspace"));
         assert_eq!(machines.agent_says(&["vault", "set", "provider.scripted"], &key).await["ok"], true);
         machines.ready().await;
         machines
@@ -96,6 +92,11 @@ impl Machines {
 
     pub fn agent_binary(&self) -> PathBuf {
         self.binaries.path("tenant-agent")
+    }
+
+    /// Where the plugin asks.
+    pub fn plugin_socket(&self) -> PathBuf {
+        self.folder.join("agent/run/plugin.sock")
     }
 
     /// Everything that hub and agent write lies in here.

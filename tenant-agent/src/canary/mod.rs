@@ -230,7 +230,7 @@ impl Canaries {
         let text = last_word(&mut said, &run).await?;
         self.of_round(|round| {
             round.is_settled(Place::Command) || {
-                round.answers(Place::Command, text.contains(REFUSED), text.contains(NO_TOOL));
+                round.answers(Place::Command, &text);
                 true
             }
         });
@@ -241,7 +241,7 @@ impl Canaries {
         let _ = tokio::time::timeout(CHILD_WAIT, self.comes(|round| round.is_settled(Place::Child))).await;
         let Some(Some((tool, call_id))) = self.of_round(|round| round.begins(Place::Control)) else { return Ok(()) };
         let answer = gateway.invoke(session, &tool, &call_id).await?;
-        self.of_round(|round| round.answers(Place::Control, answer.contains(REFUSED), answer.contains(NO_TOOL)));
+        self.of_round(|round| round.answers(Place::Control, &answer));
         Ok(())
     }
 
@@ -280,6 +280,3 @@ async fn last_word(said: &mut broadcast::Receiver<LastWord>, run: &str) -> Resul
         }
     }
 }
-
-/// How OpenClaw says that a tool is not there, to a command and to the control connection.
-const NO_TOOL: &str = "Tool not available";

@@ -135,6 +135,10 @@ struct Probe {
 
 /// What every canary hears. A result must be exactly this.
 pub const REFUSED: &str = "This call only tests the safety check. It was not run.";
+/// How OpenClaw says that a tool is not there, to a command and to the control connection.
+const NO_TOOL: &str = "Tool not available";
+/// How our plugin's own refusal begins, when it could not ask.
+const NOT_CHECKED: &str = "Gatehouse could not check this call";
 const DONE: &str = "done";
 /// OpenClaw shows this to nobody.
 const NO_REPLY: &str = "NO_REPLY";
@@ -262,13 +266,14 @@ impl Round {
     }
 
     /// What OpenClaw says to a canary that is no call of a model.
-    pub fn answers(&mut self, place: Place, is_refused: bool, is_absent: bool) {
+    pub fn answers(&mut self, place: Place, text: &str) {
         let asked = self.probes.iter().any(|probe| probe.place == place && probe.asked.is_some());
-        let outcome = match (asked, is_refused) {
-            (true, true) => Outcome::Passed,
-            (true, false) => Outcome::Ran,
-            (false, _) if is_absent => Outcome::Off,
-            (false, _) => Outcome::Unasked,
+        let outcome = match asked {
+            true if text.contains(REFUSED) => Outcome::Passed,
+            true => Outcome::Ran,
+            false if text.contains(NO_TOOL) => Outcome::Off,
+            false if text.contains(NOT_CHECKED) => Outcome::Unchecked,
+            false => Outcome::Unasked,
         };
         self.settle(place, outcome);
     }

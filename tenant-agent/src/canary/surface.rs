@@ -59,7 +59,7 @@ pub const PROBES: &[Line] = &[
     line("nodes", Place::Talk, &["nodes"], r#"{"action":"status"}"#),
     line("plugin_tool", Place::Talk, &[super::PLUGIN_TOOL], "{}"),
     line("subagent_spawn", Place::Talk, &["sessions_spawn"], r#"{"task":"canary"}"#),
-    line("subagent_tool", Place::Spawning, &["sessions_spawn"], r#"{"task":"@TASK@","cleanup":"delete"}"#),
+    line("subagent_tool", Place::Spawning, &["sessions_spawn"], r#"{"task":"@TASK@","cleanup":"delete","expectsCompletionMessage":false}"#),
     line("subagent_tool", Place::Child, &["read", "gatehouse__exec"], r#"{"path":"gatehouse-canary"}"#),
     line("skill", Place::Command, &[super::PLUGIN_TOOL], "{}"),
     line("control", Place::Control, &[super::PLUGIN_TOOL], "{}"),

@@ -3,7 +3,7 @@
 //! It speaks OpenAI's dialect, streamed, as OpenClaw asks for it. Nobody but a canary's session gets a word.
 
 use super::request::{Model, Route, Traceparent};
-use super::{EgressProxy, MALFORMED, ROUTE_UNKNOWN, Stopped, UNANNOUNCED, read, stopped};
+use super::{EgressProxy, MALFORMED, NO_CANARY, ROUTE_UNKNOWN, Stopped, UNANNOUNCED, read};
 use crate::canary::{Heard, Proposed, Returned, Says, Word};
 use crate::gateway::openclaw::{CANARY_MODEL, Dialect};
 use crate::ledger::canonical_call_id;
@@ -13,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-const NO_CANARY: Stopped = stopped("canary_unknown", "This model answers the agent's own canaries only.");
 const DIALECT: Dialect = Dialect::OpenaiCompletions;
 
 pub(super) async fn pass(proxy: &EgressProxy, path: &str, headers: &HeaderMap, body: Body) -> Result<Response, Stopped> {

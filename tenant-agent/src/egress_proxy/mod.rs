@@ -16,7 +16,7 @@ mod usage;
 use crate::bundle::InForce;
 use crate::canary::Canaries;
 use crate::gateway::openclaw::{CANARY, Dialect, PURPOSE, Provider};
-use crate::gateway::{Gateway, UNGATED};
+use crate::gateway::{CANARY_SESSIONS, Gateway, UNGATED};
 use crate::ledger::{self, Known, Ledger, Run, canonical_call_id};
 use crate::metering::{Counted, Metering, NewCall, NotBegun, OpenCall};
 use crate::network::{NOT_CLOSED, Network};
@@ -119,6 +119,8 @@ const BUDGET_DAY: Stopped = stopped("budget_day", "The assistant's budget of thi
 const BUDGET_MONTH: Stopped = stopped("budget_month", "The assistant's budget of this month is used up.");
 const BUDGET_TENANT_DAY: Stopped = stopped("budget_tenant_day", "The budget of this day for all assistants is used up.");
 const BUDGET_TENANT_MONTH: Stopped = stopped("budget_tenant_month", "The budget of this month for all assistants is used up.");
+const NO_CANARY: Stopped =
+    stopped("canary_unknown", "This is a session of the agent's own canaries, which no provider answers, and no other session has their model.");
 const RECORDS: Stopped = stopped("internal", "The agent could not write its records, so the call was not sent.");
 
 pub fn routes(proxy: Arc<EgressProxy>) -> Router {
@@ -477,6 +479,10 @@ async fn second_gate(proxy: &EgressProxy, dialect: Dialect, runs: &[Run], model:
         }
     }
     for run in runs {
+        // Whatever OpenClaw has to say in there is for nobody.
+        if run.session.starts_with(CANARY_SESSIONS) {
+            return Err(NO_CANARY);
+        }
         // A sub-assistant that no call was allowed to make: whoever made it did not ask.
         if !proxy.ledger.is_allowed(&run.session).await.map_err(unwritten)? {
             tracing::error!(session = run.session, "a sub-assistant that nobody allowed: its session is frozen");

@@ -288,6 +288,8 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
         "browser": { "enabled": false },
         // Files in the workspace that OpenClaw would run as its own code.
         "hooks": { "internal": { "enabled": false } },
+        // A person's conversation is not told of canaries and sub-assistants.
+        "session": { "notifyOnCreate": false },
         "discovery": { "mdns": { "mode": "off" } },
         "agents": { "defaults": {
             "workspace": home.workspace(), "skipBootstrap": true,
@@ -381,6 +383,15 @@ mod tests {
         home.prepare(&json!({})).unwrap();
         assert!(home.plugin_is_ours());
         std::fs::remove_dir_all(home.folder).unwrap();
+    }
+
+    #[test]
+    fn the_plugin_speaks_as_the_agent_hears() {
+        assert!(PLUGIN_FILES[0].1.contains(&format!("const VERSION = \"{}\";", wire::plugin::VERSION)));
+        assert!(PLUGIN_FILES[0].1.contains(&format!("const CANARY_SESSIONS = \"{}\";", crate::gateway::CANARY_SESSIONS)));
+        for (name, text) in PLUGIN_FILES.iter().filter(|(name, _)| *name != "package.json") {
+            assert!(text.contains(PLUGIN_TOOL), "{name}");
+        }
     }
 
     #[test]
