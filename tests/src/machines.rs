@@ -29,7 +29,11 @@ pub struct Machines {
 
 impl Machines {
     pub async fn start() -> Machines {
-        let folder = std::env::temp_dir().join(format!("gatehouse-kill-{}", &service::random::token()[..12]));
+        Machines::start_in(std::env::temp_dir().join(format!("gatehouse-kill-{}", &service::random::token()[..12]))).await
+    }
+
+    /// With everything that they write in this folder.
+    pub async fn start_in(folder: PathBuf) -> Machines {
         let binaries = Processes::find();
         let stop = Stop::default();
         let gateway = FakeGateway::start(Keys::draw(), stop.clone()).await;

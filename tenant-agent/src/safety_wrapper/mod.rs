@@ -374,6 +374,7 @@ impl SafetyWrapper {
 
     /// The grant is used up and the verdict journalled in one transaction, or neither.
     async fn ask_or_use(&self, known: &Arc<Known>) -> Result<Asked, StoreError> {
+        self.approvals.heed_clock().await?;
         let (known, drawn, now_ms) = (known.clone(), Drawn::now(), self.clock.wall_ms());
         self.store
             .write(move |tx| {
