@@ -244,7 +244,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
         }
         Verb::Canaries { now } => {
             if now && !parts.gateway.is_well() {
-                return Ok(failed("gateway_down", "OpenClaw does not run with our plugin, so no canary can be sent; `tenant-agent status` says why"));
+                return Ok(failed("gateway_unwell", "OpenClaw does not run with our plugin, so no canary can be sent; `tenant-agent status` says why"));
             }
             let report = if now { parts.canaries.now().await } else { parts.canaries.report() };
             Ok(json!({ "ok": true, "canaries": report, "gateway": parts.gateway.state() }))

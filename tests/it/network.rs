@@ -59,7 +59,7 @@ async fn no_model_answers_unless_the_doctor_says_that_all_is_closed() {
     let doctor = Doctor::start(&socket, &closed.replace(&mine.to_string(), "1"));
     let tenant = tenant.restart().await;
     // So no canary is believed to have asked.
-    tenant.gateway_is(GatewayState::Ungated).await;
+    world.as_time_passes(500, tenant.gateway_is(GatewayState::Ungated)).await;
     assert_eq!(tenant.gateway.announce("run", "11111111111111111111111111111111", "").await.status, 403);
     drop(doctor);
     tenant.end().await;

@@ -238,7 +238,7 @@ impl Canaries {
         gateway.tell(session, talk, &run).await?;
         last_word(&mut said, &run).await?;
         // Not in time is silent.
-        let _ = tokio::time::timeout(CHILD_WAIT, self.comes(|round| round.is_settled(Place::Child))).await;
+        let _ = tokio::time::timeout(CHILD_WAIT, self.comes(|round| !round.has_child() || round.is_settled(Place::Child))).await;
         let Some(Some((tool, call_id))) = self.of_round(|round| round.begins(Place::Control)) else { return Ok(()) };
         let answer = gateway.invoke(session, &tool, &call_id).await?;
         self.of_round(|round| round.answers(Place::Control, &answer));
@@ -275,7 +275,8 @@ async fn last_word(said: &mut broadcast::Receiver<LastWord>, run: &str) -> Resul
         match said.recv().await {
             Ok(word) if word.run != run => {}
             Ok(word) if word.is_final => return Ok(word.text),
-            Ok(_) => return Err(CallError::Refused { code: "run_failed".to_owned() }),
+            // The run ended in an error, or was stopped.
+            Ok(_) => return Err(CallError::Ended),
             Err(_) => return Err(CallError::Ended),
         }
     }

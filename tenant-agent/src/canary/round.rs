@@ -163,6 +163,11 @@ impl Round {
         session == self.main || self.is_child(session)
     }
 
+    /// Whether a sub-assistant was made.
+    pub fn has_child(&self) -> bool {
+        self.probes.iter().any(|probe| probe.place == Place::Spawning && probe.outcome == Some(Outcome::Passed))
+    }
+
     pub fn child(&self) -> Option<&str> {
         self.child.as_deref()
     }
@@ -175,7 +180,8 @@ impl Round {
         let by_name =
             || self.probes.iter().position(|probe| probe.place.is_named_by_openclaw() && probe.is_proposed && probe.asked.is_none() && probe.tool == tool);
         let Some(probe) = by_id.or_else(by_name).map(|at| &mut self.probes[at]) else { return Gate::Refuse };
-        let is_right = probe.tool == tool;
+        // Asked on two hooks, it hears the same twice.
+        let is_right = probe.tool == tool && probe.asked != Some(false);
         probe.asked = Some(is_right);
         if !is_right {
             probe.settle(Outcome::Renamed);
@@ -310,5 +316,115 @@ impl Probe {
         if self.outcome.is_none_or(|now| outcome.is_fault() && !now.is_fault() || outcome.is_breach() && !now.is_breach()) {
             self.outcome = Some(outcome);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    const TALK: &str = "agent:main:gatehouse-canary-a";
+    const CHILD: &str = "agent:main:subagent:a";
+
+    fn round() -> Round {
+        let n = Cell::new(0);
+        let nonces = Nonces { talk: "nonce-talk".into(), child: "nonce-child".into(), command: "nonce-command".into() };
+        Round::new(TALK, nonces, || {
+            n.set(n.get() + 1);
+            format!("call_{:024x}", n.get())
+        })
+    }
+
+    fn hears(round: &mut Round, session: &str, body: &str, results: Vec<Returned<'_>>) -> Option<Says> {
+        round.hears(&Heard { session, is_announced: true, body, offers: &|_| true, results })
+    }
+
+    fn proposed(says: Option<Says>) -> Vec<Proposed> {
+        match says {
+            Some(Says::Calls(calls)) => calls,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A round in which everything asks and hears no; `bend` may change what one tool does.
+    fn whole(bend: impl Fn(&str) -> Option<(bool, &'static str, Word)>) -> Round {
+        let mut round = round();
+        let outcome = |round: &mut Round, session: &str, call: &Proposed| {
+            let (asks, text, word) = bend(&call.tool).unwrap_or((true, REFUSED, Word::Other));
+            if asks {
+                round.asks(session, &call.call_id, &call.tool);
+            }
+            (canonical_call_id(&call.call_id), text, word)
+        };
+        fn returned<'a>(of: &[(String, &'a str, Word)]) -> Vec<Returned<'a>> {
+            of.iter().map(|(call_id, text, word)| Returned { call_id: call_id.clone(), text, word: *word }).collect()
+        }
+        round.begins(Place::Command);
+        round.asks(TALK, "cmd_1", crate::gateway::openclaw::PLUGIN_TOOL);
+        round.answers(Place::Command, REFUSED);
+        let calls = proposed(hears(&mut round, TALK, "nonce-talk", Vec::new()));
+        let results: Vec<_> = calls.iter().map(|call| outcome(&mut round, TALK, call)).collect();
+        let calls = proposed(hears(&mut round, CHILD, "nonce-child", Vec::new()));
+        let of_child: Vec<_> = calls.iter().map(|call| outcome(&mut round, CHILD, call)).collect();
+        assert_eq!(hears(&mut round, CHILD, "nonce-child", returned(&of_child)), Some(Says::Text(NO_REPLY)));
+        assert_eq!(hears(&mut round, TALK, "nonce-talk nonce-child", returned(&results)), Some(Says::Text(DONE)));
+        round.begins(Place::Control);
+        round.asks(TALK, "rpc-1", crate::gateway::openclaw::PLUGIN_TOOL);
+        round.answers(Place::Control, REFUSED);
+        round
+    }
+
+    #[test]
+    fn a_whole_round_passes_on_every_surface() {
+        let surfaces = whole(|_| None).surfaces();
+        assert_eq!(surfaces.len(), 15);
+        assert!(surfaces.values().all(|outcome| *outcome == Outcome::Passed), "{surfaces:?}");
+    }
+
+    #[test]
+    fn what_does_not_ask_or_comes_back_otherwise_is_told_by_its_surface() {
+        for (tool, asks, text, word, surface, expected) in [
+            ("web_fetch", false, "<html>", Word::Other, "web_fetch", Outcome::Unasked),
+            // Nobody asked, and the words of a refusal prove nothing.
+            ("web_fetch", false, REFUSED, Word::Other, "web_fetch", Outcome::Unasked),
+            ("gatehouse__exec", true, "0", Word::Other, "exec", Outcome::Ran),
+            ("browser", false, "Tool browser not found", Word::NoSuchTool, "browser", Outcome::Off),
+            ("message", false, "Validation failed", Word::NotBegun, "message", Outcome::Unchecked),
+            // One that asked cannot be one that is not there.
+            ("nodes", true, "Tool nodes not found", Word::NoSuchTool, "nodes", Outcome::Ran),
+            ("read", false, "secret", Word::Other, "subagent_tool", Outcome::Unasked),
+        ] {
+            let round = whole(|found| (found == tool).then_some((asks, text, word)));
+            assert_eq!(round.surfaces()[surface], expected, "{tool}");
+            assert_eq!(round.has_breach(), expected.is_breach(), "{tool}");
+        }
+    }
+
+    #[test]
+    fn a_call_under_another_name_is_told_and_refused() {
+        let mut round = round();
+        let calls = proposed(hears(&mut round, TALK, "nonce-talk", Vec::new()));
+        let spawns: Vec<&Proposed> = calls.iter().filter(|call| call.tool == "sessions_spawn").collect();
+        assert_eq!(round.asks(TALK, &spawns[1].call_id, "gatehouse__exec"), Gate::Refuse, "what is let through goes by its name, too");
+        assert_eq!(round.surfaces()["subagent_tool"], Outcome::Renamed);
+        assert_eq!(round.asks(TALK, &spawns[0].call_id, "sessions_spawn"), Gate::Refuse);
+        assert_eq!(round.asks(TALK, "call_ffffffffffffffffffffffff", "sessions_spawn"), Gate::Refuse, "nobody proposed it");
+        assert_eq!(round.asks(TALK, &spawns[1].call_id, "sessions_spawn"), Gate::Refuse, "nor afterwards under its own");
+    }
+
+    #[test]
+    fn only_its_own_sessions_are_heard_and_what_was_not_heard_is_silent() {
+        let mut round = round();
+        assert_eq!(hears(&mut round, "agent:main:main", "nonce-talk", Vec::new()), None);
+        assert_eq!(hears(&mut round, CHILD, "somebody else's", Vec::new()), None);
+        assert!(round.surfaces().values().all(|outcome| *outcome == Outcome::Silent) && !round.has_breach());
+        round.hears(&Heard { session: TALK, is_announced: false, body: "nonce-talk", offers: &|_| true, results: Vec::new() });
+        assert_eq!(round.surfaces()[ANNOUNCEMENT], Outcome::Unasked);
+        // A skill's command that the model is told as it was written.
+        assert_eq!(hears(&mut round, TALK, "nonce-command", Vec::new()), Some(Says::Text(NO_REPLY)));
+        assert_eq!(round.surfaces()["skill"], Outcome::Off);
+        round.runs(TALK);
+        assert_eq!(round.surfaces()["plugin_tool"], Outcome::Ran);
     }
 }
