@@ -71,7 +71,5 @@ const implied = new Set(["gateway_starting", "gateway_down"]);
 function ungated(reason: string | null): string {
   if (reason === "plugin_not_loaded") return t("gateway.banner.plugin_not_loaded");
   if (reason === "plugin_changed") return t("gateway.banner.plugin_changed");
-  if (reason === "canary_failed") return t("gateway.banner.canary_failed");
-  if (reason === "canary_unanswered") return t("gateway.banner.canary_unanswered");
   return t("gateway.banner.ungated");
 }
