@@ -314,9 +314,9 @@ impl Approvals {
         self.store
             .read(move |c| {
                 let open = format!("SELECT {COLUMNS} FROM approval WHERE state = 'pending' AND expires_ms > ?1 ORDER BY created_ms, id LIMIT ?2");
-                let mut list: Vec<Approval> = c.prepare(&open)?.query_map(params![now_ms, OPEN_MAX], approval_of)?.collect::<Result<_, _>>()?;
+                let mut list: Vec<Approval> = c.prepare_cached(&open)?.query_map(params![now_ms, OPEN_MAX], approval_of)?.collect::<Result<_, _>>()?;
                 let decided = format!("SELECT {COLUMNS} FROM approval WHERE NOT (state = 'pending' AND expires_ms > ?1) ORDER BY coalesce(decided_ms, expires_ms) DESC, id LIMIT ?2");
-                let mut rows = c.prepare(&decided)?;
+                let mut rows = c.prepare_cached(&decided)?;
                 for approval in rows.query_map(params![now_ms, DECIDED_SHOWN], approval_of)? {
                     let mut approval = approval?;
                     if approval.state == ApprovalState::Pending {
@@ -379,8 +379,10 @@ impl Approvals {
             "SELECT {COLUMNS} FROM approval WHERE nudged_ms + nudges * nudges * ?2 <= ?3
                AND (state = 'approved' AND nudges < ?1 OR state = 'denied' AND denial IS NOT NULL AND nudges = 0) ORDER BY nudged_ms, decided_ms LIMIT ?4"
         );
-        let found: Vec<Approval> =
-            self.store.read(move |c| c.prepare(&sql)?.query_map(params![NUDGES_MAX, NUDGE_EACH_MS, now_ms, NUDGES_AT_ONCE], approval_of)?.collect()).await?;
+        let found: Vec<Approval> = self
+            .store
+            .read(move |c| c.prepare_cached(&sql)?.query_map(params![NUDGES_MAX, NUDGE_EACH_MS, now_ms, NUDGES_AT_ONCE], approval_of)?.collect())
+            .await?;
         Ok(found.into_iter().filter(|approval| !self.is_held(approval.id) && !self.holds(&approval.session)).collect())
     }
 

@@ -640,7 +640,7 @@ impl Ledger {
     /// Frozen sessions with the time since when.
     pub async fn frozen(&self) -> service::store::Result<Vec<(String, i64)>> {
         let sql = "SELECT session, since_ms FROM frozen_session ORDER BY since_ms LIMIT 64";
-        self.store.read(move |c| c.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()).await
+        self.store.read(move |c| c.prepare_cached(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()).await
     }
 
     /// Changes whenever a session is frozen or goes on.

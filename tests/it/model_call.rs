@@ -1,5 +1,6 @@
 //! Stories of model calls: who gets one, what the provider sees, what is counted.
 
+use crate::secrets::kept;
 use policy::bundle::{Limits, Price, Purpose, Target};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -34,21 +35,9 @@ async fn the_key_is_the_agents_and_stays_there() {
     let sent = format!("{:?}", seen[0]);
     assert!(sent.contains(world.model_key()), "the provider gets its key");
     assert!(!sent.contains(&tenant.gateway.keys().proxy_token), "and not the token of the proxy");
-    let mut files = Vec::new();
-    let mut folders = vec![tenant.settings.state_folder.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.is_file() {
-                files.push(path);
-            }
-        }
-    }
+    let files = kept(&tenant.settings.state_folder, None);
     assert!(files.len() > 4, "{files:?}");
-    for file in files {
-        let bytes = std::fs::read(&file).unwrap();
+    for (file, bytes) in files {
         assert!(!bytes.windows(43).any(|part| part == world.model_key().as_bytes()), "the key lies in `{}`", file.display());
     }
     tenant.end().await;

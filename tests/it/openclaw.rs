@@ -3,7 +3,7 @@
 //! The test starts itself again inside the namespace: `unshare -n` with only a loopback. GATEHOUSE_NODE and
 //! GATEHOUSE_OPENCLAW say where the parts are; `tests/all` sets them.
 
-use crate::secrets::{Canary, files};
+use crate::secrets::{Canary, kept};
 use axum::Router;
 use serde_json::{Value, json};
 use service::Clock;
@@ -242,9 +242,8 @@ async fn no_secret_reaches_its_memory_its_log_or_its_model() {
     }
     let (workspace, folder) = (tenant.workspace(), tenant.settings.state_folder.clone());
     tenant.end().await;
-    let kept = files(&folder).into_iter().filter(|file| !file.starts_with(&workspace));
-    for file in kept {
-        assert_eq!(here(&std::fs::read(&file).unwrap()), None, "`{}`", file.display());
+    for (file, bytes) in kept(&folder, Some(&workspace)) {
+        assert_eq!(here(&bytes), None, "`{}`", file.display());
     }
     world.end().await;
 }

@@ -21,13 +21,9 @@ pub fn one_heap() {
 
 /// Call it when the process is ready, and when it has come to rest.
 pub fn give_back() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: malloc_trim takes any number and is safe to call from any thread.
-    unsafe {
-        libc::malloc_trim(0);
-    }
     #[cfg(target_os = "linux")]
     if let Ok(maps) = std::fs::read_to_string("/proc/self/smaps") {
+        trim(locked_heap(&maps));
         for (start, length) in untouched(&maps).into_iter().take(MAPPINGS_MAX) {
             let start = std::ptr::without_provenance_mut::<libc::c_void>(start);
             // SAFETY: the pages are mapped from a file, privately, may not be written, and none was changed since they were
@@ -38,6 +34,31 @@ pub fn give_back() {
             }
         }
     }
+}
+
+/// Gives back what is free on the heap. The system takes no page back that is locked, so the lock is off for as long as that takes.
+#[cfg(target_os = "linux")]
+fn trim(locked: Option<(usize, usize)>) {
+    let locked = locked.map(|(start, length)| (std::ptr::without_provenance_mut::<libc::c_void>(start), length));
+    // SAFETY: locking and unlocking changes no byte, wherever the heap begins and ends by now; malloc_trim takes any number and
+    // is safe to call from any thread.
+    unsafe {
+        if let Some((start, length)) = locked {
+            libc::munlock(start, length);
+        }
+        #[cfg(target_env = "gnu")]
+        libc::malloc_trim(0);
+        if let Some((start, length)) = locked {
+            libc::mlock2(start, length, libc::MLOCK_ONFAULT as libc::c_uint);
+        }
+    }
+}
+
+/// Start and length of the heap, if it is locked.
+fn locked_heap(smaps: &str) -> Option<(usize, usize)> {
+    let (header, below) = smaps.split_once(" [heap]\n")?;
+    let flags = below.lines().find_map(|line| line.strip_prefix("VmFlags:"))?;
+    flags.split_ascii_whitespace().any(|flag| flag == "lo").then(|| range(header.lines().next_back()?.split(' ').next()?))?
 }
 
 /// Start and length of the mappings of files that nobody may write and that differ in nothing from the file.
@@ -83,6 +104,16 @@ mod tests {
             b000-c000 r--s 00000000 fe:01 3 /var/agent.db-shm\nAnonymous: 0 kB\n\
             9000-a000 r--p 00000000 00:00 0 \nAnonymous: 0 kB\n";
         assert_eq!(untouched(smaps), [(0x1000, 0x2000), (0x3000, 0x2000), (0x7000, 0x1000)]);
+    }
+
+    #[test]
+    fn a_heap_is_found_where_it_is_locked() {
+        let smaps = |flags: &str| {
+            format!("1000-3000 r--p 0 fe:01 1 /opt/agent\nVmFlags: rd lo\n5000-9000 rw-p 00000000 00:00 0    [heap]\nRss: 8 kB\nVmFlags: {flags}\n")
+        };
+        assert_eq!(locked_heap(&smaps("rd wr mr lo ac")), Some((0x5000, 0x4000)));
+        assert_eq!(locked_heap(&smaps("rd wr mr ac")), None);
+        assert_eq!(locked_heap("1000-3000 rw-p 0 00:00 0\nVmFlags: rd lo\n"), None);
     }
 
     #[test]

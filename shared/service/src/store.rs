@@ -66,6 +66,8 @@ struct Readers {
 const QUEUE_MAX: usize = 1024;
 /// Writes that share one commit: at most a few milliseconds of work, so that nobody waits long for the others.
 const BATCH_MAX: usize = 256;
+/// Statements that the writer keeps compiled.
+const STATEMENTS_MAX: usize = 32;
 /// Reading connections that are kept.
 const READERS_IDLE_MAX: usize = 2;
 /// How long a connection waits for a lock held by another process (the console, a backup).
@@ -89,6 +91,7 @@ impl Store {
         }
         let mut writer = Connection::open(path).map_err(failed)?;
         prepare(&writer).map_err(failed)?;
+        writer.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         migrate(&mut writer, path, migrations).map_err(|error| match error {
             StoreError::Sql(source) if is_damage(&source) => failed(source),
             other => other,
@@ -232,15 +235,16 @@ fn write_all(connection: &mut Connection, mut queue: mpsc::Receiver<Job>) {
     while queue.blocking_recv_many(&mut waiting, BATCH_MAX) > 0 {
         let wanted = waiting.iter().any(|job| !job.is_journal);
         // One log: what reaches the disk takes along what was written before it.
-        if wanted != is_full && connection.execute_batch(if wanted { FULL } else { NORMAL }).is_ok() {
+        let set = if wanted == is_full { Ok(()) } else { connection.execute_batch(if wanted { FULL } else { NORMAL }) };
+        if set.is_ok() {
             is_full = wanted;
         }
-        let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| error.to_string());
+        let begun = set.and_then(|()| run(connection, "BEGIN IMMEDIATE")).map_err(|error| error.to_string());
         let finishes: Vec<Finish> = waiting.drain(..).map(|job| (job.work)(connection)).collect();
-        let ended = begun.and_then(|()| connection.execute_batch("COMMIT").map_err(|error| error.to_string()));
+        let ended = begun.and_then(|()| run(connection, "COMMIT").map_err(|error| error.to_string()));
         if let Err(reason) = &ended {
             tracing::error!(reason, "a commit failed; its writes are refused");
-            let _ = connection.execute_batch("ROLLBACK");
+            let _ = run(connection, "ROLLBACK");
         }
         for finish in finishes {
             finish(ended.clone());
@@ -249,14 +253,22 @@ fn write_all(connection: &mut Connection, mut queue: mpsc::Receiver<Job>) {
 }
 
 fn in_savepoint<T, E: From<StoreError>>(connection: &Connection, work: impl FnOnce(&Tx) -> std::result::Result<T, E>) -> std::result::Result<T, E> {
-    let sql = |statement: &str| connection.execute_batch(statement).map_err(StoreError::Sql);
+    let sql = |statement: &str| run(connection, statement).map_err(StoreError::Sql);
     if connection.is_autocommit() {
         return Err(StoreError::Commit("the transaction could not begin".into()).into());
     }
     sql("SAVEPOINT job")?;
     let outcome = work(&Tx(connection));
-    sql(if outcome.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" })?;
+    if outcome.is_err() {
+        sql("ROLLBACK TO job")?;
+    }
+    sql("RELEASE job")?;
     outcome
+}
+
+/// One of the few statements around all writes, compiled once.
+fn run(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute([]).map(|_| ())
 }
 
 #[cfg(test)]

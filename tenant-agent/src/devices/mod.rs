@@ -351,7 +351,7 @@ impl Devices {
         let now_ms = self.0.clock.wall_ms();
         let sql = "SELECT person_id, asked_ms, ripe_ms FROM device_reset WHERE ripe_ms + ?1 > ?2 ORDER BY asked_ms";
         let reset_of = |row: &Row<'_>| Ok(Reset { person: parsed(row, 0)?, asked_ms: row.get(1)?, ripe_ms: row.get(2)? });
-        self.0.store.read(move |c| c.prepare(sql)?.query_map(params![RESET_OPEN_MS, now_ms], reset_of)?.collect()).await
+        self.0.store.read(move |c| c.prepare_cached(sql)?.query_map(params![RESET_OPEN_MS, now_ms], reset_of)?.collect()).await
     }
 
     pub async fn list(&self) -> service::store::Result<Vec<DeviceView>> {

@@ -439,7 +439,7 @@ impl Rules {
         let mut allowed = Allowed::default();
         book.allow.values.iter().try_for_each(|text| allowed.add(text))?;
         let unusable = |error: aho_corasick::BuildError| NetError::one("`webhooks`".to_owned(), error.to_string(), "correct the list");
-        let webhooks = AhoCorasick::new(&book.webhooks).map_err(unusable)?;
+        let webhooks = super::value::compact().build(&book.webhooks).map_err(unusable)?;
         Ok(Rules { words: Arc::new(words), ids: set(&lists.id), marks: set(&lists.mark), tokens: Tokens::new(all), forms, webhooks, allowed, all: known })
     }
 

@@ -5,7 +5,7 @@
 //! rarely the letters of a word follow each other like this in English, German and code. Nothing here knows where the
 //! value stood; `context` does.
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
 use std::sync::LazyLock;
 
 /// What a value consists of.
@@ -293,6 +293,13 @@ pub fn is_placeholder(value: &str) -> bool {
     })
 }
 
+/// An automaton that only values are run through: a table of all its steps would take hundreds of kilobytes to save nothing.
+pub(super) fn compact() -> AhoCorasickBuilder {
+    let mut builder = AhoCorasick::builder();
+    builder.kind(Some(AhoCorasickKind::ContiguousNFA));
+    builder
+}
+
 /// Wherever these stand, the value is filled in by somebody or something else.
 static MARKS: LazyLock<AhoCorasick> = LazyLock::new(|| {
     let marks = [
@@ -317,7 +324,7 @@ static MARKS: LazyLock<AhoCorasick> = LazyLock::new(|| {
         "XXXX",
         "oc-sent-v",
     ];
-    AhoCorasick::new(marks).expect("a few short constants are never too many for the automaton")
+    compact().build(marks).expect("a few short constants are never too many for the automaton")
 });
 
 /// Words of samples; beside them something must be left that is a value by itself.
@@ -368,7 +375,7 @@ static WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
         "deadbeef",
         "cafebabe",
     ];
-    AhoCorasick::builder().ascii_case_insensitive(true).build(words).expect("a few short constants are never too many for the automaton")
+    compact().ascii_case_insensitive(true).build(words).expect("a few short constants are never too many for the automaton")
 });
 
 /// `hunter2secret!` is a password that holds a word, `your-secret-here` is not: something beside words must be left.
