@@ -145,7 +145,8 @@ enum Command {
         #[arg(long, default_value = "/")]
         root: PathBuf,
     },
-    /// Say for each law of the closed network whether it holds, and what mends it. As root it looks; otherwise it asks root.
+    /// Say for each law of the closed network whether it holds, and what mends it, and what became of the canaries. As root it
+    /// looks at the network; otherwise it asks root.
     Doctor,
 }
 
@@ -343,7 +344,14 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         }
         Command::Doctor => {
             let verdict = verdict(cli, &settings).await?;
-            return Ok(say(cli.json, &serde_json::to_value(&verdict)?, &told(&verdict)));
+            let mut text = told(&verdict);
+            // For somebody who looks; whoever asks for JSON may be the agent itself, and `status` has it.
+            if !cli.json
+                && let Ok(answer) = console::say(&settings.console_socket(), &Verb::Canaries { now: false }).await
+            {
+                text = format!("{text}\n\ncanaries of the safety check:\n{}", canaries_table(&answer));
+            }
+            return Ok(say(cli.json, &serde_json::to_value(&verdict)?, &text));
         }
         Command::Redact { .. } | Command::Hands { .. } | Command::Uninstall { .. } => anyhow::bail!("this needs no agent"),
         Command::OwnerLink => Verb::OwnerLink {},

@@ -43,6 +43,11 @@ async fn main() {
         browser.event("chat", |chat| chat["runId"].as_str().is_some_and(|run| run.starts_with("nudge-")) && chat["state"] == "final").await;
     }
     println!("from a late yes to the session's hearing of it, µs: {}", spread(late));
+    machines.end().await;
+    // Nothing of before is told again meanwhile.
+    let machines = Machines::start().await;
+    let mut browser = machines.owner().await;
+    browser.open().await.expect("the chat opens");
     let mut held = Vec::new();
     for n in 0..HELD {
         let run = browser.say(&format!(r#"[[tool:exec {{"command":"LD_PRELOAD= true {n}"}}]]"#)).await;
