@@ -37,7 +37,7 @@ pub fn gate(finding: &Finding, gate: Gate) -> Verdict {
     if finding.class == Class::CriticalRed {
         return Verdict::AskSigned;
     }
-    if finding.unknown {
+    if finding.unknown || finding.asks {
         return Verdict::Ask;
     }
     if finding.external && !gate.external_unlocked {
@@ -80,6 +80,16 @@ mod tests {
                     let set = Gate { level, external_unlocked, ask_red: false };
                     assert_eq!(gate(&finding, set), expected, "{class:?} external {external} unknown {unknown} {set:?}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_a_question_is_asked_whatever_is_set() {
+        for class in [Class::Green, Class::Yellow, Class::Red] {
+            let finding = Finding { class, unknown: false, asks: true, runs_at_level_3: true, ..Finding::unknown("test") };
+            for level in [Level::L1, Level::L2, Level::L3] {
+                assert_eq!(gate(&finding, Gate { level, external_unlocked: true, ask_red: false }), Verdict::Ask, "{class:?} {level:?}");
             }
         }
     }

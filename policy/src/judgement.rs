@@ -48,6 +48,8 @@ pub struct Judgement {
     pub external: bool,
     /// Not understood: asks at every level.
     pub unknown: bool,
+    /// A person is asked, however harmless it is.
+    pub asks: bool,
     pub because: Vec<Because>,
     pub effects: Vec<Effect>,
 }
@@ -55,7 +57,7 @@ pub struct Judgement {
 impl Default for Judgement {
     /// Nothing found yet. Whoever finds nothing at all must not return this as a proof of harmlessness.
     fn default() -> Judgement {
-        Judgement { class: Class::Green, external: false, unknown: false, because: Vec::new(), effects: Vec::new() }
+        Judgement { class: Class::Green, external: false, unknown: false, asks: false, because: Vec::new(), effects: Vec::new() }
     }
 }
 
@@ -111,6 +113,7 @@ impl Judgement {
     pub fn join(&mut self, other: Judgement) {
         self.external |= other.external;
         self.unknown |= other.unknown;
+        self.asks |= other.asks;
         for because in other.because {
             self.raise(because.class, &because.rule);
         }

@@ -62,6 +62,8 @@ pub struct Finding {
     pub external: bool,
     /// Not understood: asks at every level.
     pub unknown: bool,
+    /// The call is a question itself: asks at every level, and needs no more behind its answer than its class.
+    pub asks: bool,
     pub runs_at_level_3: bool,
     /// The id of the rule that decided, or of the fault that made the call unreadable.
     pub rule: String,
@@ -78,6 +80,7 @@ impl Finding {
             class: Class::Red,
             external: false,
             unknown: true,
+            asks: false,
             runs_at_level_3: false,
             rule: rule.to_owned(),
             reason,
@@ -464,7 +467,7 @@ impl Law {
 
     /// The finding of a judgement. The most dangerous rule decides; of equals the first that was found.
     pub fn finding(&self, judgement: Judgement) -> Finding {
-        let Judgement { class, external, unknown, because, mut effects } = judgement;
+        let Judgement { class, external, unknown, asks, because, mut effects } = judgement;
         for effect in &mut effects {
             effect.target = effect.target.replace([crate::shell::words::UNKNOWN, crate::shell::words::TAME], "…");
         }
@@ -476,7 +479,7 @@ impl Law {
         let reason = self.sentence(&rule).cloned().unwrap_or_else(|| Sentence { de: String::new(), en: String::new() });
         // A reason that was not kept may be one that asks.
         let runs_at_level_3 = because.len() < crate::judgement::REASONS_MAX && because.iter().filter(|because| because.class >= Class::Red).all(runs);
-        Finding { class, external, unknown, runs_at_level_3, rule, reason, because, effects }
+        Finding { class, external, unknown, asks, runs_at_level_3, rule, reason, because, effects }
     }
 
     /// What a tenant is told of a rule.
@@ -624,6 +627,8 @@ fn one<T>(texts: &[Source], name: &str, parse: impl Fn(&str) -> Result<T, String
     }
 }
 
+#[cfg(test)]
+mod containers;
 pub mod table;
 #[cfg(test)]
 mod weeks;

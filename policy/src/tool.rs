@@ -124,6 +124,9 @@ pub struct RuleText {
     pub external: bool,
     #[serde(default)]
     pub unknown: bool,
+    /// A person is asked at every level: the call is the question.
+    #[serde(default)]
+    pub asks: bool,
     pub reason: Sentence,
     /// `tool`, or `tool {"argument": …}`.
     #[serde(rename = "match")]
@@ -215,6 +218,7 @@ const FLOOR: &[(&str, &str, Class, bool)] = &[
     ("process", "{\"action\":\"write\",\"data\":\"a\"}", Class::Yellow, false),
     ("write", "{\"path\":\"a\"}", Class::Yellow, false),
     ("message", "{\"action\":\"send\"}", Class::Yellow, true),
+    ("send_mail", "{\"to\":\"a@example.org\"}", Class::Yellow, true),
     ("conversations_send", "{}", Class::Yellow, true),
     ("github_publish", "{}", Class::Yellow, true),
     ("browser", "{\"action\":\"act\",\"kind\":\"click\"}", Class::Yellow, true),
@@ -487,12 +491,15 @@ impl Bench<'_> {
                 found.raise(rule.class, &rule.id);
                 found.external |= rule.external;
                 found.unknown |= rule.unknown;
+                found.asks |= rule.asks;
             }
         }
         if !any {
             self.tools.raise(found, "tool.call");
         }
-        if tool.arguments.values().any(|role| matches!(role, Role::Write | Role::Patch)) && arguments.values().any(|value| names_secret(value, 0)) {
+        // What a request carries goes to its host, not into the file that its answer is put into.
+        let writes = tool.arguments.values().any(|role| matches!(role, Role::Write | Role::Patch)) && !tool.arguments.values().any(|role| *role == Role::Http);
+        if writes && arguments.values().any(|value| names_secret(value, 0)) {
             self.tools.raise(found, "secret.file");
         }
         for (argument, value) in arguments.iter().filter(|(_, value)| !value.is_null()) {

@@ -7,7 +7,7 @@ use crate::canary::Canaries;
 use crate::console;
 use crate::devices::Devices;
 use crate::egress_proxy::{self, EgressProxy, Observed};
-use crate::forward_proxy::{self, Authority, Bounds, ForwardProxy, Secrets};
+use crate::forward_proxy::{self, Authority, ForwardProxy};
 use crate::gateway::openclaw::{self, Home, Plan, Provider};
 use crate::gateway::{CallError, Gateway, Mode, WayOut};
 use crate::hosts::Hosts;
@@ -15,8 +15,10 @@ use crate::hub_link::HubLink;
 use crate::hub_link::enrol;
 use crate::identity::{self, HostKey, Identity};
 use crate::ledger::Ledger;
+use crate::mail::Post;
 use crate::metering::Metering;
 use crate::network::Network;
+use crate::outlet::{Bounds, Outlet, Secrets};
 use crate::people::People;
 use crate::providers::Providers;
 use crate::safety_wrapper::{self, SafetyWrapper};
@@ -38,7 +40,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// The cupboards, as the console sees them.
@@ -183,7 +185,8 @@ impl Agent {
         // As the kernel sees it, so that resolved paths can be compared with it.
         let workspace = home.workspace().canonicalize().context("the workspace was just made")?;
         home.make_home()?;
-        let forward_room = forward_room(&parts, &settings, egress_at, &stop).await?;
+        let outlet = Arc::new(outlet(&parts, &settings, &stop)?);
+        let forward_room = forward_room(&parts, &settings, outlet.clone(), egress_at).await?;
         let trusted = forward_room.authority.write(&settings.state_folder.join(CERTIFICATES))?;
         let way_out = WayOut { proxy: forward_at, own_certificate: trusted.own, certificates: trusted.all };
         let own_tools = Tools {
@@ -203,10 +206,19 @@ impl Agent {
                     let home = home.home().canonicalize().context("the home of commands was just made")?;
                     let closed = settings.state_folder.canonicalize().context("the state folder was just made")?;
                     let (open, shown) = (vec![workspace.clone(), home.clone()], vec![closed.join(CERTIFICATES)]);
-                    Hands::Own(Own { walls: Walls { closed, open, shown }, home })
+                    Hands::Own(Own { walls: Walls { closed, open, shown }, home, nest: settings.nest.clone() })
                 }
             },
+            post: Post {
+                accounts: settings.mail.clone(),
+                vault: parts.vault.clone(),
+                outlet: outlet.clone(),
+                store: parts.store.clone(),
+                clock: parts.clock.clone(),
+            },
+            outlet,
             places: Semaphore::new(tools::CALLS_MAX),
+            turns: RwLock::default(),
         };
         let inner = egress_proxy::routes(Arc::new(proxy)).merge(tools::routes(Arc::new(own_tools)));
         tasks.spawn(door::serve(egress, door::guarded(inner, Door::Program), stop.clone()));
@@ -330,7 +342,7 @@ fn auth_room(parts: &Parts, stop: &Stop) -> Arc<AuthProxy> {
     })
 }
 
-async fn forward_room(parts: &Parts, settings: &Settings, egress: SocketAddr, stop: &Stop) -> anyhow::Result<ForwardProxy> {
+async fn forward_room(parts: &Parts, settings: &Settings, outlet: Arc<Outlet>, egress: SocketAddr) -> anyhow::Result<ForwardProxy> {
     // Nobody believes this host's authority about the hub or the tenant's own pages.
     let own = [settings.hub.as_str(), settings.origin.as_str()].into_iter().filter_map(|url| {
         let authority = url.split_once("://")?.1.split('/').next()?;
@@ -338,14 +350,15 @@ async fn forward_room(parts: &Parts, settings: &Settings, egress: SocketAddr, st
     });
     let (own, law) = (own.collect::<Vec<_>>(), parts.in_force.law());
     let authority = Authority::open(&parts.vault, parts.clock.clone(), &own, law.law().http().internal_names()).await?;
-    Ok(ForwardProxy {
+    Ok(ForwardProxy { egress, gateway: parts.gateway.clone(), authority, outlet })
+}
+
+fn outlet(parts: &Parts, settings: &Settings, stop: &Stop) -> anyhow::Result<Outlet> {
+    Ok(Outlet {
         own_hosts: forward_proxy::own_hosts()?,
-        egress,
-        gateway: parts.gateway.clone(),
         hosts: parts.hosts.clone(),
         in_force: parts.in_force.clone(),
         outside: settings.outside.clone(),
-        authority,
         secrets: Secrets::new(parts.vault.clone(), parts.screen.clone()),
         clock: parts.clock.clone(),
         stop: stop.clone(),

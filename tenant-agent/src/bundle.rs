@@ -384,7 +384,9 @@ impl InForce {
                 (good.law, good.net)
             }
             None => {
-                state.active = None;
+                if state.active.take().is_none() {
+                    return;
+                }
                 // It was read when this agent started.
                 match default_law(&self.0.tenant, &self.0.own) {
                     Ok(law) => (law, Net::built_in().clone()),

@@ -95,6 +95,8 @@ pub struct Claimed {
     pub call_id: String,
     /// A person said yes to exactly this call.
     pub is_granted: bool,
+    /// That yes.
+    pub approval: Option<String>,
 }
 
 /// What is known of a result that goes to a provider.
@@ -330,9 +332,9 @@ pub fn claim(tx: &Tx, tool: &str, digest: Digest, now_ms: i64) -> rusqlite::Resu
              WHERE digest = ?1 AND tool = ?2 AND verdict IN ('run', 'granted') AND claimed_ms IS NULL AND ended_ms IS NULL AND seen_ms IS NULL
                  AND decided_ms > ?3 - ?4 AND session NOT IN (SELECT session FROM frozen_session)
              ORDER BY decided_ms, call_id LIMIT 1)
-         RETURNING session, call_id, verdict = 'granted'";
+         RETURNING session, call_id, verdict = 'granted', approval_id";
     let row = tx.prepare_cached(sql)?.query_row(params![digest.to_string(), tool, now_ms, CLAIM_LIFE_MS], |row| {
-        Ok(Claimed { session: row.get(0)?, call_id: row.get(1)?, is_granted: row.get(2)? })
+        Ok(Claimed { session: row.get(0)?, call_id: row.get(1)?, is_granted: row.get(2)?, approval: row.get(3)? })
     });
     row.optional()
 }

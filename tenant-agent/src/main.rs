@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tenant_agent::cgroup::Nest;
 use tenant_agent::console::{self, HostsVerb, Verb};
 use tenant_agent::law::{self, Decided, PolicyCommand, Said, Trial};
 use tenant_agent::network::doctor::Verdict;
@@ -537,7 +538,10 @@ fn told(verdict: &Verdict) -> String {
     rows.collect::<String>() + if verdict.ok { "OpenClaw's network is closed" } else { "OpenClaw's network is not closed: no model call passes" }
 }
 
-async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+async fn run(mut settings: Settings) -> anyhow::Result<ExitCode> {
+    if settings.hands.is_none() {
+        settings.nest = Nest::take();
+    }
     let stop = Stop::default();
     stop.on_signals()?;
     let agent = Agent::start(settings, Clock::system(), stop.clone()).await?;

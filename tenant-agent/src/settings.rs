@@ -1,7 +1,10 @@
 //! What an operator sets for an agent, and what the agent makes of it.
 
+use crate::cgroup::Nest;
 use crate::gateway::openclaw::{CANARY, Dialect, PURPOSE, Provider};
 use crate::gateway::{Mode, Program, Trust};
+use crate::mail::letter::Mailbox;
+use crate::mail::{Account, Server, Tls};
 use crate::network::plan::{DOCTOR_SOCKET, GATEWAY_KEYS, GATEWAY_USER, HANDS_SOCKET};
 use crate::outside::Outside;
 use crate::vault::{Given, provider_key_name};
@@ -61,6 +64,19 @@ pub const KEYS: &[Key] = &[
     Key { name: "policy.threshold", kind: Kind::Number { min: 2, max: 32 }, default: Some("2"), about: "how many of the root keys must sign" },
     Key { name: "policy.tenant_rules", kind: Kind::Path, default: Some(""), about: "rules of the tenant's own, which may only make calls more dangerous" },
     Key { name: "model", kind: Kind::Text, default: None, about: "the assistant's model, as provider/model" },
+    Key { name: "mail.*.from", kind: Kind::Text, default: None, about: "who the assistant's mail is from, as address or as `Name <address>`" },
+    Key { name: "mail.*.secret", kind: Kind::Text, default: None, about: "the name under which the account's password lies in the vault" },
+    Key { name: "mail.*.user", kind: Kind::Text, default: Some(""), about: "the account's user; left out: the address" },
+    Key { name: "mail.*.smtp", kind: Kind::Text, default: Some(""), about: "the server that mail goes out by, as host:port; left out: nothing is sent" },
+    Key { name: "mail.*.smtp_tls", kind: Kind::OneOf(Tls::NAMES), default: Some("implicit"), about: "how that connection is encrypted" },
+    Key {
+        name: "mail.*.imap",
+        kind: Kind::Text,
+        default: Some(""),
+        about: "the server that mail is read from, as host:port; left out: nothing is read and no draft kept",
+    },
+    Key { name: "mail.*.imap_tls", kind: Kind::OneOf(Tls::NAMES), default: Some("implicit"), about: "how that connection is encrypted" },
+    Key { name: "mail.*.drafts", kind: Kind::Text, default: Some(""), about: "the folder for drafts; left out: the one that the server calls so" },
     Key { name: "tunnel.*.listen", kind: Kind::Address, default: None, about: "where programs inside find a TCP service that needs no proxy" },
     Key { name: "tunnel.*.target", kind: Kind::Text, default: None, about: "the service, as host:port; it works as long as the tenant's list allows it" },
     Key { name: "provider.*.dialect", kind: Kind::OneOf(Dialect::NAMES), default: None, about: "how the provider is spoken to" },
@@ -80,6 +96,8 @@ pub struct Settings {
     pub proxy: SocketAddr,
     /// Doors of TCP services, and where they lead.
     pub tunnels: Vec<(SocketAddr, Target)>,
+    /// Mailboxes that assistants may use.
+    pub mail: Vec<Account>,
     /// The world outside.
     pub outside: Outside,
     pub hub: String,
@@ -91,6 +109,8 @@ pub struct Settings {
     pub doctor: Option<PathBuf>,
     /// Where the unit answers that does what assistants are allowed; `None`: the agent does it.
     pub hands: Option<PathBuf>,
+    /// Where commands get control groups of their own.
+    pub nest: Option<Nest>,
     pub model: String,
     pub providers: Vec<Provider>,
     pub policy: PolicySettings,
@@ -154,11 +174,13 @@ impl Settings {
             egress: address("listen.egress")?,
             proxy: address("listen.proxy")?,
             tunnels: tunnels(values)?,
+            mail: mail(values)?,
             outside: Outside::system(),
             hub: values.text("hub.url").trim_end_matches('/').to_owned(),
             mode,
             gateway_folder,
             gateway_uid,
+            nest: None,
             hands: is_unit.then(|| PathBuf::from(HANDS_SOCKET)),
             doctor: closed.then(|| PathBuf::from(DOCTOR_SOCKET)),
             model,
@@ -287,6 +309,35 @@ fn tunnels(values: &Values) -> anyhow::Result<Vec<(SocketAddr, Target)>> {
         .collect()
 }
 
+fn mail(values: &Values) -> anyhow::Result<Vec<Account>> {
+    let names = values.named("mail").into_iter();
+    names
+        .map(|name| {
+            let of = |field: &str| format!("mail.{name}.{field}");
+            let given = |field: &str| Some(values.text(&of(field)).to_owned()).filter(|text| !text.is_empty());
+            let server = |field: &str| {
+                let Some(text) = given(field) else { return Ok(None) };
+                let target = Target::parse(&text, None).with_context(|| format!("`{}` is no host with a port", of(field)))?;
+                let tls = Tls::parse(values.text(&of(&format!("{field}_tls")))).with_context(|| format!("`{}_tls` is no way to encrypt", of(field)))?;
+                anyhow::Ok(Some(Server { target, tls }))
+            };
+            let from = Mailbox::parse(values.text(&of("from"))).with_context(|| format!("`{}` is no address of a mailbox", of("from")))?;
+            let user = given("user").unwrap_or_else(|| from.address.clone());
+            let account = Account {
+                user,
+                from,
+                secret: values.text(&of("secret")).to_owned(),
+                smtp: server("smtp")?,
+                imap: server("imap")?,
+                drafts: given("drafts"),
+                name,
+            };
+            anyhow::ensure!(account.smtp.is_some() || account.imap.is_some(), "`mail.{}` has neither `smtp` nor `imap`", account.name);
+            Ok(account)
+        })
+        .collect()
+}
+
 fn providers(values: &Values) -> anyhow::Result<Vec<Provider>> {
     let names = values.named("provider").into_iter();
     names
@@ -345,6 +396,57 @@ mod tests {
         }
         for url in ["http://hub.example.org", "http://10.0.0.1:8400", "http://127.0.0.1.example.org", "http://localhost.example.org:80/v1", "http://"] {
             assert!(!is_private(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_mailbox_is_read_with_what_it_may_leave_out() {
+        let read = |text: &str| {
+            let file = std::env::temp_dir().join(service::random::token());
+            std::fs::write(&file, text).unwrap();
+            let keys: Vec<Key> = KEYS.iter().filter(|key| key.name.starts_with("mail.")).copied().collect();
+            let values = Values::read(&keys, Some(&file), std::iter::empty(), &[]);
+            std::fs::remove_file(file).unwrap();
+            values.and_then(|values| mail(&values)).map_err(|error| format!("{error:#}"))
+        };
+        let accounts = read(
+            "[mail.office]\nfrom = \"Anna <anna@example.org>\"\nsecret = \"mail.office\"\nsmtp = \"smtp.example.org:465\"\n\
+             [mail.shop]\nfrom = \"shop@example.org\"\nsecret = \"s\"\nuser = \"u\"\nimap = \"imap.example.org:143\"\nimap_tls = \"starttls\"\ndrafts = \"Entwürfe\"\n",
+        )
+        .unwrap();
+        let target = |text: &str| Target::parse(text, None).unwrap();
+        assert_eq!(
+            accounts,
+            [
+                Account {
+                    name: "office".to_owned(),
+                    from: Mailbox::parse("Anna <anna@example.org>").unwrap(),
+                    user: "anna@example.org".to_owned(),
+                    secret: "mail.office".to_owned(),
+                    smtp: Some(Server { target: target("smtp.example.org:465"), tls: Tls::Implicit }),
+                    imap: None,
+                    drafts: None,
+                },
+                Account {
+                    name: "shop".to_owned(),
+                    from: Mailbox::parse("shop@example.org").unwrap(),
+                    user: "u".to_owned(),
+                    secret: "s".to_owned(),
+                    smtp: None,
+                    imap: Some(Server { target: target("imap.example.org:143"), tls: Tls::Starttls }),
+                    drafts: Some("Entwürfe".to_owned()),
+                },
+            ]
+        );
+        for (text, why) in [
+            ("[mail.a]\nfrom = \"a@example.org\"\nsecret = \"s\"\n", "neither `smtp` nor `imap`"),
+            ("[mail.a]\nfrom = \"nobody\"\nsecret = \"s\"\nsmtp = \"b.example.org:465\"\n", "`mail.a.from` is no address"),
+            ("[mail.a]\nfrom = \"a@example.org\"\nsecret = \"s\"\nsmtp = \"b.example.org\"\n", "`mail.a.smtp` is no host with a port"),
+            ("[mail.a]\nfrom = \"a@example.org\"\nsecret = \"s\"\nsmtp = \"b.example.org:465\"\nsmtp_tls = \"none\"\n", "smtp_tls"),
+            ("[mail.a]\nfrom = \"a@example.org\"\nsmtp = \"b.example.org:465\"\n", "`mail.a.secret` is missing"),
+        ] {
+            let said = read(text).unwrap_err();
+            assert!(said.contains(why), "{why}: {said}");
         }
     }
 }

@@ -359,6 +359,16 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     CREATE INDEX approval_denied ON approval (tool, digest, decided_ms) WHERE state = 'denied';
 ",
     "
+    -- mail/sent.rs
+    CREATE TABLE letter (
+        key    TEXT PRIMARY KEY,
+        digest TEXT NOT NULL,
+        state  TEXT NOT NULL CHECK (state IN ('intended', 'sent', 'failed')),
+        at_ms  INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX letter_by_digest ON letter (digest, state);
+",
+    "
     -- ledger.rs
     -- Sessions of sub-assistants, each with the verdict that let it be.
     CREATE TABLE sub_session (

@@ -32,15 +32,18 @@ pub(crate) async fn resolve(law: &Law, tool: &str, params: &Value, workspace: &P
         let call = Call { assistant: "", tool, arguments: params, workspace: &named, resolved: &resolved };
         let run = law.judge(&call).effects.into_iter().filter(|effect| effect.deed == Deed::Exec).map(|effect| effect.target);
         let folder = resolved.iter().find_map(|(_, place)| place.as_deref()).map_or_else(|| workspace.to_owned(), PathBuf::from);
-        let files: Vec<(String, PathBuf)> = run.map(|target| (format!("content of {target}"), folder.join(&target))).collect();
+        let files: Vec<(String, PathBuf)> = run.map(|target| (format!("{CONTENT}{target}"), folder.join(&target))).collect();
         let read = move || files.into_iter().filter_map(|(name, file)| Some((name, Some(content(&file)?)))).take(SCRIPTS_MAX).collect::<Vec<_>>();
         resolved.extend(tokio::task::spawn_blocking(read).await.unwrap_or_default());
     }
     resolved
 }
 
+/// What stands before the name of a file that a command runs.
+pub(crate) const CONTENT: &str = "content of ";
+
 /// The digest of a file of the assistant's own, `None` when it is none or too large.
-fn content(file: &Path) -> Option<String> {
+pub(crate) fn content(file: &Path) -> Option<String> {
     if SYSTEM.iter().any(|folder| file.starts_with(folder)) {
         return None;
     }

@@ -1,5 +1,6 @@
 //! The tests that enter where the world enters, and the laws of the house.
 
+mod ask_approval;
 mod audit;
 mod browser;
 mod canary;
@@ -8,8 +9,10 @@ mod demo;
 mod forward_proxy;
 mod front_door;
 mod house;
+mod http_request;
 mod kill;
 mod link;
+mod mail;
 mod model_call;
 mod network;
 mod openclaw;

@@ -12,6 +12,7 @@ use std::process::Command;
 use tenant_agent::console::{VaultVerb, Verb};
 use tenant_agent::gateway::openclaw::{self, Dialect, Home, Plan};
 use tenant_agent::gateway::{CONTROL_USER, Program, TRUSTED_HEADER, USER_HEADER};
+use tenant_agent::mail::Tls;
 use tests::{Internet, Said, Tenant, World, free_port, soon};
 use wire::fleet::GatewayState;
 
@@ -276,6 +277,47 @@ async fn what_a_command_wants_from_outside_is_asked_for() {
     // Past the proxy there is nothing here.
     let told = browser.ask("Run the command: curl -sS --noproxy '*' --max-time 5 https://api.example.org/past").await;
     assert!(!told.contains("hello"), "{told}");
+    assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]));
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs OpenClaw and root"]
+async fn its_assistant_asks_a_person_sends_a_request_and_writes_a_letter() {
+    if !inside("openclaw::its_assistant_asks_a_person_sends_a_request_and_writes_a_letter") {
+        return;
+    }
+    let internet = Internet::default();
+    internet.site("api.example.org", "93.184.216.34", Router::new().fallback(async || "hello from outside")).await;
+    let (mut world, password) = (World::start_with(Clock::system()).await, service::random::token());
+    world.outside(internet.network());
+    let mailbox = crate::mail::office(&mut world, &internet, &password, Tls::Implicit).await;
+    mailbox.receive("From: Bert <bert@example.net>\nSubject: invoice\n\nPlease pay.\n");
+    let tenant = world.real_tenant("alice", program()).await;
+    crate::tools::keep(&tenant, "mail.office", &password, &[], &[crate::mail::HOST]).await;
+    let mut browser = tenant.chat().await;
+
+    let asks = r#"[[tool:ask_approval {"summary":"Write to Bert","what":"One mail","reason":"He asked"}]]"#;
+    let run = browser.say(asks).await;
+    let question = browser.question().await;
+    assert_eq!(question["rule"], "person.asked");
+    browser.decide(&question, "approve").await;
+    assert!(browser.reply(&run).await.contains("allows nothing by itself"));
+
+    let gets = r#"[[tool:http_request {"url":"https://api.example.org/news","headers":{"Accept":"text/plain"}}]]"#;
+    assert!(browser.ask(gets).await.contains("Ask the owner to allow api.example.org"));
+    let question = browser.question().await;
+    browser.decide(&question, "approve").await;
+    assert!(browser.ask(gets).await.contains("hello from outside"));
+
+    assert!(browser.ask(r#"[[tool:read_mail {"action":"search","unread":true}]]"#).await.contains("invoice"));
+    let run = browser.say(r#"[[tool:send_mail {"to":["bert@example.net"],"subject":"Re: invoice","body":"Paid."}]]"#).await;
+    let question = browser.event("approval", |asked| asked["state"] == "pending" && asked["rule"] == "mail.send").await;
+    browser.decide(&question, "approve").await;
+    let told = browser.reply(&run).await;
+    assert!(told.contains("Sent to one recipient"), "{told}");
+    assert_eq!(mailbox.sent().len(), 1);
     assert_eq!(tenant.console(&Verb::Status {}).await["frozen_sessions"], json!([]));
     tenant.end().await;
     world.end().await;

@@ -8,27 +8,27 @@ use tests::{Browser, Manners, Processes, Tenant, World, request, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What a tool of ours said, and whether it says that something went wrong.
-async fn uses(tenant: &Tenant, tool: &str, arguments: Value) -> (String, bool) {
+pub async fn uses(tenant: &Tenant, tool: &str, arguments: Value) -> (String, bool) {
     let result = soon(tenant.gateway.use_tool(tool, &arguments)).await.json()["result"].clone();
     (result["content"][0]["text"].as_str().expect("a text").to_owned(), result["isError"] == true)
 }
 
 /// Asks as the plugin does and takes the yes for granted, then calls, as OpenClaw does.
-async fn asks_and_uses(tenant: &Tenant, tool: &str, arguments: Value) -> (String, bool) {
+pub async fn asks_and_uses(tenant: &Tenant, tool: &str, arguments: Value) -> (String, bool) {
     let id = format!("call_{}", &service::random::token()[..16]);
     let answer = soon(tenant.gateway.decide("r", "t", &id, &format!("gatehouse__{tool}"), &arguments)).await.json();
     assert_eq!(answer["allow"], true, "{tool} {arguments}: {answer}");
     uses(tenant, tool, arguments).await
 }
 
-async fn keep(tenant: &Tenant, name: &str, value: &str, tools: &[&str], hosts: &[&str]) {
+pub async fn keep(tenant: &Tenant, name: &str, value: &str, tools: &[&str], hosts: &[&str]) {
     assert_eq!(tenant.console(&Verb::Vault { what: VaultVerb::set(name, value) }).await["ok"], true);
     let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let bindings = Bindings { tools: list(tools), hosts: list(hosts) };
     assert_eq!(tenant.console(&Verb::Vault { what: VaultVerb::Bind { name: name.to_owned(), bindings, bound: true } }).await["ok"], true);
 }
 
-fn audited(tenant: &Tenant) -> Vec<String> {
+pub fn audited(tenant: &Tenant) -> Vec<String> {
     let store = rusqlite::Connection::open(tenant.settings.state_folder.join("agent.db")).unwrap();
     let mut rows = store.prepare("SELECT deed || ' ' || subject || ' ' || detail FROM audit ORDER BY n").unwrap();
     rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
@@ -176,6 +176,92 @@ async fn what_leads_elsewhere_after_the_yes_is_not_touched() {
 }
 
 #[tokio::test]
+async fn a_script_that_a_person_allowed_runs_alone_and_its_exchange_is_found_out() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    world.law(1, policy::Level::L1).await;
+    let workspace = tenant.workspace();
+    let mut owner = tenant.chat().await;
+    let there = async |name: &str| {
+        soon(async {
+            while !workspace.join(name).exists() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    let allowed = async |owner: &mut Browser, id: &'static str, params: Value| {
+        let plugin = tenant.gateway.clone();
+        let held = tokio::spawn(async move { plugin.decide("r", "t", id, "gatehouse__exec", &params).await });
+        let question = owner.question().await;
+        owner.decide(&question, "approve").await;
+        assert_eq!(soon(held).await.unwrap().json()["allow"], true);
+    };
+    let run = |line: &'static str| {
+        let gateway = tenant.gateway.clone();
+        tokio::spawn(
+            async move { gateway.use_tool("exec", &json!({ "command": line })).await.json()["result"]["content"][0]["text"].as_str().unwrap().to_owned() },
+        )
+    };
+    // While another command runs, which could exchange it, it waits; what it has become meanwhile is not run.
+    const WAITS: &str = "touch begun; until test -e go; do sleep 0.02; done; echo touch exchanged > build.sh";
+    std::fs::write(workspace.join("build.sh"), "touch built").unwrap();
+    allowed(&mut owner, "c1", json!({ "command": WAITS })).await;
+    allowed(&mut owner, "c2", json!({ "command": "bash build.sh" })).await;
+    let other = run(WAITS);
+    there("begun").await;
+    let build = run("bash build.sh");
+    // It would have run by now, if it did not wait.
+    for _ in 0..20 {
+        asks_and_uses(&tenant, "read_file", json!({ "path": "build.sh" })).await;
+    }
+    assert!(!workspace.join("built").exists() && !build.is_finished());
+    std::fs::write(workspace.join("go"), "").unwrap();
+    soon(other).await.unwrap();
+    let said = soon(build).await.unwrap();
+    assert!(said.contains("nobody was asked whether it may"), "{said}");
+    assert!(!workspace.join("built").exists() && !workspace.join("exchanged").exists(), "neither ran");
+
+    // Nor is a file written while it runs.
+    std::fs::write(workspace.join("build.sh"), "touch holds; until test -e enough; do sleep 0.02; done; cat notes.md").unwrap();
+    std::fs::write(workspace.join("notes.md"), "before").unwrap();
+    allowed(&mut owner, "c4", json!({ "command": "bash build.sh" })).await;
+    let build = run("bash build.sh");
+    there("holds").await;
+    let write = json!({ "path": "notes.md", "content": "after" });
+    let (plugin, asked) = (tenant.gateway.clone(), write.clone());
+    let held = tokio::spawn(async move { plugin.decide("r", "t", "c5", "gatehouse__write_file", &asked).await });
+    let question = owner.question().await;
+    owner.decide(&question, "approve").await;
+    assert_eq!(soon(held).await.unwrap().json()["allow"], true);
+    let gateway = tenant.gateway.clone();
+    let written = tokio::spawn(async move { gateway.use_tool("write_file", &write).await.status });
+    for _ in 0..20 {
+        asks_and_uses(&tenant, "read_file", json!({ "path": "notes.md" })).await;
+    }
+    std::fs::write(workspace.join("enough"), "").unwrap();
+    assert_eq!(soon(build).await.unwrap(), "before");
+    soon(written).await.unwrap();
+    assert_eq!(std::fs::read_to_string(workspace.join("notes.md")).unwrap(), "after");
+
+    // Exchanged while it runs, even if it is put back: it is told and audited.
+    std::fs::write(workspace.join("build.sh"), "touch runs; until test -e further; do sleep 0.02; done; echo done").unwrap();
+    std::fs::write(workspace.join("other.sh"), "echo other").unwrap();
+    allowed(&mut owner, "c3", json!({ "command": "bash build.sh" })).await;
+    let build = run("bash build.sh");
+    there("runs").await;
+    std::fs::rename(workspace.join("build.sh"), workspace.join("away")).unwrap();
+    std::fs::rename(workspace.join("other.sh"), workspace.join("build.sh")).unwrap();
+    std::fs::rename(workspace.join("away"), workspace.join("build.sh")).unwrap();
+    std::fs::write(workspace.join("further"), "").unwrap();
+    let said = soon(build).await.unwrap();
+    assert!(said.starts_with("done\n[a file that this command runs was changed while it ran"), "{said}");
+    assert_eq!(audited(&tenant).iter().filter(|line| line.starts_with("script_swapped ")).count(), 1);
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_secret_is_used_where_it_is_bound_and_shown_nowhere() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
@@ -245,7 +331,7 @@ async fn a_secret_goes_into_a_file_only_when_a_person_says_yes() {
 }
 
 /// As [`asks_and_uses`]; should a person be asked, yes is the answer.
-async fn uses_with_a_yes(tenant: &Tenant, browser: &mut Browser, tool: &str, arguments: Value) -> (String, bool) {
+pub async fn uses_with_a_yes(tenant: &Tenant, browser: &mut Browser, tool: &str, arguments: Value) -> (String, bool) {
     let (plugin, name, asked) = (tenant.gateway.clone(), format!("gatehouse__{tool}"), arguments.clone());
     let id = format!("call_{}", &service::random::token()[..16]);
     let mut held = tokio::spawn(async move { plugin.decide("r", "t", &id, &name, &asked).await });
@@ -354,7 +440,7 @@ async fn the_server_speaks_its_protocol_with_openclaw_alone() {
     assert_eq!(speak(json!({ "jsonrpc": "2.0", "id": "p", "method": "ping" })).await.json(), json!({ "jsonrpc": "2.0", "id": "p", "result": {} }));
     let listed = speak(json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).await.json();
     let names: Vec<&str> = listed["result"]["tools"].as_array().unwrap().iter().filter_map(|tool| tool["name"].as_str()).collect();
-    assert_eq!(names, ["exec", "read_file", "write_file", "edit_file", "secret_names"]);
+    assert_eq!(names, ["exec", "read_file", "write_file", "edit_file", "http_request", "ask_approval", "secret_names"]);
     for (message, code) in [
         (json!({ "jsonrpc": "2.0", "id": 1, "method": "resources/list" }), -32601),
         (json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "nosuch" } }), -32602),

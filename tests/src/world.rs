@@ -16,6 +16,7 @@ use std::time::Duration;
 use tenant_agent::console::{self, VaultVerb, Verb};
 use tenant_agent::gateway::openclaw::{Dialect, Provider};
 use tenant_agent::gateway::{Mode, Program, Trust};
+use tenant_agent::mail::Account;
 use tenant_agent::outside::Outside;
 use tenant_agent::settings::PolicySettings;
 use tenant_agent::vault::Given;
@@ -34,6 +35,7 @@ pub struct World {
     pub provider: SocketAddr,
     network: Outside,
     tunnels: Vec<(SocketAddr, Target)>,
+    mail: Vec<Account>,
     folder: PathBuf,
     /// Ends the hub and the model.
     stop: Stop,
@@ -91,8 +93,8 @@ impl World {
         let model =
             ScriptedModel::start(SocketAddr::from(([127, 0, 0, 1], 0)), SecretString::new(model_key.clone()), 0, stop.clone()).expect("the model starts");
         let company = Company::at(clock.wall_ms());
-        let (network, tunnels) = (Outside::system(), Vec::new());
-        World { provider: model.addr(), clock, hub, model, company, model_key, network, tunnels, folder, stop }
+        let (network, tunnels, mail) = (Outside::system(), Vec::new(), Vec::new());
+        World { provider: model.addr(), clock, hub, model, company, model_key, network, tunnels, mail, folder, stop }
     }
 
     fn policy(&self) -> PolicySettings {
@@ -135,6 +137,11 @@ impl World {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         self.tunnels.push((address, Target::parse(target, None).expect("a host and a port")));
         address
+    }
+
+    /// A mailbox, for tenants that come later.
+    pub fn mail(&mut self, account: Account) {
+        self.mail.push(account);
     }
 
     pub fn folder(&self) -> &Path {
@@ -256,6 +263,7 @@ impl World {
             egress,
             proxy: LOOPBACK,
             tunnels: self.tunnels.clone(),
+            mail: self.mail.clone(),
             outside: self.network.clone(),
             hub: format!("http://{}", self.hub.public_addr()),
             model: if more.is_some() && matches!(mode, Some(Mode::Child { .. })) { "fake/fake-1" } else { "scripted/scripted-1" }.to_owned(),
@@ -263,6 +271,7 @@ impl World {
             gateway_folder: self.folder.join(name).join("openclaw"),
             doctor,
             hands: None,
+            nest: None,
             gateway_uid: tenant_agent::settings::own_uid(),
             providers: std::iter::once(scripted).chain(more).collect(),
             policy: self.policy(),

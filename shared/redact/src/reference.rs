@@ -231,7 +231,7 @@ impl Resolver<'_> {
                     true => Err(Rejection::LineBreak { name: name.clone() }),
                     false => Ok(value.to_owned()),
                 }),
-                "method" | "host" | "path" => Err(Rejection::Field { name, field }),
+                "method" | "host" | "path" | "saveto" => Err(Rejection::Field { name, field }),
                 _ if self.form && path.len() == 1 => {
                     self.way = self.way.max(Way::Percent);
                     self.as_is(text, references, |value| Ok(percent_encoded(value)))

@@ -3,8 +3,8 @@
 //!
 //! Nobody outside is connected before a request is allowed, so a host that is not allowed costs nothing and learns nothing.
 
-use super::exchange::{self, Line};
-use super::{ForwardProxy, HEAD_BYTES_MAX, HEAD_WAIT_MS, HEADERS_MAX, refused, tunnel, within};
+use super::{ForwardProxy, HEAD_BYTES_MAX, HEAD_WAIT_MS, HEADERS_MAX, language, tunnel, within};
+use crate::outlet::exchange::{self, Leave, Line};
 use axum::body::Body;
 use axum::http::Request;
 use hyper::service::service_fn;
@@ -27,13 +27,13 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 pub(super) fn open(proxy: Arc<ForwardProxy>, request: Request<Body>, target: Target, place: OwnedSemaphorePermit) {
     tokio::spawn(async move {
-        let stop = proxy.stop.clone();
-        let heard_ms = Arc::new(AtomicU64::new(proxy.clock.now().mono_ms));
+        let stop = proxy.outlet.stop.clone();
+        let heard_ms = Arc::new(AtomicU64::new(proxy.outlet.clock.now().mono_ms));
         stop.or(async {
             tokio::select! {
                 () = Box::pin(attend(&proxy, request, target, heard_ms.clone())) => {}
                 // Also a client that takes nothing of its answer.
-                () = tunnel::silence(&proxy.clock, &heard_ms) => {}
+                () = tunnel::silence(&proxy.outlet.clock, &heard_ms) => {}
             }
         })
         .await;
@@ -44,12 +44,12 @@ pub(super) fn open(proxy: Arc<ForwardProxy>, request: Request<Body>, target: Tar
 async fn attend(proxy: &Arc<ForwardProxy>, request: Request<Body>, target: Target, heard_ms: Arc<AtomicU64>) {
     let first = async {
         let io = TokioIo::new(hyper::upgrade::on(request).await.ok()?);
-        let mut stream = Watched { io, heard_ms, clock: proxy.clock.clone() };
+        let mut stream = Watched { io, heard_ms, clock: proxy.outlet.clock.clone() };
         let mut first = [0; 1];
         stream.read_exact(&mut first).await.ok()?;
         Some((stream, first))
     };
-    let Some(Some((stream, first))) = within(&proxy.clock, HEAD_WAIT_MS, first).await else { return };
+    let Some(Some((stream, first))) = within(&proxy.outlet.clock, HEAD_WAIT_MS, first).await else { return };
     // The first byte is put back before the rest.
     let (rest, writer) = tokio::io::split(stream);
     let stream = tokio::io::join((&first[..]).chain(rest), writer);
@@ -67,7 +67,7 @@ async fn attend(proxy: &Arc<ForwardProxy>, request: Request<Body>, target: Targe
             proxy.authority.config(&target.host).map_err(|error| tracing::error!(error = format!("{error:#}"), "a certificate could not be made")).ok()?;
         start.into_stream(config).await.map_err(|error| tracing::info!(%error, "a client did not take our certificate: its host may need a tunnel")).ok()
     };
-    if let Some(Some(stream)) = within(&proxy.clock, HEAD_WAIT_MS, greeted).await {
+    if let Some(Some(stream)) = within(&proxy.outlet.clock, HEAD_WAIT_MS, greeted).await {
         speak(proxy, stream, Line::new(target, true)).await;
     }
 }
@@ -75,8 +75,8 @@ async fn attend(proxy: &Arc<ForwardProxy>, request: Request<Body>, target: Targe
 async fn speak(proxy: &Arc<ForwardProxy>, stream: impl AsyncRead + AsyncWrite + Unpin, line: Line) {
     let line = &line;
     let service = service_fn(async move |request: Request<hyper::body::Incoming>| {
-        let language = refused::language(request.headers());
-        let outcome = exchange::pass(proxy, line, request.map(Body::new)).await;
+        let language = language(request.headers());
+        let outcome = exchange::pass(&proxy.outlet, line, request.map(Body::new), Leave::Listed).await;
         Ok::<_, Infallible>(outcome.unwrap_or_else(|refused| refused.answer(language)))
     });
     let connection = hyper::server::conn::http1::Builder::new()

@@ -25,10 +25,10 @@ const ACCEPT_REST: Duration = Duration::from_millis(20);
 /// Passes on whatever comes.
 pub(super) fn open(proxy: Arc<ForwardProxy>, request: Request<Body>, outer: TcpStream, place: OwnedSemaphorePermit) {
     tokio::spawn(async move {
-        let stop = proxy.stop.clone();
+        let stop = proxy.outlet.stop.clone();
         stop.or(async {
-            if let Some(Ok(inner)) = within(&proxy.clock, HEAD_WAIT_MS, hyper::upgrade::on(request)).await {
-                splice(&proxy.clock, TokioIo::new(inner), outer).await;
+            if let Some(Ok(inner)) = within(&proxy.outlet.clock, HEAD_WAIT_MS, hyper::upgrade::on(request)).await {
+                splice(&proxy.outlet.clock, TokioIo::new(inner), outer).await;
             }
         })
         .await;
@@ -39,20 +39,20 @@ pub(super) fn open(proxy: Arc<ForwardProxy>, request: Request<Body>, outer: TcpS
 /// Passes TLS on, if it is for the host that was named.
 pub(super) fn open_named(proxy: Arc<ForwardProxy>, request: Request<Body>, target: Target, mut outer: TcpStream, place: OwnedSemaphorePermit) {
     tokio::spawn(async move {
-        let stop = proxy.stop.clone();
+        let stop = proxy.outlet.stop.clone();
         stop.or(async {
             let hello = async {
                 let mut inner = TokioIo::new(hyper::upgrade::on(request).await.ok()?);
                 let (said, name) = hello(&mut inner).await?;
                 Some((inner, said, name))
             };
-            let Some(Some((inner, said, name))) = within(&proxy.clock, HEAD_WAIT_MS, hello).await else { return };
+            let Some(Some((inner, said, name))) = within(&proxy.outlet.clock, HEAD_WAIT_MS, hello).await else { return };
             if !names(&target, name.as_deref()) {
                 tracing::warn!("a tunnel was asked for under one name and used under another; it was closed");
                 return;
             }
             if outer.write_all(&said).await.is_ok() {
-                splice(&proxy.clock, inner, outer).await;
+                splice(&proxy.outlet.clock, inner, outer).await;
             }
         })
         .await;
@@ -62,23 +62,23 @@ pub(super) fn open_named(proxy: Arc<ForwardProxy>, request: Request<Body>, targe
 
 /// The door of one service. Whoever reaches it shows nothing: it leads to one place, and only as long as that is allowed.
 pub async fn serve(proxy: Arc<ForwardProxy>, listener: TcpListener, target: Target) {
-    while let Some(accepted) = proxy.stop.or(listener.accept()).await {
+    while let Some(accepted) = proxy.outlet.stop.or(listener.accept()).await {
         let Ok((inner, _)) = accepted else {
             // Out of file descriptors, or the client was gone before we came: neither may spin.
             tokio::time::sleep(ACCEPT_REST).await;
             continue;
         };
-        let Some(place) = proxy.place() else { continue };
+        let Some(place) = proxy.outlet.place() else { continue };
         let (proxy, target) = (proxy.clone(), target.clone());
         tokio::spawn(async move {
-            let stop = proxy.stop.clone();
+            let stop = proxy.outlet.stop.clone();
             stop.or(async {
-                match proxy.verdict(&target, None).await {
+                match proxy.outlet.verdict(&target, None).await {
                     Ok(Verdict::Pass(Manner::Tcp)) => {}
                     _ => return tracing::warn!("a tunnel was used whose target is not on the list; it was closed"),
                 }
-                if let Ok(outer) = proxy.reach(&target).await {
-                    splice(&proxy.clock, inner, outer).await;
+                if let Ok(outer) = proxy.outlet.reach(&target).await {
+                    splice(&proxy.outlet.clock, inner, outer).await;
                 }
             })
             .await;

@@ -25,7 +25,7 @@ pub const REPLACED: [&str; 5] = ["exec", "process", "write", "edit", "apply_patc
 /// Our plugin's own tool, for canaries alone: no other session is shown it.
 pub const PLUGIN_TOOL: &str = "gatehouse_canary";
 /// Tools that only we have; OpenClaw knows nothing by these names.
-const OURS_ALONE: [&str; 1] = ["secret_names"];
+pub const OURS_ALONE: [&str; 6] = ["http_request", "send_mail", "draft_mail", "read_mail", "ask_approval", "secret_names"];
 /// How long it waits for one of our tools: a little longer than the longest command.
 const TOOL_WAIT_MS: u64 = 660_000;
 /// How long it waits for our server, which was there before it.

@@ -213,7 +213,7 @@ impl SafetyWrapper {
             });
         }
         // What OpenClaw would do there is done by tools of ours; its own are switched off, and if one is there all the same, it is not run.
-        if !in_force.manifest(&ask.tool) || openclaw::REPLACED.contains(&ask.tool.as_str()) {
+        if !in_force.manifest(&ask.tool) || openclaw::REPLACED.contains(&ask.tool.as_str()) || openclaw::OURS_ALONE.contains(&ask.tool.as_str()) {
             let judged = Judged { law: &in_force, finding: Finding::unknown("manifest"), verdict: law::NOT_AVAILABLE };
             let known = self.known(&ask, &call, assistant, call_id, digest, judged);
             return self.refuse(known, "This tool is not available to this assistant.".to_owned()).await;

@@ -49,8 +49,7 @@ impl Capture {
             return shortened(&redact(&String::from_utf8_lossy(&head)));
         }
         let (head, tail) = (redact(&String::from_utf8_lossy(&head)), redact(&String::from_utf8_lossy(&tail)));
-        let (head, tail) =
-            (before(&head, head.len().saturating_sub(CUT_BYTES).min(SHOWN_BYTES)), after(&tail, CUT_BYTES.max(tail.len().saturating_sub(SHOWN_BYTES))));
+        let (head, tail) = (beginning(&head), after(&tail, CUT_BYTES.max(tail.len().saturating_sub(SHOWN_BYTES))));
         format!("{head}\n[… more was printed than is kept …]\n{tail}")
     }
 }
@@ -64,6 +63,11 @@ pub fn shortened(text: &str) -> String {
     format!("{head}\n[… {} bytes left out …]\n{tail}", text.len() - head.len() - tail.len())
 }
 
+/// The beginning of a text that has been looked at and was cut far behind it.
+pub fn beginning(text: &str) -> &str {
+    before(text, text.len().saturating_sub(CUT_BYTES).min(SHOWN_BYTES))
+}
+
 fn before(text: &str, end: usize) -> &str {
     &text[..text.floor_char_boundary(end)]
 }
@@ -73,19 +77,21 @@ fn after(text: &str, start: usize) -> &str {
 }
 
 /// Bytes as base64 while they go from one process to another.
-mod packed {
+pub mod packed {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
-    use std::collections::VecDeque;
 
-    pub fn serialize<S: Serializer>(bytes: &VecDeque<u8>, serializer: S) -> Result<S::Ok, S::Error> {
-        let bytes: Vec<u8> = bytes.iter().copied().collect();
+    pub fn serialize<'a, S: Serializer, B>(bytes: &'a B, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        &'a B: IntoIterator<Item = &'a u8>,
+    {
+        let bytes: Vec<u8> = bytes.into_iter().copied().collect();
         serializer.serialize_str(&STANDARD.encode(bytes))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VecDeque<u8>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>, B: From<Vec<u8>>>(deserializer: D) -> Result<B, D::Error> {
         STANDARD.decode(String::deserialize(deserializer)?).map(Into::into).map_err(D::Error::custom)
     }
 }

@@ -3,6 +3,7 @@
 
 use super::capture::Capture;
 use super::hands::Done;
+use super::pin::Pins;
 use super::sandbox::Sandbox;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use service::Clock;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
@@ -23,6 +25,9 @@ pub struct Line {
     pub env: Vec<(String, String)>,
     pub stdin: String,
     pub timeout_secs: u64,
+    /// Files that the line runs, with the digests that the yes was for.
+    #[serde(default)]
+    pub pins: Vec<(PathBuf, String)>,
 }
 
 impl Drop for Line {
@@ -49,7 +54,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub async fn run(mut line: Line, folder: OwnedFd, home: &Path, sandbox: Sandbox, clock: &Clock) -> anyhow::Result<Done> {
+pub async fn run(mut line: Line, folder: OwnedFd, pins: Pins, home: &Path, sandbox: Sandbox, clock: &Clock) -> anyhow::Result<Done> {
     let (reader, writer) = std::io::pipe().context("a pipe")?;
     let mut output = pipe::Receiver::from_owned_fd(reader.into()).context("a pipe to read")?;
     let stdin = Zeroizing::new(std::mem::take(&mut line.stdin));
@@ -67,8 +72,13 @@ pub async fn run(mut line: Line, folder: OwnedFd, home: &Path, sandbox: Sandbox,
         .stderr(writer)
         .process_group(0)
         .kill_on_drop(true);
-    enter(&mut command, folder, sandbox);
-    let child = command.spawn().context("starting a shell")?;
+    let pins = Arc::new(pins);
+    let sandbox = Arc::new(sandbox);
+    enter(&mut command, folder, pins.clone(), sandbox.clone());
+    let child = match command.spawn() {
+        Err(error) if error.raw_os_error() == Some(libc::ESTALE) => return Ok(Done::Swapped),
+        child => child.context("starting a shell")?,
+    };
     // Its own ends of the pipe must be closed, or the end of the output never comes.
     drop(command);
     let mut group = Group::of(child);
@@ -103,7 +113,9 @@ pub async fn run(mut line: Line, folder: OwnedFd, home: &Path, sandbox: Sandbox,
         }
     };
     group.end();
-    Ok(Done::Ran { printed, end })
+    // And whatever has left the group.
+    drop(sandbox);
+    Ok(Done::Ran { printed, end, is_swapped: !pins.hold() })
 }
 
 /// Takes what is in the pipe by now. Always true: there is nothing more to wait for.
@@ -127,14 +139,16 @@ fn end(status: ExitStatus) -> End {
 }
 
 #[expect(unsafe_code, reason = "what must hold before the shell begins can only be set in the child; it makes system calls and nothing else")]
-fn enter(command: &mut Command, folder: OwnedFd, sandbox: Sandbox) {
+fn enter(command: &mut Command, folder: OwnedFd, pins: Arc<Pins>, sandbox: Arc<Sandbox>) {
     unsafe {
         command.pre_exec(move || {
             // The folder that was looked at, whatever its path leads to by now.
             if libc::fchdir(folder.as_raw_fd()) != 0 || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                 return Err(std::io::Error::last_os_error());
             }
-            sandbox.enter()
+            sandbox.enter()?;
+            // The last moment before the shell opens them.
+            if pins.hold() { Ok(()) } else { Err(std::io::Error::from_raw_os_error(libc::ESTALE)) }
         });
     }
 }

@@ -72,8 +72,8 @@ pub fn read(place: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| FileError::Binary)
 }
 
-/// Puts `text` in the place of whatever is at `place`, or leaves that as it was.
-pub fn write(place: &Path, text: &str) -> Result<()> {
+/// Puts `bytes` in the place of whatever is at `place`, or leaves that as it was.
+pub fn write(place: &Path, bytes: &[u8]) -> Result<()> {
     let (Some(above), Some(name)) = (place.parent(), place.file_name()) else { return Err(FileError::Folder) };
     let above = folder_made(above, 0)?;
     let mode = match rustix::fs::statat(&above, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -88,18 +88,18 @@ pub fn write(place: &Path, text: &str) -> Result<()> {
     };
     let beside = format!(".{}.gatehouse", service::random::token());
     let made = openat2(&above, beside.as_str(), OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, mode, ResolveFlags::BENEATH)?;
-    let written = filled(made, text, mode).and_then(|()| Ok(renameat(&above, beside.as_str(), &above, name)?));
+    let written = filled(made, bytes, mode).and_then(|()| Ok(renameat(&above, beside.as_str(), &above, name)?));
     if written.is_err() {
         let _ = unlinkat(&above, beside.as_str(), AtFlags::empty());
     }
     written
 }
 
-fn filled(file: OwnedFd, text: &str, mode: Mode) -> Result<()> {
+fn filled(file: OwnedFd, bytes: &[u8], mode: Mode) -> Result<()> {
     // The mask of this process must not take from what was there.
     rustix::fs::fchmod(&file, mode)?;
     let mut file = std::fs::File::from(file);
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     Ok(())
 }
@@ -155,9 +155,9 @@ mod tests {
         symlink(folder.join("real"), folder.join("way")).unwrap();
         for moved in ["link", "way/a"] {
             assert_eq!(read(&folder.join(moved)), Err(FileError::Moved), "{moved}");
-            assert_eq!(write(&folder.join(moved), "x"), Err(FileError::Moved), "{moved}");
+            assert_eq!(write(&folder.join(moved), b"x"), Err(FileError::Moved), "{moved}");
         }
-        assert_eq!(write(&folder.join("way/new/b"), "x"), Err(FileError::Moved));
+        assert_eq!(write(&folder.join("way/new/b"), b"x"), Err(FileError::Moved));
         assert!(matches!(super::folder(&folder.join("way")), Err(FileError::Moved)));
         assert_eq!(std::fs::read_to_string(folder.join("real/a")).unwrap(), "secret");
         std::fs::remove_dir_all(folder).unwrap();
@@ -168,12 +168,12 @@ mod tests {
         let folder = std::env::temp_dir().join(service::random::token());
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("a/b/c.sh");
-        write(&file, "one").unwrap();
+        write(&file, b"one").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o750)).unwrap();
-        write(&file, "two").unwrap();
+        write(&file, b"two").unwrap();
         assert_eq!((read(&file).as_deref(), file.metadata().unwrap().permissions().mode() & 0o777), (Ok("two"), 0o750));
         assert_eq!(std::fs::read_dir(folder.join("a/b")).unwrap().count(), 1, "nothing is left beside it");
-        assert_eq!((read(&folder.join("a")), write(&folder.join("a"), "x")), (Err(FileError::Folder), Err(FileError::Folder)));
+        assert_eq!((read(&folder.join("a")), write(&folder.join("a"), b"x")), (Err(FileError::Folder), Err(FileError::Folder)));
         assert_eq!((read(&folder.join("no")), read(Path::new("/dev/null"))), (Err(FileError::Missing), Err(FileError::Special)));
         std::fs::write(folder.join("binary"), [0xff, 0xfe]).unwrap();
         assert_eq!(read(&folder.join("binary")), Err(FileError::Binary));

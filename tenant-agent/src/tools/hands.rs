@@ -5,10 +5,12 @@
 //! processes together, and that ends with it. `tenant-agent hands` is that unit's program: one line in, one line out. It
 //! decides nothing and knows no secret but those of its order.
 
-use super::capture::Capture;
+use super::capture::{Capture, packed};
 use super::command::{self, End, Line};
 use super::file::{self, FileError};
+use super::pin::Pins;
 use super::sandbox::Walls;
+use crate::cgroup::Nest;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use service::Clock;
@@ -22,9 +24,24 @@ use zeroize::Zeroizing;
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     Run(Line),
-    Read { place: PathBuf },
-    Write { place: PathBuf, text: String },
-    Replace { place: PathBuf, before: String, after: String },
+    Read {
+        place: PathBuf,
+    },
+    Write {
+        place: PathBuf,
+        text: String,
+    },
+    /// Bytes that need not be text.
+    Keep {
+        place: PathBuf,
+        #[serde(with = "packed")]
+        bytes: Vec<u8>,
+    },
+    Replace {
+        place: PathBuf,
+        before: String,
+        after: String,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,7 +50,11 @@ pub enum Done {
     Ran {
         printed: Capture,
         end: End,
+        /// A file that it ran was exchanged meanwhile.
+        is_swapped: bool,
     },
+    /// A file that it was to run is not the one that was looked at; nothing ran.
+    Swapped,
     Text(String),
     Written,
     /// The text to be replaced is not there once.
@@ -53,6 +74,8 @@ pub enum Hands {
 pub struct Own {
     pub home: PathBuf,
     pub walls: Walls,
+    /// Where each command gets a control group; a unit is in one of its own.
+    pub nest: Option<Nest>,
 }
 
 /// A file, three times as long when it is quoted, or what a command printed.
@@ -114,7 +137,7 @@ impl Own {
     /// For OpenClaw's folder, of which its workspace and its home are open.
     pub fn of(folder: &Path) -> anyhow::Result<Own> {
         let home = crate::gateway::openclaw::Home { folder: folder.to_owned(), is_shared: true };
-        Ok(Own { home: home.home(), walls: Walls { closed: folder.to_owned(), open: vec![home.workspace(), home.home()], shown: Vec::new() } })
+        Ok(Own { home: home.home(), walls: Walls { closed: folder.to_owned(), open: vec![home.workspace(), home.home()], shown: Vec::new() }, nest: None })
     }
 
     async fn perform(&self, order: Order, clock: &Clock) -> anyhow::Result<Done> {
@@ -122,11 +145,16 @@ impl Own {
             Order::Run(line) => line,
             order => return tokio::task::spawn_blocking(move || on_disk(order).unwrap_or_else(Done::Failed)).await.context("work on the disk"),
         };
-        let (walls, place, secs) = (self.walls.clone(), line.folder.clone(), line.timeout_secs);
-        let ready = move || anyhow::Ok((file::folder(&place), walls.raise(secs)?));
+        let (walls, nest, place, secs, pins) = (self.walls.clone(), self.nest.clone(), line.folder.clone(), line.timeout_secs, line.pins.clone());
+        // The files last: what is looked at then is what runs.
+        let ready = move || {
+            let sandbox = walls.raise(secs, nest.map(|nest| nest.cell()).transpose()?)?;
+            anyhow::Ok((file::folder(&place), sandbox, Pins::of(&pins)))
+        };
         match tokio::task::spawn_blocking(ready).await.context("walls for a command")?? {
-            (Err(error), _) => Ok(Done::Failed(error)),
-            (Ok(folder), sandbox) => command::run(line, folder, &self.home, sandbox, clock).await,
+            (Err(error), ..) => Ok(Done::Failed(error)),
+            (_, _, None) => Ok(Done::Swapped),
+            (Ok(folder), sandbox, Some(pins)) => command::run(line, folder, pins, &self.home, sandbox, clock).await,
         }
     }
 }
@@ -135,9 +163,10 @@ fn on_disk(order: Order) -> Result<Done, FileError> {
     match order {
         Order::Run(_) => Err(FileError::Special),
         Order::Read { place } => file::read(&place).map(Done::Text),
-        Order::Write { place, text } => file::write(&place, &text).map(|()| Done::Written),
+        Order::Write { place, text } => file::write(&place, text.as_bytes()).map(|()| Done::Written),
+        Order::Keep { place, bytes } => file::write(&place, &bytes).map(|()| Done::Written),
         Order::Replace { place, before, after } => match file::replaced(&file::read(&place)?, &before, &after) {
-            Ok(text) => file::write(&place, &text).map(|()| Done::Written),
+            Ok(text) => file::write(&place, text.as_bytes()).map(|()| Done::Written),
             Err(count) => Ok(Done::Occurs(count)),
         },
     }

@@ -9,7 +9,10 @@ mod capture;
 mod command;
 mod file;
 pub mod hands;
+mod mail;
+mod pin;
 mod protocol;
+mod request;
 mod sandbox;
 mod secret;
 
@@ -18,6 +21,9 @@ use crate::bundle::InForce;
 use crate::gateway::{Gateway, WayOut};
 use crate::identity::Identity;
 use crate::ledger::{self, Claimed};
+use crate::mail::Post;
+use crate::outlet::Outlet;
+use crate::outlet::exchange::Leave;
 use crate::screen::Screen;
 use crate::target;
 use crate::vault::Vault;
@@ -30,8 +36,9 @@ use axum::routing::post;
 use command::{End, Line};
 use file::FileError;
 use hands::{Done, Hands, Order};
-use policy::Call;
+use policy::{Call, Digest};
 use protocol::{Message, Tool, What};
+use request::HttpRequest;
 pub use sandbox::Walls;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -42,7 +49,7 @@ use service::{Clock, Refusal, Store, random};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore};
 use zeroize::Zeroizing;
 
 pub struct Tools {
@@ -57,7 +64,13 @@ pub struct Tools {
     /// Where commands reach the world outside, if that is told to them.
     pub way_out: Option<WayOut>,
     pub hands: Hands,
+    /// Where requests go.
+    pub outlet: Arc<Outlet>,
+    /// Where mail is.
+    pub post: Post,
     pub places: Semaphore,
+    /// Calls that change files beside each other, and commands that run alone.
+    pub turns: RwLock<()>,
 }
 
 /// Calls at the same time; the others wait.
@@ -66,6 +79,12 @@ pub const CALLS_MAX: usize = 8;
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Lines of a file that are shown when nobody says how many.
 const LINES_SHOWN: usize = 2000;
+
+/// A no comes as the refusal of the call, with its reason.
+const ANSWERED: &str = "A person read this and said yes. That allows nothing by itself: each call of the step is still checked, and may be asked about.";
+
+/// Also when the script did it itself.
+const SWAPPED: &str = "[a file that this command runs was changed while it ran: what a person allowed was the file before that; the audit says so]";
 
 const TOKEN_WRONG: Refusal = Refusal::new(StatusCode::FORBIDDEN, "tools_token_wrong");
 
@@ -86,6 +105,14 @@ pub enum Refused {
     File(#[from] FileError),
     #[error("This call did nothing: the text to be replaced occurs {count} times in the file, not once.")]
     Occurrences { count: usize },
+    #[error("This call sent nothing, or got no answer. {why}")]
+    Host { why: String },
+    #[error("This call did nothing: {0}.")]
+    Mail(#[from] crate::mail::Error),
+    #[error("This call was not run: a file that it runs was exchanged after it was allowed. Propose it again.")]
+    Swapped,
+    #[error("This call was given up after {secs} s. Whether it reached the host nobody can say.")]
+    Late { secs: u64 },
     #[error("This call failed here, and nobody can say how far it came. Tell the user.")]
     Failed(#[from] anyhow::Error),
 }
@@ -101,6 +128,10 @@ impl Refused {
             Refused::Place { .. } => "place",
             Refused::File(_) => "file",
             Refused::Occurrences { .. } => "occurrences",
+            Refused::Host { .. } => "host",
+            Refused::Mail(_) => "mail",
+            Refused::Swapped => "swapped",
+            Refused::Late { .. } => "late",
             Refused::Failed(_) => "failed",
         }
     }
@@ -161,17 +192,20 @@ impl Tools {
     /// Those that the law gives to assistants.
     fn listed(&self) -> Vec<Value> {
         let law = self.in_force.law();
-        Tool::ALL.into_iter().filter(|tool| law.manifest(&tool.whole_name())).map(Tool::listed).collect()
+        let is_there = |tool: &Tool| law.manifest(&tool.whole_name()) && (!tool.is_about_mail() || !self.post.accounts.is_empty());
+        Tool::ALL.into_iter().filter(is_there).map(Tool::listed).collect()
     }
 
     async fn call(&self, tool: Tool, arguments: Value) -> Result<Said, Refused> {
         Wanted::read(tool, &arguments)?;
         let _place = self.places.acquire().await.context("a place for a call")?;
-        let (claimed, places) = self.claim(tool, &arguments).await?;
-        let ready = match secret::resolve(&self.vault, tool.name(), arguments, claimed.is_granted).await {
+        // Before the claim, so that what is looked at there stays.
+        let _turn = self.turn(tool, &arguments).await;
+        let permit = self.claim(tool, &arguments).await?;
+        let ready = match secret::resolve(&self.vault, tool, arguments, permit.claimed.is_granted).await {
             Ok(ready) => ready,
             Err(refused) => {
-                self.note(&claimed, "secret_refused", &format!("{}: {refused}", tool.name())).await?;
+                self.note(&permit.claimed, "secret_refused", &format!("{}: {refused}", tool.name())).await?;
                 return Err(refused);
             }
         };
@@ -181,17 +215,42 @@ impl Tools {
             return Err(Refused::Failed(anyhow::anyhow!("the vault cannot be read for what must not leave")));
         }
         if !ready.names.is_empty() {
-            self.note(&claimed, "secret_used", &format!("{} {}", tool.name(), ready.names.join(" "))).await?;
+            self.note(&permit.claimed, "secret_used", &format!("{} {}", tool.name(), ready.names.join(" "))).await?;
         }
-        let said = self.perform(Wanted::read(tool, &ready.args)?, ready.env, &places).await;
-        let (session, call_id, now_ms) = (claimed.session, claimed.call_id, self.clock.wall_ms());
+        let has_secret = !ready.names.is_empty();
+        let said = self.perform(Wanted::read(tool, &ready.args)?, Values { env: ready.env, has_secret }, &permit).await;
+        let (session, call_id, now_ms) = (permit.claimed.session, permit.claimed.call_id, self.clock.wall_ms());
         self.store.write(move |tx| Ok::<_, StoreError>(ledger::note_end(tx, &session, &call_id, now_ms)?)).await?;
         said
     }
 
+    /// A command that runs a file of the assistant's own, and that a person is asked about, runs alone: no other call can
+    /// exchange the file between the look at it and its run.
+    async fn turn(&self, tool: Tool, arguments: &Value) -> Option<Turn<'_>> {
+        match tool {
+            Tool::Exec => {}
+            Tool::WriteFile | Tool::EditFile => return Some(Turn::Beside(self.turns.read().await)),
+            Tool::HttpRequest if arguments.get("saveTo").is_some() => return Some(Turn::Beside(self.turns.read().await)),
+            _ => return None,
+        }
+        let (in_force, name) = (self.in_force.law(), tool.whole_name());
+        let resolved = target::resolve(in_force.law(), &name, arguments, &self.workspace).await;
+        let workspace = self.workspace.to_string_lossy();
+        let asks = |assistant: &str| {
+            let call = Call { assistant, tool: &name, arguments, workspace: &workspace, resolved: &resolved };
+            matches!(policy::gate(&in_force.classify(&call), in_force.gate(assistant, &name)), policy::Verdict::Ask | policy::Verdict::AskSigned)
+        };
+        let runs_own = resolved.iter().any(|(name, _)| name.starts_with(target::CONTENT));
+        let is_alone = runs_own && self.identity.assistants.iter().any(|(_, assistant)| asks(&assistant.id.to_string()));
+        Some(match is_alone {
+            true => Turn::Alone(self.turns.write().await),
+            false => Turn::Beside(self.turns.read().await),
+        })
+    }
+
     /// Takes the verdict on this very call, as it would be judged now. What a path leads to is a part of that: a path that
     /// leads elsewhere by now makes another call, on which nobody has decided.
-    async fn claim(&self, tool: Tool, arguments: &Value) -> Result<(Claimed, Places), Refused> {
+    async fn claim(&self, tool: Tool, arguments: &Value) -> Result<Permit, Refused> {
         let in_force = self.in_force.law();
         let name = tool.whole_name();
         let known = in_force.law().tools();
@@ -208,7 +267,7 @@ impl Tools {
                 policy::Verdict::Run | policy::Verdict::RunAndNotify => in_force.manifest(&name),
                 policy::Verdict::Ask | policy::Verdict::AskSigned => in_force.manifest(&name) && claimed.is_granted,
             };
-            return if may { Ok((claimed, Places(resolved))) } else { Err(Refused::Lawless) };
+            return if may { Ok(Permit { claimed, digest, assistant, places: Places(resolved) }) } else { Err(Refused::Lawless) };
         }
         tracing::warn!(tool = tool.name(), "somebody made a call that nobody allowed");
         let now_ms = self.clock.wall_ms();
@@ -226,11 +285,17 @@ impl Tools {
             .await?)
     }
 
-    async fn perform(&self, wanted: Wanted, secrets: Vec<(String, Zeroizing<String>)>, places: &Places) -> Result<Said, Refused> {
+    async fn perform(&self, wanted: Wanted, values: Values, permit: &Permit) -> Result<Said, Refused> {
+        let places = &permit.places;
         let is_edit = matches!(wanted, Wanted::EditFile(_));
         let order = match wanted {
             Wanted::SecretNames(_) => return Ok(Said { text: secret::names(&self.vault).await?, is_error: false }),
-            Wanted::Exec(exec) => return self.exec(exec, secrets, places).await,
+            Wanted::AskApproval => return Ok(Said { text: ANSWERED.to_owned(), is_error: false }),
+            Wanted::Exec(exec) => return self.exec(exec, values.env, permit).await,
+            Wanted::HttpRequest(request) => return self.request(request, values.has_secret, permit).await,
+            Wanted::SendMail(write) => return self.write_mail(write, Tool::SendMail, permit).await,
+            Wanted::DraftMail(write) => return self.write_mail(write, Tool::DraftMail, permit).await,
+            Wanted::ReadMail(read) => return self.read_mail(read).await,
             Wanted::ReadFile(read) => {
                 let done = self.hands.perform(Order::Read { place: places.of("path")? }, &self.clock).await?;
                 let Done::Text(text) = done else { return Err(undone(done)) };
@@ -248,7 +313,46 @@ impl Tools {
         }
     }
 
-    async fn exec(&self, exec: Exec, secrets: Vec<(String, Zeroizing<String>)>, places: &Places) -> Result<Said, Refused> {
+    async fn request(&self, request: HttpRequest, has_secret: bool, permit: &Permit) -> Result<Said, Refused> {
+        let place = if request.save_to.is_some() { Some(permit.places.of("saveTo")?) } else { None };
+        let request = request.ready()?;
+        if has_secret && !request.is_private() {
+            let why = "a secret goes only where the connection is encrypted, and this URL is plain http".to_owned();
+            self.note(&permit.claimed, "secret_refused", &format!("{}: {why}", Tool::HttpRequest.name())).await?;
+            return Err(Refused::Secret { why });
+        }
+        let leave = if permit.claimed.is_granted { Leave::Granted } else { Leave::Listed };
+        let answer = request.send(&self.outlet, leave, has_secret, |url| self.may_look(&permit.assistant, url)).await?;
+        let redactor = self.screen.now();
+        let Some(place) = place.filter(|_| answer.is_success()) else {
+            let (text, is_error) = blocking(move || Ok((answer.shown(&redactor), !answer.is_success()))).await?;
+            return Ok(Said { text, is_error });
+        };
+        let looked = blocking(move || Ok((answer.to_keep(&redactor), answer))).await?;
+        let (note, is_error) = match looked {
+            (Err(why), _) => (format!("its body was not put into the file: {why}"), true),
+            (Ok(bytes), _) => {
+                let count = bytes.len();
+                match self.hands.perform(Order::Keep { place, bytes }, &self.clock).await? {
+                    Done::Written => (format!("{count} bytes were put into the file"), false),
+                    done => return Err(undone(done)),
+                }
+            }
+        };
+        let (redactor, answer) = (self.screen.now(), looked.1);
+        Ok(Said { text: answer.noted(&redactor, &note), is_error })
+    }
+
+    /// Whether the rules let the assistant look at this address without a question.
+    fn may_look(&self, assistant: &str, url: &str) -> bool {
+        let (in_force, name) = (self.in_force.law(), Tool::HttpRequest.whole_name());
+        let arguments = serde_json::json!({ "url": url });
+        let call = Call { assistant, tool: &name, arguments: &arguments, workspace: "", resolved: &[] };
+        policy::gate(&in_force.classify(&call), in_force.gate(assistant, &name)) == policy::Verdict::Run
+    }
+
+    async fn exec(&self, exec: Exec, secrets: Vec<(String, Zeroizing<String>)>, permit: &Permit) -> Result<Said, Refused> {
+        let places = &permit.places;
         let folder = if exec.workdir.is_some() { places.of("workdir")? } else { self.workspace.clone() };
         let timeout_secs = exec.timeout_seconds.unwrap_or(command::TIMEOUT_SECS).clamp(1, command::TIMEOUT_SECS_MAX);
         // The way out comes first: a call may do without it. What is past it is closed where the network is.
@@ -259,9 +363,18 @@ impl Tools {
         env.extend(exec.env);
         // Last, so that none of the call's own takes the place of one. Wiped with the line.
         env.extend(secrets.into_iter().map(|(name, value)| (name, value.as_str().to_owned())));
-        let line = Line { text: exec.command, folder, env, stdin: exec.stdin.unwrap_or_default(), timeout_secs };
+        // What runs unasked is held to nothing that a person saw.
+        let pins = if permit.claimed.is_granted { places.pins(&folder) } else { Vec::new() };
+        let line = Line { text: exec.command, folder, env, stdin: exec.stdin.unwrap_or_default(), timeout_secs, pins };
         let done = self.hands.perform(Order::Run(line), &self.clock).await?;
-        let Done::Ran { printed, end } = done else { return Err(undone(done)) };
+        if matches!(done, Done::Swapped) {
+            self.note(&permit.claimed, "script_swapped", "before it ran").await?;
+            return Err(Refused::Swapped);
+        }
+        let Done::Ran { printed, end, is_swapped } = done else { return Err(undone(done)) };
+        if is_swapped {
+            self.note(&permit.claimed, "script_swapped", "while it ran").await?;
+        }
         let redactor = self.screen.now();
         let printed = blocking(move || Ok(printed.shown(|text| redactor.text(text).text.into_owned()))).await?;
         let ended = match end {
@@ -270,7 +383,8 @@ impl Tools {
             End::Signal(signal) => format!("[ended by signal {signal}]"),
             End::Late => format!("[ended after {timeout_secs} s, with everything that it had started]"),
         };
-        let text = [printed.trim_end_matches('\n'), &ended].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
+        let swapped = if is_swapped { SWAPPED } else { "" };
+        let text = [printed.trim_end_matches('\n'), &ended, swapped].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
         Ok(Said { text, is_error: end != End::Code(0) })
     }
 }
@@ -284,6 +398,26 @@ fn undone(done: Done) -> Refused {
     }
 }
 
+/// Held as long as a command runs.
+enum Turn<'a> {
+    Alone(#[expect(dead_code, reason = "it is held, not looked at")] RwLockWriteGuard<'a, ()>),
+    Beside(#[expect(dead_code, reason = "it is held, not looked at")] RwLockReadGuard<'a, ()>),
+}
+
+/// A verdict that was taken.
+struct Permit {
+    claimed: Claimed,
+    digest: Digest,
+    assistant: String,
+    places: Places,
+}
+
+/// What came of the references in a call.
+struct Values {
+    env: Vec<(String, Zeroizing<String>)>,
+    has_secret: bool,
+}
+
 /// Where path arguments lead, as the verdict has it.
 struct Places(Vec<(String, Option<String>)>);
 
@@ -291,6 +425,12 @@ impl Places {
     fn of(&self, name: &'static str) -> Result<PathBuf, Refused> {
         let place = self.0.iter().find(|(argument, _)| argument == name).and_then(|(_, place)| place.as_deref());
         place.map(|place| Path::new(place).to_owned()).ok_or(Refused::Place { name })
+    }
+
+    /// The files that a command runs in this folder, with what was in them.
+    fn pins(&self, folder: &Path) -> Vec<(PathBuf, String)> {
+        let contents = self.0.iter().filter_map(|(name, digest)| Some((name.strip_prefix(target::CONTENT)?, digest.clone()?)));
+        contents.map(|(file, digest)| (folder.join(file), digest)).collect()
     }
 }
 
@@ -300,6 +440,11 @@ enum Wanted {
     ReadFile(ReadFile),
     WriteFile(WriteFile),
     EditFile(EditFile),
+    HttpRequest(HttpRequest),
+    SendMail(mail::Write),
+    DraftMail(mail::Write),
+    ReadMail(mail::Read),
+    AskApproval,
     SecretNames(SecretNames),
 }
 
@@ -343,6 +488,18 @@ struct EditFile {
     new_text: String,
 }
 
+/// Words for a person; the card has shown them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskApproval {
+    #[serde(rename = "summary")]
+    _summary: String,
+    #[serde(rename = "what")]
+    _what: Option<String>,
+    #[serde(rename = "reason")]
+    _reason: Option<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SecretNames {}
@@ -362,6 +519,11 @@ impl Wanted {
             Tool::ReadFile => Wanted::ReadFile(fitting(arguments)?),
             Tool::WriteFile => Wanted::WriteFile(fitting(arguments)?),
             Tool::EditFile => Wanted::EditFile(fitting(arguments)?),
+            Tool::HttpRequest => Wanted::HttpRequest(fitting(arguments)?),
+            Tool::SendMail => Wanted::SendMail(fitting(arguments)?),
+            Tool::DraftMail => Wanted::DraftMail(fitting(arguments)?),
+            Tool::ReadMail => Wanted::ReadMail(fitting(arguments)?),
+            Tool::AskApproval => fitting::<AskApproval>(arguments).map(|_| Wanted::AskApproval)?,
             Tool::SecretNames => Wanted::SecretNames(fitting(arguments)?),
         };
         match &wanted {

@@ -5,6 +5,7 @@
 //! the environment of a process outside, no signal to one. What it is not: another user. A command runs as the agent does,
 //! may use the network as the host lets that user, and may open a socket by its path.
 
+use crate::cgroup::Cell;
 use anyhow::Context;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -31,16 +32,18 @@ pub struct Walls {
 pub struct Sandbox {
     ruleset: Option<OwnedFd>,
     cpu_secs: u64,
+    /// What is in it ends with this value.
+    cell: Option<Cell>,
 }
 
 impl Walls {
     /// Reads the folders on the way. Where there is no Landlock there are only limits.
-    pub fn raise(&self, cpu_secs: u64) -> anyhow::Result<Sandbox> {
+    pub fn raise(&self, cpu_secs: u64, cell: Option<Cell>) -> anyhow::Result<Sandbox> {
         let ruleset = match landlock_version() {
             version if version >= LANDLOCK_VERSION_MIN => Some(self.ruleset(version).context("Landlock")?),
             _ => None,
         };
-        Ok(Sandbox { ruleset, cpu_secs })
+        Ok(Sandbox { ruleset, cpu_secs, cell })
     }
 
     /// Landlock only knows what is open. So everything is but the way to what is closed: on that way, each neighbour by itself.
@@ -72,6 +75,9 @@ impl Walls {
 impl Sandbox {
     /// In the child, between fork and exec: system calls only, no memory is asked for.
     pub fn enter(&self) -> io::Result<()> {
+        if let Some(cell) = &self.cell {
+            cell.enter()?;
+        }
         limit(libc::RLIMIT_CORE, 0)?;
         limit(libc::RLIMIT_NOFILE, FILES_MAX)?;
         limit(libc::RLIMIT_FSIZE, FILE_BYTES_MAX)?;

@@ -3,6 +3,7 @@
 //! A secret that is bound to nothing is for nobody: it goes into no call. Keys of providers are the egress proxy's alone.
 
 use super::Refused;
+use super::protocol::Tool;
 use crate::vault::{Bindings, Vault, provider_key_name};
 use redact::reference::{self, Binding, Outcome, Resolved};
 use serde_json::Value;
@@ -13,8 +14,12 @@ use zeroize::Zeroizing;
 const STAND_IN: &str = "stand-in";
 
 /// The call as it is to be run. `is_granted`: a person said yes to exactly this call.
-pub async fn resolve(vault: &Vault, tool: &str, arguments: Value, is_granted: bool) -> Result<Resolved, Refused> {
+pub async fn resolve(vault: &Vault, tool: Tool, arguments: Value, is_granted: bool) -> Result<Resolved, Refused> {
     let bindings = bindings(vault).await?;
+    if let Some(why) = misplaced(tool, &arguments) {
+        return Err(Refused::Secret { why: why.to_owned() });
+    }
+    let tool = tool.name();
     let binding = |name: &str| bindings.get(name).map(|bindings| Binding { tools: bindings.tools.clone(), hosts: bindings.hosts.clone() });
     let decide = |value: &dyn Fn(&str) -> Option<Zeroizing<String>>| match is_granted {
         true => reference::resolve_granted(tool, &arguments, &binding, value),
@@ -27,6 +32,11 @@ pub async fn resolve(vault: &Vault, tool: &str, arguments: Value, is_granted: bo
         Outcome::Ask { .. } => return Err(Refused::Secret { why: "a secret goes into a file only when a person says yes to it".to_owned() }),
         Outcome::Resolve(resolved) => resolved.names,
     };
+    // A request leaves the house: what is bound to no host is for none.
+    let is_request = tool == Tool::HttpRequest.name();
+    if let Some(name) = names.iter().find(|name| is_request && bindings.get(*name).is_none_or(|bindings| bindings.hosts.is_empty())) {
+        return Err(Refused::Secret { why: format!("the secret `{name}` is bound to no host, so no request may carry it") });
+    }
     let mut values = HashMap::new();
     for name in names {
         let value = vault.value(&name).await.map_err(|error| Refused::Failed(anyhow::Error::new(error).context("a secret for a call")))?;
@@ -37,6 +47,25 @@ pub async fn resolve(vault: &Vault, tool: &str, arguments: Value, is_granted: bo
         Outcome::Resolve(resolved) => Ok(resolved),
         Outcome::Reject(rejection) => Err(Refused::Secret { why: rejection.to_string() }),
         Outcome::Literal | Outcome::Ask { .. } => Err(Refused::Secret { why: "the secret was taken away meanwhile".to_owned() }),
+    }
+}
+
+/// Why a reference cannot stand where it stands, whatever it is bound to.
+fn misplaced(tool: Tool, arguments: &Value) -> Option<&'static str> {
+    match tool {
+        // Addresses are kept by every server on the way.
+        Tool::HttpRequest if names_one(&arguments["url"]) => Some("a secret cannot stand in a URL: use a header or the body"),
+        tool if tool.speaks_to_people() && names_one(arguments) => Some("a secret cannot go to people"),
+        _ => None,
+    }
+}
+
+fn names_one(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains("SECRET_REF("),
+        Value::Array(items) => items.iter().any(names_one),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains("SECRET_REF(") || names_one(value)),
+        _ => false,
     }
 }
 

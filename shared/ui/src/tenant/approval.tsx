@@ -49,6 +49,7 @@ function Details({ approval }: { approval: Approval }) {
   const texts = approval.details.map((detail) => ({ name: detail.name, text: pretty(detail.value) }));
   return (
     <>
+      {approval.tool.endsWith("ask_approval") && <p class="hint">{t("approval.own_words")}</p>}
       {texts.some(({ name, text }) => hasHidden(name + text)) && <p class="hidden-warning"><Icon name="warn" />{t("approval.hidden_warning")}</p>}
       <dl>
         {texts.map(({ name, text }) => (

@@ -10,7 +10,7 @@ import { textOf, type ToolTurn } from "./thread.ts";
 import type { Approval, Part } from "../core/wire.ts";
 import { revealed } from "../core/reveal.ts";
 
-const icons: Record<string, IconName> = { exec: "terminal", process: "terminal", read: "file", write: "file", edit: "file", apply_patch: "file", web_search: "globe", web_fetch: "globe", browser: "globe" };
+const icons: Record<string, IconName> = { exec: "terminal", process: "terminal", read: "file", write: "file", edit: "file", apply_patch: "file", web_search: "globe", web_fetch: "globe", http_request: "globe", browser: "globe" };
 
 type State = ToolTurn["state"] | "waiting";
 

@@ -73,7 +73,8 @@ impl Secrets {
     }
 }
 
-fn is_bound(hosts: &[String], host: &Host) -> bool {
+/// Whether one of these, as the vault has them, is this host.
+pub fn is_bound(hosts: &[String], host: &Host) -> bool {
     hosts.iter().any(|bound| Allowed::new(bound, Reach::Read, Manner::Inspect).is_ok_and(|bound| bound.is_for(host)))
 }
 

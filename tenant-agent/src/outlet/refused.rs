@@ -64,10 +64,18 @@ impl Refused {
         Refused { approval: Some(id), ..self }
     }
 
+    /// For the log and the audit.
+    pub fn code(&self) -> &'static str {
+        self.why.code
+    }
+
+    pub fn message(&self, language: Language) -> String {
+        let approval = self.approval.map(|id| id.to_string()).unwrap_or_default();
+        sentence(language, &format!("error.{}", self.why.code)).replace("{host}", &self.host).replace("{approval}", &approval)
+    }
+
     pub fn answer(&self, language: Language) -> Response {
-        let Refused { why: Why { status, code }, host, approval } = self;
-        let approval = approval.map(|id| id.to_string()).unwrap_or_default();
-        let message = sentence(language, &format!("error.{code}")).replace("{host}", host).replace("{approval}", &approval);
+        let (Why { status, code }, message) = (&self.why, self.message(language));
         let mut answer = (*status, Json(ErrorBody { error: ErrorText { code: (*code).to_owned(), message } })).into_response();
         // So that whoever reads it can tell our words from the host's.
         answer.headers_mut().insert(HeaderName::from_static("x-gatehouse-refused"), HeaderValue::from_static(code));

@@ -1,11 +1,14 @@
 //! From a name to a connection: looked up once, every address judged, connected to exactly one that was.
 
 use super::refused::{Refused, Why};
-use super::{ForwardProxy, REACH_WAIT_MS, closed, within};
+use super::{Outlet, REACH_WAIT_MS, closed, within};
 use policy::host::{Host, Target};
 use policy::http::Http;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -22,23 +25,21 @@ fn judged(http: &Http, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, &'static str
     }
 }
 
-impl ForwardProxy {
-    pub(super) async fn reach(&self, target: &Target) -> Result<TcpStream, Refused> {
+impl Outlet {
+    pub async fn reach(&self, target: &Target) -> Result<TcpStream, Refused> {
         within(&self.clock, REACH_WAIT_MS, self.connected(target)).await.unwrap_or_else(|| Err(Why::LATE.about(target)))
     }
 
-    pub(super) async fn reach_tls(&self, target: &Target) -> Result<TlsStream<TcpStream>, Refused> {
-        let work = async {
-            let stream = self.connected(target).await?;
-            let name = match &target.host {
-                Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| Why::MALFORMED)?,
-                Host::Address(address) => ServerName::IpAddress((*address).into()),
-            };
-            TlsConnector::from(self.outside.tls()).connect(name, stream).await.map_err(|error| {
-                tracing::warn!(%error, "a host did not prove who it is");
-                Why::CERTIFICATE.about(target)
-            })
-        };
+    pub async fn reach_tls(&self, target: &Target) -> Result<TlsStream<TcpStream>, Refused> {
+        let work = async { secured(target, self.connected(target).await?, self.outside.tls()).await };
+        within(&self.clock, REACH_WAIT_MS, work).await.unwrap_or_else(|| Err(Why::LATE.about(target)))
+    }
+
+    /// TLS over a connection that leads there, for a protocol that is not HTTP.
+    pub async fn private<S: AsyncRead + AsyncWrite + Unpin>(&self, target: &Target, stream: S) -> Result<TlsStream<S>, Refused> {
+        let mut config = ClientConfig::clone(&self.outside.tls());
+        config.alpn_protocols.clear();
+        let work = secured(target, stream, Arc::new(config));
         within(&self.clock, REACH_WAIT_MS, work).await.unwrap_or_else(|| Err(Why::LATE.about(target)))
     }
 
@@ -58,6 +59,17 @@ impl ForwardProxy {
         }
         Err(Why::UNREACHABLE.about(target))
     }
+}
+
+async fn secured<S: AsyncRead + AsyncWrite + Unpin>(target: &Target, stream: S, config: Arc<ClientConfig>) -> Result<TlsStream<S>, Refused> {
+    let name = match &target.host {
+        Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| Why::MALFORMED)?,
+        Host::Address(address) => ServerName::IpAddress((*address).into()),
+    };
+    TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
+        tracing::warn!(%error, "a host did not prove who it is");
+        Why::CERTIFICATE.about(target)
+    })
 }
 
 #[cfg(test)]

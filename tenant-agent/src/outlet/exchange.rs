@@ -4,9 +4,7 @@
 //! connect → send → stream back.
 
 use super::refused::{Refused, Why};
-use super::{
-    ANSWER_WAIT_MS, BODY_BYTES_MAX, BODY_WAIT_MS, ForwardProxy, HEAD_BYTES_MAX, HEADERS_MAX, IDLE_WAIT_MS, LIFE_MS, REACH_WAIT_MS, closed, one, within,
-};
+use super::{ANSWER_WAIT_MS, BODY_BYTES_MAX, BODY_WAIT_MS, HEAD_BYTES_MAX, HEADERS_MAX, IDLE_WAIT_MS, LIFE_MS, Outlet, REACH_WAIT_MS, closed, one, within};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use axum::response::Response;
@@ -20,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
 /// One client's way to one host. Its connection is kept for the next request.
-pub(super) struct Line {
+pub struct Line {
     target: Target,
     is_tls: bool,
     kept: Mutex<Option<SendRequest<Full<Bytes>>>>,
@@ -31,15 +29,28 @@ impl Line {
         Line { target, is_tls, kept: Mutex::default() }
     }
 
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
     fn port(&self) -> u16 {
         if self.is_tls { 443 } else { 80 }
     }
 }
 
+/// What stands behind a request to a host that no list allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Nothing: a person is asked about the host.
+    Listed,
+    /// A person said yes to exactly this request. It opens nothing that is closed for everybody.
+    Granted,
+}
+
 /// What a body takes of the room for all bodies, as long as it is held.
 type Room = Option<OwnedSemaphorePermit>;
 
-pub(super) async fn pass(proxy: &ForwardProxy, line: &Line, request: Request<Body>) -> Result<Response, Refused> {
+pub async fn pass(outlet: &Outlet, line: &Line, request: Request<Body>, leave: Leave) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
     let target = &line.target;
     agrees(line, &head.uri, &head.headers)?;
@@ -49,25 +60,26 @@ pub(super) async fn pass(proxy: &ForwardProxy, line: &Line, request: Request<Bod
     if head.headers.contains_key(header::UPGRADE) {
         return Err(Why::UPGRADE.about(target));
     }
-    match proxy.verdict(target, Some(head.method.as_str())).await? {
+    match outlet.verdict(target, Some(head.method.as_str())).await? {
         // Whatever may be passed through may be looked into, too.
         Verdict::Pass(_) => {}
         Verdict::Never(rule) => return Err(closed(target, rule)),
+        Verdict::Ask(_) if leave == Leave::Granted => {}
         Verdict::Ask(reach) => {
             // A host's name can carry something too, and would stand on the card.
-            proxy.secrets.for_host(&target.host).await.map_err(|()| Why::UNSCREENED)?.vouch_head(&target.to_string()).map_err(|()| Why::SECRET)?;
-            return Err(proxy.ask(target, reach).await);
+            outlet.secrets.for_host(&target.host).await.map_err(|()| Why::UNSCREENED)?.vouch_head(&target.to_string()).map_err(|()| Why::SECRET)?;
+            return Err(outlet.ask(target, reach).await);
         }
     }
-    let secrets = proxy.secrets.for_host(&target.host).await.map_err(|()| Why::UNSCREENED)?;
+    let secrets = outlet.secrets.for_host(&target.host).await.map_err(|()| Why::UNSCREENED)?;
     let mut headers = end_to_end(&head.headers);
     secrets.vouch_head(&written(&head.method, &head.uri, &headers)).map_err(|()| Why::SECRET.about(target))?;
-    let (bytes, room) = whole(proxy, target, &head.headers, body).await?;
+    let (bytes, room) = whole(outlet, target, &head.headers, body).await?;
     let body = secrets.vouch_body(&mut headers, bytes).await.map_err(|why| why.about(target))?;
     let outgoing = outgoing(line, head.method, &head.uri, headers, body).ok_or(Why::MALFORMED)?;
-    let answer = send(proxy, line, outgoing).await?;
+    let answer = send(outlet, line, outgoing).await?;
     drop(room);
-    returned(&proxy.clock, target, answer)
+    returned(&outlet.clock, target, answer)
 }
 
 /// The host is named once, or the same each time.
@@ -112,7 +124,7 @@ fn written(method: &Method, uri: &Uri, headers: &HeaderMap) -> String {
 }
 
 /// The whole body, when there is room for it.
-async fn whole(proxy: &ForwardProxy, target: &Target, headers: &HeaderMap, body: Body) -> Result<(Bytes, Room), Refused> {
+async fn whole(outlet: &Outlet, target: &Target, headers: &HeaderMap, body: Body) -> Result<(Bytes, Room), Refused> {
     let hint = body.size_hint();
     if hint.exact() == Some(0) {
         return Ok((Bytes::new(), None));
@@ -124,14 +136,14 @@ async fn whole(proxy: &ForwardProxy, target: &Target, headers: &HeaderMap, body:
     }
     let kib = announced.map_or(BODY_BYTES_MAX, |bytes| bytes as usize).div_ceil(1024) as u32;
     let read = async {
-        let room = proxy.bounds.bodies_kib.clone().acquire_many_owned(kib).await.map_err(|_| Why::BUSY)?;
+        let room = outlet.bounds.bodies_kib.clone().acquire_many_owned(kib).await.map_err(|_| Why::BUSY)?;
         let bytes = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| {
             let too_large = error.is::<http_body_util::LengthLimitError>();
             if too_large { Why::BODY_TOO_LARGE } else { Why::BODY_MALFORMED }
         })?;
         Ok::<_, Why>((bytes.to_bytes(), Some(room)))
     };
-    match within(&proxy.clock, BODY_WAIT_MS, read).await {
+    match within(&outlet.clock, BODY_WAIT_MS, read).await {
         Some(read) => read.map_err(|why| why.about(target)),
         None => Err(Why::BODY_LATE.about(target)),
     }
@@ -150,13 +162,13 @@ fn outgoing(line: &Line, method: Method, uri: &Uri, headers: HeaderMap, body: By
 }
 
 /// Sends on the kept connection, or on a new one when that has ended meanwhile.
-async fn send(proxy: &ForwardProxy, line: &Line, mut request: Request<Full<Bytes>>) -> Result<hyper::Response<Incoming>, Refused> {
+async fn send(outlet: &Outlet, line: &Line, mut request: Request<Full<Bytes>>) -> Result<hyper::Response<Incoming>, Refused> {
     let target = &line.target;
     let mut kept = line.kept.lock().await;
     if let Some(mut sender) = kept.take()
-        && matches!(within(&proxy.clock, REACH_WAIT_MS, sender.ready()).await, Some(Ok(())))
+        && matches!(within(&outlet.clock, REACH_WAIT_MS, sender.ready()).await, Some(Ok(())))
     {
-        match within(&proxy.clock, ANSWER_WAIT_MS, sender.try_send_request(request)).await {
+        match within(&outlet.clock, ANSWER_WAIT_MS, sender.try_send_request(request)).await {
             None => return Err(Why::LATE.about(target)),
             Some(Ok(answer)) => {
                 *kept = Some(sender);
@@ -166,9 +178,9 @@ async fn send(proxy: &ForwardProxy, line: &Line, mut request: Request<Full<Bytes
             Some(Err(mut error)) => request = error.take_message().ok_or(Why::BROKEN.about(target))?,
         }
     }
-    let mut sender = if line.is_tls { speaks(proxy, proxy.reach_tls(target).await?).await } else { speaks(proxy, proxy.reach(target).await?).await }
+    let mut sender = if line.is_tls { speaks(outlet, outlet.reach_tls(target).await?).await } else { speaks(outlet, outlet.reach(target).await?).await }
         .ok_or_else(|| Why::UNREACHABLE.about(target))?;
-    match within(&proxy.clock, ANSWER_WAIT_MS, sender.send_request(request)).await {
+    match within(&outlet.clock, ANSWER_WAIT_MS, sender.send_request(request)).await {
         None => Err(Why::LATE.about(target)),
         Some(Err(_)) => Err(Why::BROKEN.about(target)),
         Some(Ok(answer)) => {
@@ -178,11 +190,11 @@ async fn send(proxy: &ForwardProxy, line: &Line, mut request: Request<Full<Bytes
     }
 }
 
-async fn speaks(proxy: &ForwardProxy, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Option<SendRequest<Full<Bytes>>> {
+async fn speaks(outlet: &Outlet, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Option<SendRequest<Full<Bytes>>> {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.ok()?;
-    let stop = proxy.stop.clone();
+    let stop = outlet.stop.clone();
     // Ends with its sender and the answers that came through it.
     tokio::spawn(async move { stop.or(connection).await });
     Some(sender)
