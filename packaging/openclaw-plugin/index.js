@@ -23,6 +23,11 @@ const NOTE_WAIT_MS = 10_000;
 const CANARY_SESSIONS = "agent:main:gatehouse-canary-";
 const CANARY_TOOL = "gatehouse_canary";
 
+// Connections that wait for the next question. They are let go long before the agent would close them.
+const IDLE_SOCKETS_MAX = 4;
+const IDLE_MS = 2_000;
+const connections = new http.Agent({ keepAlive: true, maxFreeSockets: IDLE_SOCKETS_MAX, timeout: IDLE_MS });
+
 const REFUSED = "Gatehouse could not check this call, so it was not run. Tell the user; do not try another way.";
 
 export default {
@@ -159,11 +164,21 @@ function text(value) {
   return typeof value === "string" ? value : "";
 }
 
-function ask(socketPath, key, path, body, waitMs, bytesMax) {
+async function ask(socketPath, key, path, body, waitMs, bytesMax) {
+  try {
+    return await say(connections, socketPath, key, path, body, waitMs, bytesMax);
+  } catch (error) {
+    // A kept connection whose agent has gone; the same question has the same answer.
+    if (!error.onKept) throw error;
+    return say(false, socketPath, key, path, body, waitMs, bytesMax);
+  }
+}
+
+function say(agent, socketPath, key, path, body, waitMs, bytesMax) {
   return new Promise((resolve, reject) => {
     const bytes = Buffer.from(JSON.stringify(body));
     const headers = { "content-type": "application/json", "content-length": bytes.length, "x-gatehouse-key": key ?? "", "x-gatehouse-version": VERSION };
-    const request = http.request({ socketPath, path, method: "POST", headers, agent: false }, (response) => {
+    const request = http.request({ socketPath, path, method: "POST", headers, agent }, (response) => {
       const parts = [];
       let length = 0;
       response.on("data", (part) => {
@@ -185,7 +200,12 @@ function ask(socketPath, key, path, body, waitMs, bytesMax) {
     });
     const timer = setTimeout(() => request.destroy(new Error("no answer in time")), waitMs);
     request.on("close", () => clearTimeout(timer));
-    request.on("error", reject);
+    request.on("error", (error) => {
+      error.onKept = request.reusedSocket && (error.code === "ECONNRESET" || error.code === "EPIPE");
+      reject(error);
+    });
+    // Its own wait ends a question; that of a connection is for one that nobody uses.
+    request.setTimeout(0);
     request.end(bytes);
   });
 }
