@@ -33,9 +33,8 @@ use policy::host::Target;
 use service::config::private_folder;
 use service::door::{self, Door};
 use service::memory;
-use service::outward::HttpClient;
 use service::session::Cookie;
-use service::{Clock, SecretString, Stop, Store, outward, random};
+use service::{Clock, SecretString, Stop, Store, Upstream, outward, random};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,7 +56,7 @@ pub(crate) struct Parts {
     pub metering: Metering,
     pub providers: Vec<Provider>,
     pub health: Providers,
-    pub client: HttpClient,
+    pub upstream: Upstream,
     pub vault: Vault,
     pub screen: Screen,
     pub gateway: Gateway,
@@ -135,7 +134,7 @@ impl Agent {
             metering: Metering::start(store.clone(), clock.clone()).await?,
             providers: settings.providers.clone(),
             health: Providers::new(store.clone(), clock.clone()),
-            client: client.clone(),
+            upstream: Upstream::new(),
             canaries: Canaries::new(gateway.clone(), store.clone(), clock.clone()),
             gateway,
             network,
@@ -178,7 +177,7 @@ impl Agent {
             metering: parts.metering.clone(),
             providers: parts.providers.clone(),
             health: parts.health.clone(),
-            client: client.clone(),
+            upstream: parts.upstream.clone(),
             observed: Observed::recorded()?,
             canaries: parts.canaries.clone(),
         };
@@ -394,6 +393,7 @@ async fn rounds(parts: Arc<Parts>, stop: Stop) {
 async fn round(parts: &Parts) -> service::store::Result<()> {
     parts.approvals.sweep().await?;
     parts.metering.sweep().await?;
+    parts.upstream.sweep();
     if let Err(error) = parts.vault.sweep().await {
         tracing::error!(%error, "what the vault should forget is still there; it is tried again");
     }

@@ -8,6 +8,8 @@ use crate::audit::{self, Deed};
 use policy::budget::{self, Account, Span, Whose};
 use rusqlite::{Connection, OptionalExtension, params};
 use service::Tx;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Whose money a call takes, and out of which days and months.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,35 +61,91 @@ pub(crate) fn standing(connection: &Connection, purse: &Purse, mut accounts: Vec
     Ok(accounts)
 }
 
-/// Sets aside what a call may cost at most, or says which limit has no room for it.
-pub(crate) fn reserve(tx: &Tx, purse: &Purse, accounts: Vec<Account>, at_most: i64, now_ms: i64) -> rusqlite::Result<Result<(), Account>> {
-    if let Err(account) = budget::admit(&standing(tx, purse, accounts)?, at_most) {
-        return Ok(Err(account));
+/// What a call takes out of a purse, within these limits.
+pub(crate) struct Taking<'a> {
+    pub purse: &'a Purse,
+    pub limits: &'a [Account],
+    /// What it may cost.
+    pub at_most: i64,
+}
+
+/// One row: whose, which span, which run or day or month.
+type Sum = (String, &'static str, String);
+
+/// Sets aside what calls may cost at most, one after the other, or says which limit has no room for a call. Calls that come
+/// at the same time mostly count in the same sums, and each sum is read and written once.
+pub(crate) fn reserve(tx: &Tx, calls: &[Taking<'_>], now_ms: i64) -> rusqlite::Result<Vec<Result<(), Account>>> {
+    let mut look = tx.prepare_cached("SELECT spent_nano_usd, reserved_nano_usd FROM spending WHERE whose = ?1 AND span = ?2 AND part = ?3")?;
+    // What was spent and reserved before, and what is reserved now.
+    let mut sums: BTreeMap<Sum, (i64, i64, Option<i64>)> = BTreeMap::new();
+    let mut outcomes = Vec::with_capacity(calls.len());
+    for Taking { purse, limits, at_most } in calls {
+        let mut accounts = limits.to_vec();
+        let counted_in = purse.sums();
+        for (whose, span, name, part) in &counted_in {
+            let (spent, before, now) = match sums.entry(((*name).to_owned(), word(*span), part.clone())) {
+                Entry::Occupied(known) => *known.into_mut(),
+                Entry::Vacant(place) => {
+                    let found = look.query_row(params![name, word(*span), part], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+                    let (spent, reserved) = found.unwrap_or((0, 0));
+                    *place.insert((spent, reserved, None))
+                }
+            };
+            if let Some(account) = accounts.iter_mut().find(|account| (account.whose, account.span) == (*whose, *span)) {
+                (account.spent, account.reserved) = (spent, before.saturating_add(now.unwrap_or(0)));
+            }
+        }
+        if let Err(account) = budget::admit(&accounts, *at_most) {
+            outcomes.push(Err(account));
+            continue;
+        }
+        for (_, span, name, part) in counted_in {
+            let (.., now) = sums.entry((name.to_owned(), word(span), part)).or_default();
+            *now = Some(now.unwrap_or(0).saturating_add(*at_most));
+        }
+        outcomes.push(Ok(()));
     }
     let sql = "INSERT INTO spending (whose, span, part, spent_nano_usd, reserved_nano_usd, touched_ms) VALUES (?1, ?2, ?3, 0, ?4, ?5)
          ON CONFLICT (whose, span, part) DO UPDATE SET reserved_nano_usd = reserved_nano_usd + excluded.reserved_nano_usd, touched_ms = excluded.touched_ms";
     let mut add = tx.prepare_cached(sql)?;
-    for (_, span, name, part) in purse.sums() {
-        add.execute(params![name, word(span), part, at_most, now_ms])?;
+    for ((name, span, part), (.., now)) in &sums {
+        if let Some(now) = now {
+            add.execute(params![name, span, part, now, now_ms])?;
+        }
     }
-    Ok(Ok(()))
+    Ok(outcomes)
 }
 
-/// Exchanges what was set aside for what the call did cost. The first time that a limit is half, four fifths or all used
-/// up, the audit says so.
-pub(crate) fn settle(tx: &Tx, purse: &Purse, limits: &[Account], at_most: i64, cost: i64, now_ms: i64) -> rusqlite::Result<()> {
+/// Exchanges what was set aside for what calls did cost, with each of them. The first time that a limit is half, four fifths
+/// or all used up, the audit says so.
+pub(crate) fn settle(tx: &Tx, calls: &[(Taking<'_>, i64)], now_ms: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE spending SET spent_nano_usd = spent_nano_usd + ?4, reserved_nano_usd = max(0, reserved_nano_usd - ?5), touched_ms = ?6
          WHERE whose = ?1 AND span = ?2 AND part = ?3 RETURNING spent_nano_usd, alerted";
     let mut exchange = tx.prepare_cached(sql)?;
-    for (whose, span, name, part) in purse.sums() {
-        let sums = exchange.query_row(params![name, word(span), part, cost, at_most, now_ms], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
-        let Some((spent, alerted)) = sums.optional()? else { continue };
-        let limit = limits.iter().find(|account| (account.whose, account.span) == (whose, span)).map(|account| account.limit);
-        let percent = limit.and_then(|limit| budget::alert(limit, spent)).filter(|percent| *percent > alerted && span != Span::Run);
-        if let Some(percent) = percent {
-            tx.execute("UPDATE spending SET alerted = ?4 WHERE whose = ?1 AND span = ?2 AND part = ?3", params![name, word(span), part, percent])?;
-            audit::note(tx, now_ms, &Deed { actor: "agent", deed: "budget_alert", subject: name, detail: &format!("{percent} % of the {}", word(span)) })?;
-            tracing::warn!(whose = name, span = word(span), percent, "a budget is used up to this share");
+    // What each cost, what was set aside, and the limit.
+    let mut sums: BTreeMap<Sum, (Vec<i64>, i64, Option<i64>)> = BTreeMap::new();
+    for (Taking { purse, limits, at_most }, cost) in calls {
+        for (whose, span, name, part) in purse.sums() {
+            let limit = limits.iter().find(|account| (account.whose, account.span) == (whose, span)).map(|account| account.limit);
+            let sum = sums.entry((name.to_owned(), word(span), part)).or_default();
+            sum.0.push(*cost);
+            sum.1 = sum.1.saturating_add(*at_most);
+            sum.2 = limit.filter(|_| span != Span::Run).or(sum.2);
+        }
+    }
+    for ((name, span, part), (costs, at_most, limit)) in &sums {
+        let cost: i64 = costs.iter().copied().fold(0, i64::saturating_add);
+        let row = exchange.query_row(params![name, span, part, cost, at_most, now_ms], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
+        let Some((spent, mut alerted)) = row.optional()? else { continue };
+        let mut so_far = spent.saturating_sub(cost);
+        for cost in costs {
+            so_far = so_far.saturating_add(*cost);
+            let reached = limit.and_then(|limit| budget::alert(limit, so_far)).filter(|percent| *percent > alerted);
+            let Some(percent) = reached else { continue };
+            alerted = percent;
+            tx.execute("UPDATE spending SET alerted = ?4 WHERE whose = ?1 AND span = ?2 AND part = ?3", params![name, span, part, percent])?;
+            audit::note(tx, now_ms, &Deed { actor: "agent", deed: "budget_alert", subject: name, detail: &format!("{percent} % of the {span}") })?;
+            tracing::warn!(whose = name, span, percent, "a budget is used up to this share");
         }
     }
     Ok(())

@@ -372,7 +372,7 @@ async fn budgets(parts: &Parts) -> anyhow::Result<Vec<Value>> {
 async fn look_at(parts: &Parts, provider: &Provider) -> anyhow::Result<()> {
     let key = parts.vault.provider_key(&provider.name).await?.map(|(key, _)| key);
     if key.is_some() || provider.dialect == Dialect::Ollama {
-        parts.health.check(&parts.client, provider, key.as_ref()).await;
+        parts.health.check(&parts.upstream, provider, key.as_ref()).await;
     }
     Ok(())
 }

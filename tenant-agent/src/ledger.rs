@@ -24,6 +24,8 @@ pub struct Ledger {
     /// Why the last model call of a session was stopped; OpenClaw does not pass our words on.
     stops: Arc<Mutex<HashMap<String, &'static str>>>,
     frozen: Arc<watch::Sender<u64>>,
+    /// The count of changes up to which no session was frozen.
+    calm: Arc<Mutex<Option<u64>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -441,7 +443,15 @@ fn hex(bytes: &[u8]) -> String {
 
 impl Ledger {
     pub fn new(store: Store, clock: Clock) -> Ledger {
-        Ledger { store, clock, announced: Arc::default(), heard: Arc::default(), stops: Arc::default(), frozen: Arc::new(watch::Sender::new(0)) }
+        Ledger {
+            store,
+            clock,
+            announced: Arc::default(),
+            heard: Arc::default(),
+            stops: Arc::default(),
+            frozen: Arc::new(watch::Sender::new(0)),
+            calm: Arc::default(),
+        }
     }
 
     /// Notes a run (`span_id` empty) or one request of it.
@@ -483,6 +493,9 @@ impl Ledger {
 
     /// What is known of each result, in the order asked.
     pub async fn known(&self, session: &str, call_ids: Vec<String>) -> service::store::Result<Vec<(String, Known)>> {
+        if call_ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let session = session.to_owned();
         self.store
             .read(move |c| {
@@ -576,8 +589,22 @@ impl Ledger {
     }
 
     pub async fn is_frozen(&self, session: &str) -> service::store::Result<bool> {
+        // Only this ledger writes them, and counts its changes behind each commit.
+        let change = *self.frozen.borrow();
+        if *self.calm() == Some(change) {
+            return Ok(false);
+        }
         let session = session.to_owned();
-        self.store.read(move |c| c.query_row("SELECT EXISTS (SELECT 1 FROM frozen_session WHERE session = ?1)", [session], |row| row.get(0))).await
+        let sql = "SELECT count(*), coalesce(sum(session = ?1), 0) FROM frozen_session";
+        let (all, this): (i64, i64) = self.store.read(move |c| c.query_row(sql, [session], |row| Ok((row.get(0)?, row.get(1)?)))).await?;
+        if all == 0 {
+            *self.calm() = Some(change);
+        }
+        Ok(this > 0)
+    }
+
+    fn calm(&self) -> std::sync::MutexGuard<'_, Option<u64>> {
+        self.calm.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// No model answers this session until somebody unfreezes it.

@@ -254,7 +254,7 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return fail(&cli, EXIT_CONFIG, &error),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).max_blocking_threads(BLOCKING_MAX).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).max_blocking_threads(BLOCKING_MAX).enable_all().build();
     let outcome = runtime.context("starting the runtime").and_then(|runtime| runtime.block_on(act(&cli, settings)));
     match outcome {
         Ok(code) => code,
@@ -267,10 +267,14 @@ fn is_lasting(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(VaultError::KeyWrong { .. })) || matches!(error.downcast_ref(), Some(StoreError::Damaged { .. }))
 }
 
-/// The agent waits more than it computes, on the smallest VPS there is.
-const WORKERS: usize = 2;
+/// The agent waits more than it computes, on the smallest VPS there is. Where that has one core, two would only take turns.
+const WORKERS_MAX: usize = 2;
 /// Store reads and password hashes.
 const BLOCKING_MAX: usize = 8;
+
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX))
+}
 
 /// What needs neither an agent nor its configuration: whoever writes rules or tries the net does so on any machine.
 fn alone(cli: &Cli) -> Option<ExitCode> {

@@ -5,16 +5,17 @@
 //! agent starts was cut off and counts once as partial, at the price that it could have had at most. Rows go to the hub
 //! until it says that it has them.
 
-use crate::budget::{self, Purse};
+use crate::budget::{self, Purse, Taking};
 use crate::identity::parsed;
 use policy::budget::{Account, Consumed, Rate};
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, Row, params, params_from_iter};
 use serde::Serialize;
 use service::store::{Result, StoreError};
 use service::{Clock, Store, Tx};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, LazyLock};
-use tokio::sync::watch;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{oneshot, watch};
 use wire::AssistantId;
 use wire::usage::{Counters, DAY_MS, HOUR_MS, UsageDay, UsageRow};
 
@@ -25,6 +26,49 @@ pub struct Metering {
     changes: Arc<watch::Sender<u64>>,
     /// The hour in which old sums were looked for last.
     swept: Arc<AtomicI64>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+/// Calls that begin and end while the writer is busy: it takes all of them at once, because they mostly count in the same rows.
+/// Each call waits here once at a time, so the connections of the door bound how many there are.
+#[derive(Default)]
+struct Waiting {
+    begins: Vec<(Begin, oneshot::Sender<std::result::Result<i64, NotBegun>>)>,
+    ends: Vec<(End, oneshot::Sender<Result<()>>)>,
+}
+
+struct Begin {
+    written: Written,
+    limits: Vec<Account>,
+    prefix: Option<String>,
+}
+
+struct End {
+    id: i64,
+    written: Written,
+    limits: Vec<Account>,
+    ended: Ended,
+}
+
+/// The writer's share of what waits. If it never comes to take it, whoever waits is told so.
+struct Gathered(Option<Arc<Mutex<Waiting>>>);
+
+impl Gathered {
+    fn take(mut self) -> Waiting {
+        self.0.take().map(|waiting| std::mem::take(&mut *lock(&waiting))).unwrap_or_default()
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.0.take() {
+            drop(std::mem::take(&mut *lock(&waiting)));
+        }
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How sure the count of a call is.
@@ -87,6 +131,7 @@ pub struct Prefix {
 #[derive(Debug)]
 pub struct OpenCall {
     id: i64,
+    written: Written,
     rate: Rate,
     limits: Vec<Account>,
 }
@@ -121,62 +166,89 @@ impl Metering {
     pub async fn start(store: Store, clock: Clock) -> Result<Metering> {
         let now_ms = clock.wall_ms();
         let cut_off = store.write(move |tx| {
-            let mut open = Vec::new();
-            let mut rows = tx.prepare("SELECT id FROM model_call")?;
-            for id in rows.query_map([], |row| row.get(0))? {
-                open.push(id?);
-            }
-            open.iter().try_for_each(|id| settle(tx, *id, &Ended::CutOff, now_ms))?;
+            let ends = open(tx)?;
+            settle(tx, &ends, now_ms)?;
             budget::forget_old(tx, now_ms)?;
-            Ok::<_, StoreError>(open.len())
+            Ok::<_, StoreError>(ends.len())
         });
         let cut_off = cut_off.await?;
         if cut_off > 0 {
             tracing::warn!(calls = cut_off, "model calls were cut off by the last stop; counted as partial");
         }
-        Ok(Metering { store, clock, changes: Arc::new(watch::Sender::new(0)), swept: Arc::new(AtomicI64::new(now_ms.div_euclid(HOUR_MS))) })
+        let swept = Arc::new(AtomicI64::new(now_ms.div_euclid(HOUR_MS)));
+        Ok(Metering { store, clock, changes: Arc::new(watch::Sender::new(0)), swept, waiting: Arc::default() })
     }
 
     /// Writes a call down and sets aside what it may cost, if every limit has room for that.
     pub async fn begin(&self, call: NewCall) -> std::result::Result<OpenCall, NotBegun> {
-        let now_ms = self.clock.wall_ms();
-        let purse = Purse { assistant: call.assistant.to_string(), run: call.run, hour_ms: now_ms.div_euclid(HOUR_MS) * HOUR_MS };
-        let (rate, limits, at_most) = (call.rate, call.limits.clone(), call.at_most);
-        let unpriced = i64::from(rate.is_assumed);
-        let id = self.store.write(move |tx| {
-            budget::reserve(tx, &purse, call.limits, at_most, now_ms)?.map_err(NotBegun::Exhausted)?;
-            let sql = "INSERT INTO model_call (hour_ms, assistant, provider, model, run, at_most_nano_usd, catalogue, unpriced)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-            let row = params![purse.hour_ms, purse.assistant, call.provider, call.model, purse.run, at_most, rate.catalogue, unpriced];
-            tx.prepare_cached(sql)?.execute(row)?;
-            let id = tx.last_insert_rowid();
-            if let Some(digest) = &call.prefix {
-                note_prefix(tx, &purse.assistant, &call.model, digest, now_ms)?;
-            }
-            Ok::<_, NotBegun>(id)
-        });
-        Ok(OpenCall { id: id.await?, rate, limits })
+        let hour_ms = self.clock.wall_ms().div_euclid(HOUR_MS) * HOUR_MS;
+        let NewCall { assistant, provider, model, run, rate, at_most, limits, prefix } = call;
+        let purse = Purse { assistant: assistant.to_string(), run, hour_ms };
+        let written = Written { purse, provider, model, at_most, catalogue: rate.catalogue, unpriced: i64::from(rate.is_assumed) };
+        let begin = Begin { written: written.clone(), limits: limits.clone(), prefix };
+        let (answer, answered) = oneshot::channel();
+        self.wait(|waiting| waiting.begins.push((begin, answer))).await?;
+        let id = answered.await.map_err(|_| StoreError::Stopped)??;
+        Ok(OpenCall { id, written, rate, limits })
     }
 
     pub async fn settle(&self, call: OpenCall, counted: Counted) -> Result<()> {
-        let now_ms = self.clock.wall_ms();
-        let OpenCall { id, rate, limits } = call;
-        self.store.write(move |tx| Ok::<_, StoreError>(settle(tx, id, &Ended::Known { counted, rate, limits }, now_ms)?)).await?;
+        let OpenCall { id, written, rate, limits } = call;
+        self.end(End { id, written, limits, ended: Ended::Known { counted, rate } }).await?;
         self.changes.send_modify(|n| *n += 1);
         Ok(())
     }
 
     /// A call that never reached the provider costs nothing and is not counted.
     pub async fn abandon(&self, call: OpenCall) -> Result<()> {
-        let now_ms = self.clock.wall_ms();
-        self.store
-            .write(move |tx| {
-                if let Some(row) = take(tx, call.id)? {
-                    budget::settle(tx, &row.purse, &[], row.at_most, 0, now_ms)?;
-                }
-                Ok(())
-            })
-            .await
+        let OpenCall { id, written, limits, .. } = call;
+        self.end(End { id, written, limits, ended: Ended::Abandoned }).await
+    }
+
+    async fn end(&self, end: End) -> Result<()> {
+        let (answer, answered) = oneshot::channel();
+        self.wait(|waiting| waiting.ends.push((end, answer))).await?;
+        answered.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Leaves something for the writer; whoever finds nothing there calls it.
+    async fn wait(&self, leave: impl FnOnce(&mut Waiting)) -> Result<()> {
+        // From here on nobody is interrupted: who left something has called.
+        let turn = self.store.turn().await?;
+        {
+            let mut waiting = lock(&self.waiting);
+            let is_called = !waiting.begins.is_empty() || !waiting.ends.is_empty();
+            leave(&mut waiting);
+            if is_called {
+                return Ok(());
+            }
+        }
+        let (gathered, now_ms) = (Gathered(Some(self.waiting.clone())), self.clock.wall_ms());
+        let answers = Arc::new(Mutex::new((Vec::new(), Vec::new())));
+        let told = answers.clone();
+        let work = move |tx: &Tx| {
+            let Waiting { begins, ends } = gathered.take();
+            let (begins, to_begun): (Vec<_>, Vec<_>) = begins.into_iter().unzip();
+            let (ends, to_ended): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = (to_begun, to_ended);
+            // What ends makes room for what begins.
+            settle(tx, &ends, now_ms)?;
+            Ok::<_, StoreError>(write_down(tx, begins, now_ms)?)
+        };
+        turn.write(work, move |outcome| {
+            let (to_begun, to_ended) = std::mem::take(&mut *answers.lock().unwrap_or_else(PoisonError::into_inner));
+            let failed = outcome.as_ref().err().map(ToString::to_string);
+            let again = || failed.clone().map_or(StoreError::Stopped, StoreError::Commit);
+            let begun = outcome.ok();
+            // Whoever waited may have gone; what was written stands.
+            to_ended.into_iter().for_each(|answer| drop(answer.send(if begun.is_some() { Ok(()) } else { Err(again()) })));
+            let mut begun = begun.into_iter().flatten();
+            for answer in to_begun {
+                let outcome = begun.next().map_or_else(|| Err(NotBegun::Store(again())), |begun| begun.map_err(NotBegun::Exhausted));
+                drop(answer.send(outcome));
+            }
+        });
+        Ok(())
     }
 
     /// How far an assistant's and its tenant's limits are used up now.
@@ -236,13 +308,40 @@ impl Metering {
     }
 }
 
-fn note_prefix(tx: &Tx, assistant: &str, model: &str, digest: &str, now_ms: i64) -> rusqlite::Result<()> {
-    let sql = "UPDATE prompt_prefix SET last_ms = ?4, calls = calls + 1 WHERE assistant = ?1 AND model = ?2 AND digest = ?3";
-    if tx.prepare_cached(sql)?.execute(params![assistant, model, digest, now_ms])? > 0 {
+/// Writes calls down, each if every limit has room for it; the numbers they got, in their order.
+fn write_down(tx: &Tx, begins: Vec<Begin>, now_ms: i64) -> rusqlite::Result<Vec<std::result::Result<i64, Account>>> {
+    let takings: Vec<Taking> = begins.iter().map(|begin| begin.written.taking(&begin.limits)).collect();
+    let admitted = budget::reserve(tx, &takings, now_ms)?;
+    let sql = "INSERT INTO model_call (hour_ms, assistant, provider, model, run, at_most_nano_usd, catalogue, unpriced)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let mut insert = tx.prepare_cached(sql)?;
+    let mut prefixes: BTreeMap<(&str, &str, &str), i64> = BTreeMap::new();
+    let mut outcomes = Vec::with_capacity(begins.len());
+    for (Begin { written, prefix, .. }, admitted) in begins.iter().zip(admitted) {
+        if let Err(account) = admitted {
+            outcomes.push(Err(account));
+            continue;
+        }
+        let Written { purse, provider, model, at_most, catalogue, unpriced } = written;
+        insert.execute(params![purse.hour_ms, purse.assistant, provider, model, purse.run, at_most, catalogue, unpriced])?;
+        outcomes.push(Ok(tx.last_insert_rowid()));
+        if let Some(digest) = prefix {
+            *prefixes.entry((&purse.assistant, model, digest)).or_default() += 1;
+        }
+    }
+    for ((assistant, model, digest), calls) in prefixes {
+        note_prefix(tx, assistant, model, digest, calls, now_ms)?;
+    }
+    Ok(outcomes)
+}
+
+fn note_prefix(tx: &Tx, assistant: &str, model: &str, digest: &str, calls: i64, now_ms: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE prompt_prefix SET last_ms = ?4, calls = calls + ?5 WHERE assistant = ?1 AND model = ?2 AND digest = ?3";
+    if tx.prepare_cached(sql)?.execute(params![assistant, model, digest, now_ms, calls])? > 0 {
         return Ok(());
     }
-    let sql = "INSERT INTO prompt_prefix (assistant, model, digest, first_ms, last_ms, calls) VALUES (?1, ?2, ?3, ?4, ?4, 1)";
-    tx.prepare_cached(sql)?.execute(params![assistant, model, digest, now_ms])?;
+    let sql = "INSERT INTO prompt_prefix (assistant, model, digest, first_ms, last_ms, calls) VALUES (?1, ?2, ?3, ?4, ?4, ?5)";
+    tx.prepare_cached(sql)?.execute(params![assistant, model, digest, now_ms, calls])?;
     let sql = "DELETE FROM prompt_prefix WHERE assistant = ?1 AND model = ?2 AND digest NOT IN
          (SELECT digest FROM prompt_prefix WHERE assistant = ?1 AND model = ?2 ORDER BY last_ms DESC, first_ms DESC LIMIT ?3)";
     tx.prepare_cached(sql)?.execute(params![assistant, model, PREFIXES_MAX])?;
@@ -254,13 +353,15 @@ enum Ended {
     Known {
         counted: Counted,
         rate: Rate,
-        limits: Vec<Account>,
     },
     /// With the agent. What it used nobody knows; it may have cost all that was set aside.
     CutOff,
+    /// It never left.
+    Abandoned,
 }
 
 /// A call as it was written down.
+#[derive(Clone, Debug)]
 struct Written {
     purse: Purse,
     provider: String,
@@ -270,26 +371,68 @@ struct Written {
     unpriced: i64,
 }
 
-fn take(tx: &Tx, id: i64) -> rusqlite::Result<Option<Written>> {
-    let sql = "DELETE FROM model_call WHERE id = ?1 RETURNING hour_ms, assistant, run, provider, model, at_most_nano_usd, catalogue, unpriced";
-    let written = |row: &Row<'_>| {
-        Ok(Written {
+impl Written {
+    fn taking<'a>(&'a self, limits: &'a [Account]) -> Taking<'a> {
+        Taking { purse: &self.purse, limits, at_most: self.at_most }
+    }
+}
+
+/// What was cut off: calls that were written down and never settled.
+fn open(tx: &Tx) -> rusqlite::Result<Vec<End>> {
+    let mut rows = tx.prepare("SELECT hour_ms, assistant, run, provider, model, at_most_nano_usd, catalogue, unpriced, id FROM model_call")?;
+    let ends = rows.query_map([], |row| {
+        let written = Written {
             purse: Purse { hour_ms: row.get(0)?, assistant: row.get(1)?, run: row.get(2)? },
             provider: row.get(3)?,
             model: row.get(4)?,
             at_most: row.get(5)?,
             catalogue: row.get(6)?,
             unpriced: row.get(7)?,
-        })
-    };
-    tx.prepare_cached(sql)?.query_row([id], written).optional()
+        };
+        Ok(End { id: row.get(8)?, written, limits: Vec::new(), ended: Ended::CutOff })
+    })?;
+    ends.collect()
 }
 
-fn settle(tx: &Tx, id: i64, ended: &Ended, now_ms: i64) -> rusqlite::Result<()> {
-    let Some(Written { purse, provider, model, at_most, catalogue, unpriced }) = take(tx, id)? else { return Ok(()) };
-    let counters = match ended {
-        Ended::CutOff => Counters { calls: 1, partial: 1, cost_nano_usd: at_most, unpriced, ..Counters::default() },
-        Ended::Known { counted: Counted { consumed, provider_cost, quality }, rate, .. } => Counters {
+/// Which hour, of which assistant, provider and model.
+type Hour<'a> = (i64, &'a str, &'a str, &'a str);
+
+/// Settles calls that are still open: each once, whoever settles it.
+fn settle(tx: &Tx, ends: &[End], now_ms: i64) -> rusqlite::Result<()> {
+    let mut take = tx.prepare_cached("DELETE FROM model_call WHERE id = ?1")?;
+    let mut takings = Vec::with_capacity(ends.len());
+    // Calls that end at the same time mostly count in the same hour.
+    let mut hours: BTreeMap<Hour, (i64, [i64; Counters::COLUMNS.len()])> = BTreeMap::new();
+    for End { id, written, limits, ended } in ends {
+        if take.execute([id])? == 0 {
+            continue;
+        }
+        let Some(counters) = counters_of(written, ended) else {
+            takings.push((written.taking(&[]), 0));
+            continue;
+        };
+        takings.push((written.taking(limits), counters.cost_nano_usd));
+        let Written { purse, provider, model, catalogue, .. } = written;
+        let hour = hours.entry((purse.hour_ms, &purse.assistant, provider, model)).or_default();
+        hour.0 = *catalogue;
+        hour.1.iter_mut().zip(counters.values()).for_each(|(sum, value)| *sum = sum.saturating_add(value));
+    }
+    budget::settle(tx, &takings, now_ms)?;
+    let mut add = tx.prepare_cached(&ADD)?;
+    for ((hour_ms, assistant, provider, model), (catalogue, values)) in &hours {
+        let key = params![hour_ms, assistant, provider, model, catalogue];
+        add.execute(params_from_iter(key.iter().copied().chain(values.iter().map(|value| value as &dyn rusqlite::ToSql))))?;
+    }
+    Ok(())
+}
+
+/// What a call adds to its hour; nothing when it never left.
+fn counters_of(written: &Written, ended: &Ended) -> Option<Counters> {
+    let Written { at_most, unpriced, .. } = *written;
+    match ended {
+        Ended::Abandoned => None,
+        Ended::CutOff => Some(Counters { calls: 1, partial: 1, cost_nano_usd: at_most, unpriced, ..Counters::default() }),
+        Ended::Known { counted: Counted { consumed, provider_cost, quality }, rate } => Some(Counters {
             calls: 1,
             partial: i64::from(*quality == Quality::Partial),
             estimated: i64::from(*quality == Quality::Estimated),
@@ -302,20 +445,11 @@ fn settle(tx: &Tx, id: i64, ended: &Ended, now_ms: i64) -> rusqlite::Result<()> 
             tool_requests: consumed.tool_requests,
             cost_nano_usd: provider_cost.unwrap_or_else(|| rate.cost(consumed)),
             unpriced,
-        },
-    };
-    let limits: &[Account] = match ended {
-        Ended::Known { limits, .. } => limits,
-        Ended::CutOff => &[],
-    };
-    budget::settle(tx, &purse, limits, at_most, counters.cost_nano_usd, now_ms)?;
-    let key = params![purse.hour_ms, purse.assistant, provider, model, catalogue];
-    let values = counters.values();
-    tx.prepare_cached(&ADD)?.execute(params_from_iter(key.iter().copied().chain(values.iter().map(|value| value as &dyn rusqlite::ToSql))))?;
-    Ok(())
+        }),
+    }
 }
 
-/// Adds one call to its hour.
+/// Adds calls to their hour.
 static ADD: LazyLock<String> = LazyLock::new(|| {
     let columns = Counters::COLUMNS.join(", ");
     let marks = ["?"; Counters::COLUMNS.len()].join(", ");

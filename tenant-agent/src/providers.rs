@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::http::Request;
 use policy::route::{Failure, FailureClass};
 use serde::Serialize;
-use service::outward::HttpClient;
+use service::upstream::{Incoming, NoAnswer, Upstream};
 use service::{Clock, SecretString, Store};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -104,7 +104,7 @@ impl Providers {
     }
 
     /// Asks a provider for its models, and takes what it does for what a call would have found.
-    pub async fn check(&self, client: &HttpClient, provider: &Provider, key: Option<&SecretString>) {
+    pub async fn check(&self, upstream: &Upstream, provider: &Provider, key: Option<&SecretString>) {
         let mut request = Request::get(provider.list_url());
         if provider.dialect == Dialect::AnthropicMessages {
             request = request.header("anthropic-version", ANTHROPIC_VERSION);
@@ -113,7 +113,7 @@ impl Providers {
             request = request.header(name, value);
         }
         let Ok(request) = request.body(Body::empty()) else { return };
-        let failure = match head(client, request, CHECK_WAIT).await {
+        let failure = match head(upstream, request, CHECK_WAIT).await {
             Ok(answer) if answer.status().is_success() => return self.answered(&provider.name),
             Ok(answer) => Failure::Status(answer.status().as_u16()),
             Err(failure) => failure,
@@ -136,10 +136,11 @@ impl Providers {
 }
 
 /// The head of a provider's answer, or how the provider failed.
-pub async fn head(client: &HttpClient, request: Request<Body>, wait: Duration) -> Result<hyper::Response<hyper::body::Incoming>, Failure> {
-    match tokio::time::timeout(wait, client.request(request)).await {
+pub async fn head(upstream: &Upstream, request: Request<Body>, wait: Duration) -> Result<hyper::Response<Incoming>, Failure> {
+    match tokio::time::timeout(wait, upstream.send(request)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(if error.is_connect() { Failure::Connect } else { Failure::Broken }),
+        Ok(Err(NoAnswer::Connect)) => Err(Failure::Connect),
+        Ok(Err(NoAnswer::Broken)) => Err(Failure::Broken),
         Err(_) => Err(Failure::TimedOut),
     }
 }

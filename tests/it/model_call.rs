@@ -541,6 +541,73 @@ async fn whatever_a_provider_says_each_call_is_counted_once() {
     world.end().await;
 }
 
+/// A provider that writes bytes as they are: the first of these to the first request, and so on; the last again and again until
+/// nobody listens, if it `goes_on`. Then, or behind each answer, it closes.
+async fn raw_provider(answers: Vec<(Vec<u8>, bool)>) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let speaking = tokio::spawn(async move {
+        for (answer, goes_on) in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = vec![0; 64 * 1024];
+            let _ = stream.read(&mut read).await;
+            if stream.write_all(&answer).await.is_err() {
+                continue;
+            }
+            let more = format!(": {}\n\n", "x".repeat(64 * 1024));
+            while goes_on && stream.write_all(more.as_bytes()).await.is_ok() {}
+        }
+    });
+    (address, speaking)
+}
+
+#[tokio::test]
+async fn a_provider_that_lies_about_its_length_or_never_ends_costs_one_partial_call() {
+    let mut world = World::start().await;
+    let usage = r#""usage":{"prompt_tokens":7,"completion_tokens":3}"#;
+    let json = format!(r#"{{"choices":[{{"message":{{"content":"hi"}}}}],{usage}}}"#);
+    let events = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"hi. \"}}}}]}}\n\ndata: {{\"choices\":[],{usage}}}\n\ndata: [DONE]\n\n");
+    let says =
+        |kind: &str, length: usize, body: &str| format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes();
+    let (whole, stream) = ("application/json", "text/event-stream");
+    let endless = |kind: &str| format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n\r\n").into_bytes();
+    let other = format!("{json}HTTP/1.1 200 OK\r\ncontent-type: {whole}\r\ncontent-length: 2\r\n\r\n{{}}");
+    let cases = [
+        ("more was announced than came", says(whole, json.len() + 50, &json), false, [1, 0]),
+        ("less was announced than came", says(whole, json.len() - 20, &json), false, [1, 0]),
+        ("another answer behind the announced one", says(whole, json.len(), &other), false, [0, 0]),
+        ("a stream with more announced than came", says(stream, events.len() + 50, &events[..90]), false, [1, 0]),
+        // As far as anybody can tell it came to its end, and nobody said what it cost.
+        ("a stream with less announced than came", says(stream, 90, &events), false, [0, 1]),
+        ("a whole stream that announced more", says(stream, events.len() + 50, &events), false, [0, 0]),
+        ("an answer that never ends", endless(whole), true, [1, 0]),
+        ("a stream that never ends", endless(stream), true, [1, 0]),
+        ("the truth", says(whole, json.len(), &json), false, [0, 0]),
+    ];
+    let (address, speaking) = raw_provider(cases.iter().map(|(_, answer, goes_on, _)| (answer.clone(), *goes_on)).collect()).await;
+    world.provider = address;
+    let tenant = world.tenant("alice").await;
+    let mut browser = tenant.chat().await;
+    let bearer = format!("Bearer {}", tenant.gateway.keys().proxy_token);
+    let (mut calls, mut partial, mut estimated) = (0, 0, 0);
+    for (name, _, _, [is_partial, is_estimated]) in &cases {
+        let trace = announced(&tenant).await;
+        let headers = [("authorization", bearer.as_str()), ("traceparent", trace.as_str())];
+        let answer = soon(call(tenant.agent.egress_addr(), "/llm/scripted/chat/completions", &headers, &question("hi"))).await;
+        (calls, partial, estimated) = (calls + 1, partial + is_partial, estimated + is_estimated);
+        let usage = browser.call("usage.today", json!({})).await["payload"]["usage"].clone();
+        let counted = ["calls", "partial", "estimated"].map(|field| usage[field].as_i64().unwrap());
+        assert_eq!(counted, [calls, partial, estimated], "{name}: {usage}");
+        let text = answer.text();
+        assert!(*is_partial == 1 || text.contains("hi") && !text.contains("HTTP/1.1"), "{name}: {text:.200}");
+        assert!(!text.ends_with("data: [DONE]\n\n") || is_partial + is_estimated == 0, "{name}: {text:.200}");
+    }
+    soon(speaking).await.unwrap();
+    tenant.end().await;
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_call_that_is_broken_off_is_counted() {
     let world = World::start().await;

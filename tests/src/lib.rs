@@ -24,7 +24,7 @@ pub use device::Device;
 pub use gateway::{FakeGateway, Keys, Manners};
 pub use http::{Answer, exchange, post_json, request, request_unix, send_raw};
 pub use internet::{Internet, Passage};
-pub use machines::Machines;
+pub use machines::{Fittings, Machines};
 pub use mailbox::{MailManners, Mailbox};
 pub use processes::Processes;
 pub use provider::{FakeProvider, Said};

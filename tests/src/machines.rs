@@ -1,7 +1,7 @@
 //! A hub and an agent as processes of their own, to be killed, with a fake gateway and the scripted model in this one.
 
 use crate::browser::Browser;
-use crate::company::Company;
+use crate::company::{BUNDLE_KEY, Company};
 use crate::gateway::{FakeGateway, Keys};
 use crate::http::{post_json, request};
 use crate::processes::Processes;
@@ -9,6 +9,7 @@ use crate::world::{PASSWORD, free_port, soon};
 use hub::demo::model::ScriptedModel;
 use serde_json::{Value, json};
 use service::{Clock, SecretString, Stop};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub struct Machines {
     folder: PathBuf,
     binaries: Processes,
     operator: u16,
+    egress: SocketAddr,
     origin: String,
     hub: Child,
     agent: Child,
@@ -27,14 +29,31 @@ pub struct Machines {
     stop: Stop,
 }
 
+/// What an agent gets that is not as usual.
+#[derive(Default)]
+pub struct Fittings {
+    /// More sections of `agent.toml`.
+    pub settings: String,
+    /// The one core that the agent may run on.
+    pub core: Option<u32>,
+}
+
 impl Machines {
     pub async fn start() -> Machines {
-        Machines::start_in(std::env::temp_dir().join(format!("gatehouse-kill-{}", &service::random::token()[..12]))).await
+        Machines::start_with(Fittings::default()).await
     }
 
     /// With everything that they write in this folder.
     pub async fn start_in(folder: PathBuf) -> Machines {
-        let binaries = Processes::find();
+        Machines::start_so(folder, Fittings::default()).await
+    }
+
+    pub async fn start_with(fittings: Fittings) -> Machines {
+        Machines::start_so(std::env::temp_dir().join(format!("gatehouse-kill-{}", &service::random::token()[..12])), fittings).await
+    }
+
+    async fn start_so(folder: PathBuf, fittings: Fittings) -> Machines {
+        let binaries = Processes::find().pinned("tenant-agent", fittings.core);
         let stop = Stop::default();
         let gateway = FakeGateway::start(Keys::draw(), stop.clone()).await;
         let key = service::random::token();
@@ -59,11 +78,12 @@ impl Machines {
             format!(
                 "state_folder = \"{}\"\norigin = \"{origin}\"\nmodel = \"scripted/scripted-1\"\n[listen]\ntenant = \"127.0.0.1:{tenant}\"\negress = \"127.0.0.1:{egress}\"\nproxy = \"127.0.0.1:{proxy}\"\n\
                  [hub]\nurl = \"http://127.0.0.1:{public}\"\n[gateway]\nmode = \"attach\"\naddress = \"{}\"\nenvironment = \"{}\"\n\
-                 {policy}[provider.scripted]\ndialect = \"openai-completions\"\nurl = \"http://{}/v1\"\nmodels = [\"scripted-1\"]\n",
+                 {policy}[provider.scripted]\ndialect = \"openai-completions\"\nurl = \"http://{}/v1\"\nmodels = [\"scripted-1\"]\n{}",
                 state("agent"),
                 gateway.address(),
                 folder.join("gateway.env").display(),
                 model.addr(),
+                fittings.settings,
             ),
         )
         .unwrap();
@@ -74,8 +94,9 @@ impl Machines {
         assert_eq!(binaries.facts("tenant-agent", &folder.join("agent.toml"), &["enrol"], &token).await["ok"], true);
         let agent = binaries.spawn("tenant-agent", &folder.join("agent.toml"), &["run"]);
         binaries.listening(tenant).await;
-        let machines = Machines { folder, binaries, operator, origin, hub, agent, gateway, model, company, stop };
-        machines.gateway.meet(format!("127.0.0.1:{egress}").parse().unwrap(), machines.plugin_socket(), machines.folder.join("agent/openclaw/workspace"));
+        let egress = SocketAddr::from(([127, 0, 0, 1], egress));
+        let machines = Machines { folder, binaries, operator, egress, origin, hub, agent, gateway, model, company, stop };
+        machines.gateway.meet(machines.egress, machines.plugin_socket(), machines.folder.join("agent/openclaw/workspace"));
         assert_eq!(machines.agent_says(&["vault", "set", "provider.scripted"], &key).await["ok"], true);
         machines.ready().await;
         machines
@@ -114,8 +135,15 @@ impl Machines {
 
     /// Publishes the default rules at a level, with the real command.
     pub async fn publish(&self, version: i64, level: policy::Level) {
+        self.publish_with(version, level, |_| ()).await;
+    }
+
+    /// The same with what `change` does to them.
+    pub async fn publish_with(&self, version: i64, level: policy::Level, change: impl FnOnce(&mut policy::bundle::Content)) {
+        let mut draft = self.company.draft(version, level);
+        change(&mut draft.content);
         let path = self.folder.join(format!("bundle-{version}.json"));
-        std::fs::write(&path, self.company.bundle(version, level)).unwrap();
+        std::fs::write(&path, self.company.signed(&draft, BUNDLE_KEY)).unwrap();
         let said = self.hub_says(&["policy", "publish", path.to_str().unwrap()]).await;
         assert_eq!(said["ok"], true, "{said}");
     }
@@ -172,6 +200,11 @@ impl Machines {
     pub async fn start_agent(&mut self) {
         self.agent = self.binaries.spawn("tenant-agent", &self.agent_config(), &["run"]);
         self.binaries.listening(self.origin.rsplit(':').next().unwrap().parse().unwrap()).await;
+    }
+
+    /// Where the agent takes model calls.
+    pub fn egress_addr(&self) -> SocketAddr {
+        self.egress
     }
 
     /// Of agent and hub.

@@ -13,6 +13,8 @@ use crate::world::soon;
 /// Where cargo put them.
 pub struct Processes {
     folder: PathBuf,
+    /// The name of one that runs on this core alone.
+    pinned: Option<(&'static str, u32)>,
 }
 
 impl Processes {
@@ -23,7 +25,12 @@ impl Processes {
         for name in ["hub", "tenant-agent"] {
             assert!(folder.join(name).is_file(), "`{}` is missing: run cargo build --workspace --bins first", folder.join(name).display());
         }
-        Processes { folder }
+        Processes { folder, pinned: None }
+    }
+
+    /// From now on this one is started on that core alone.
+    pub fn pinned(self, name: &'static str, core: Option<u32>) -> Processes {
+        Processes { pinned: core.map(|core| (name, core)), ..self }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -33,7 +40,15 @@ impl Processes {
     /// Starts one that runs until it is ended; it ends with the test.
     pub fn spawn(&self, name: &str, config: &Path, arguments: &[&str]) -> Child {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(config.with_extension("log")).expect("a log");
-        let mut command = Command::new(self.path(name));
+        let mut command = match self.pinned {
+            // It becomes the program, so it is the same process.
+            Some((pinned, core)) if pinned == name => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &core.to_string()]).arg(self.path(name));
+                command
+            }
+            _ => Command::new(self.path(name)),
+        };
         command.args(arguments).arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
         command.spawn().expect("the binary starts")
     }

@@ -46,6 +46,15 @@ struct Frame {
     before: String,
     after: String,
     channel: usize,
+    /// The event's lines before its data, and its end; nothing where others may look different.
+    lines: Option<(String, String)>,
+}
+
+/// Events that come at once and are like the one before but for their piece of the same text.
+struct Run<'a> {
+    channel: usize,
+    /// Each event, and where its piece stands in it.
+    events: Vec<(&'a str, std::ops::Range<usize>)>,
 }
 
 /// One text of an answer.
@@ -153,6 +162,12 @@ impl EventStream {
         let pending = std::mem::take(&mut self.pending);
         let (mut gone, mut at) = (Vec::with_capacity(piece.len()), 0);
         while let Some(len) = event_len(&pending[at..], self.scanned) {
+            if let Some(run) = self.run(&pending[at..]) {
+                at += run.events.iter().map(|(event, _)| event.len()).sum::<usize>();
+                self.scanned = 0;
+                self.speak_run(run, &mut gone)?;
+                continue;
+            }
             self.event(&pending[at..at + len], &mut gone)?;
             (at, self.scanned) = (at + len, 0);
         }
@@ -261,9 +276,61 @@ impl EventStream {
             gone.extend_from_slice(text.as_bytes());
             return Ok(());
         };
-        match self.data(&data, event_line, gone)? {
+        let edited = self.data(&data, event_line, gone)?;
+        if let (Some(frame @ Frame { lines: None, .. }), std::borrow::Cow::Borrowed(data)) = (&mut self.frame, &data) {
+            // The data is a part of the event's text.
+            let at = data.as_ptr() as usize - text.as_ptr() as usize;
+            let end = &text[at + data.len()..];
+            // Other ends may go on in the next event.
+            frame.lines = matches!(end, "\n\n" | "\r\n\r\n").then(|| (text[..at].to_owned(), end.to_owned()));
+        }
+        match edited {
             Some(edited) => gone.extend(rewritten(text, &edited).into_bytes()),
             None => gone.extend_from_slice(text.as_bytes()),
+        }
+        Ok(())
+    }
+
+    /// Two or more events that say one text, looked at together: each look is at what came before, too.
+    fn run<'a>(&self, pending: &'a [u8]) -> Option<Run<'a>> {
+        let frame = self.frame.as_ref()?;
+        let (lines, end) = frame.lines.as_ref()?;
+        let (mut events, mut at) = (Vec::new(), 0);
+        while let Some(rest) = pending[at..].strip_prefix(lines.as_bytes()).and_then(|rest| rest.strip_prefix(frame.before.as_bytes())) {
+            let Some(len) = memchr::memchr2(b'\n', b'\r', rest) else { break };
+            let Some(raw) = rest[..len].strip_suffix(frame.after.as_bytes()).and_then(|raw| std::str::from_utf8(raw).ok()) else { break };
+            if !rest[len..].starts_with(end.as_bytes()) || !json::is_inside(raw) {
+                break;
+            }
+            let start = lines.len() + frame.before.len();
+            let event = std::str::from_utf8(&pending[at..at + lines.len() + frame.before.len() + len + end.len()]).ok()?;
+            at += event.len();
+            events.push((event, start..start + raw.len()));
+        }
+        (events.len() > 1).then_some(Run { channel: frame.channel, events })
+    }
+
+    fn speak_run(&mut self, run: Run<'_>, gone: &mut Vec<u8>) -> Result<(), BodyError> {
+        let said = run.events.iter().map(|(event, piece)| {
+            let mut said = String::new();
+            json::unescape(&event[piece.clone()], &mut said);
+            said
+        });
+        let said: Vec<String> = said.collect();
+        let spoken = match &mut self.channels[run.channel].speech {
+            Speech::Text(stream) => stream.push_all(&said),
+            _ => said.iter().map(|said| self.speak(run.channel, said)).collect::<Result<_, _>>()?,
+        };
+        let channel = &mut self.channels[run.channel];
+        channel.believed &= !channel.ended || said.iter().all(String::is_empty);
+        for (((event, piece), said), spoken) in run.events.into_iter().zip(&said).zip(&spoken) {
+            if said == spoken {
+                gone.extend_from_slice(event.as_bytes());
+            } else {
+                gone.extend_from_slice(&event.as_bytes()[..piece.start]);
+                gone.extend_from_slice(inside(spoken).as_bytes());
+                gone.extend_from_slice(&event.as_bytes()[piece.end..]);
+            }
         }
         Ok(())
     }
@@ -361,7 +428,7 @@ impl EventStream {
             && !matches!(self.channels[piece.channel].speech, Speech::Word(..))
         {
             let (before, after) = (data[..piece.start].to_owned(), data[piece.end..].to_owned());
-            self.frame = Some(Frame { before, after, channel: piece.channel });
+            self.frame = Some(Frame { before, after, channel: piece.channel, lines: None });
         }
         edits.extend(pieces.iter().filter(|piece| piece.said != piece.spoken).map(|piece| {
             let finding = Finding { rule: Arc::from("delta"), start: piece.start, end: piece.end, confidence: Confidence::Certain };

@@ -55,6 +55,12 @@ enum Swallowed {
     Word,
 }
 
+/// A part of what may go.
+enum Part<'a> {
+    Raw(&'a str),
+    Placeholder(&'a str),
+}
+
 /// How much may be held.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Hold {
@@ -75,6 +81,35 @@ impl TextStream {
     /// The text that may go now that `piece` has come.
     pub fn push(&mut self, piece: &str) -> String {
         self.push_holding(piece, Hold::Everything)
+    }
+
+    /// The same for pieces that have come at once: what may go of each. What was held back goes with the first.
+    pub(crate) fn push_all(&mut self, pieces: &[String]) -> Vec<String> {
+        if self.swallow.is_some() {
+            return pieces.iter().map(|piece| self.push(piece)).collect();
+        }
+        let ends: Vec<usize> = pieces
+            .iter()
+            .map(|piece| {
+                self.raw.push_str(piece);
+                self.raw.len()
+            })
+            .collect();
+        let mut gone = vec![String::new(); pieces.len()];
+        let piece_of = |at: usize| ends.partition_point(|end| *end <= at).min(pieces.len().saturating_sub(1));
+        self.let_go_to(Hold::Everything, &mut |at, part| match part {
+            Part::Raw(mut text) => {
+                let mut at = at;
+                while !text.is_empty() {
+                    let piece = piece_of(at);
+                    let (now, rest) = text.split_at((ends[piece] - at).min(text.len()));
+                    gone[piece].push_str(now);
+                    (at, text) = (at + now.len(), rest);
+                }
+            }
+            Part::Placeholder(text) => gone[piece_of(at)].push_str(text),
+        });
+        gone
     }
 
     pub(crate) fn push_holding(&mut self, piece: &str, hold: Hold) -> String {
@@ -109,8 +144,17 @@ impl TextStream {
     }
 
     fn let_go(&mut self, hold: Hold) -> String {
+        let mut gone = String::new();
+        self.let_go_to(hold, &mut |_, part| match part {
+            Part::Raw(text) | Part::Placeholder(text) => gone.push_str(text),
+        });
+        gone
+    }
+
+    /// Tells `gone` each part that may go, and where in `raw` it stood.
+    fn let_go_to(&mut self, hold: Hold, gone: &mut impl FnMut(usize, Part<'_>)) {
         if self.swallow.is_some() && !self.swallowed(hold) {
-            return String::new();
+            return;
         }
         let edits = self.redactor.edits(&self.raw, Look::All);
         let len = self.raw.len();
@@ -126,7 +170,6 @@ impl TextStream {
             }
         }
         until = self.raw.floor_char_boundary(until);
-        let mut gone = String::new();
         let mut at = self.done;
         let mut endless = None;
         for edit in edits {
@@ -137,8 +180,8 @@ impl TextStream {
             let seen = start < at;
             // Of what was let go before it was known for what it is, the rest is replaced; of what was replaced, swallowed.
             if !(seen && self.covered == at) {
-                gone.push_str(&self.raw[at..start.max(at)]);
-                gone.push_str(&edit.placeholder);
+                gone(at, Part::Raw(&self.raw[at..start.max(at)]));
+                gone(start.max(at), Part::Placeholder(&edit.placeholder));
                 self.findings.push(Finding { start: start + self.dropped, end: end + self.dropped, ..edit.finding.clone() });
             } else if let Some(last) = self.findings.last_mut() {
                 last.end = last.end.max(end + self.dropped);
@@ -150,7 +193,7 @@ impl TextStream {
             }
         }
         if at < until {
-            gone.push_str(&self.raw[at..until]);
+            gone(at, Part::Raw(&self.raw[at..until]));
         }
         self.done = until.max(at);
         if let Some(kind) = endless {
@@ -158,7 +201,6 @@ impl TextStream {
             self.drop_front(self.raw.len());
         }
         self.forget();
-        gone
     }
 
     /// Where that begins which has to wait.

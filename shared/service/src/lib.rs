@@ -21,9 +21,11 @@ pub mod session;
 pub mod stop;
 pub mod store;
 pub mod text;
+pub mod upstream;
 
 pub use clock::Clock;
 pub use error::Refusal;
 pub use secret::SecretString;
 pub use stop::Stop;
 pub use store::{Store, Tx};
+pub use upstream::Upstream;

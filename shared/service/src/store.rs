@@ -144,20 +144,14 @@ impl Store {
         F: FnOnce(&Tx) -> std::result::Result<T, E> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let work = Box::new(move |connection: &Connection| {
-            let outcome = in_savepoint(connection, work);
-            Box::new(move |committed| {
-                let outcome = match (outcome, committed) {
-                    (Ok(value), Ok(())) => Ok(value),
-                    (Ok(_), Err(reason)) => Err(StoreError::Commit(reason).into()),
-                    (Err(error), _) => Err(error),
-                };
-                // The caller may have gone; the write stands.
-                let _ = answer.send(outcome);
-            }) as Finish
-        });
-        self.jobs.send(Job { work, is_journal }).await.map_err(|_| StoreError::Stopped)?;
+        // The caller may have gone; the write stands.
+        self.turn().await?.run(work, move |outcome| drop(answer.send(outcome)), is_journal);
         answered.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// A place in the writer's queue, for whoever must not be interrupted between coming to the writer and leaving it something.
+    pub async fn turn(&self) -> Result<Turn<'_>> {
+        self.jobs.reserve().await.map(Turn).map_err(|_| StoreError::Stopped)
     }
 
     /// Runs `look` on a connection that cannot write.
@@ -181,6 +175,42 @@ impl Store {
             Ok(value)
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
+/// A place in the writer's queue.
+pub struct Turn<'a>(mpsc::Permit<'a, Job>);
+
+impl Turn<'_> {
+    /// Runs `work` in a transaction, and then `told` on the writer's thread with what came of it.
+    pub fn write<T, E, F, G>(self, work: F, told: G)
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Tx) -> std::result::Result<T, E> + Send + 'static,
+        G: FnOnce(std::result::Result<T, E>) + Send + 'static,
+    {
+        self.run(work, told, false);
+    }
+
+    fn run<T, E, F, G>(self, work: F, told: G, is_journal: bool)
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Tx) -> std::result::Result<T, E> + Send + 'static,
+        G: FnOnce(std::result::Result<T, E>) + Send + 'static,
+    {
+        let work = Box::new(move |connection: &Connection| {
+            let outcome = in_savepoint(connection, work);
+            Box::new(move |committed| {
+                told(match (outcome, committed) {
+                    (Ok(value), Ok(())) => Ok(value),
+                    (Ok(_), Err(reason)) => Err(StoreError::Commit(reason).into()),
+                    (Err(error), _) => Err(error),
+                })
+            }) as Finish
+        });
+        self.0.send(Job { work, is_journal });
     }
 }
 

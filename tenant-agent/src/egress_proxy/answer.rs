@@ -2,7 +2,7 @@
 
 use super::calls::Calls;
 use super::request::Tools;
-use super::usage::Counter;
+use super::usage::{self, Counter};
 use crate::gateway::openclaw::Dialect;
 use crate::ledger::Proposal;
 use crate::metering::Counted;
@@ -18,6 +18,8 @@ pub(super) struct Answer {
     /// An event was left out, and the empty line that ends it goes with it.
     is_left_out: bool,
 }
+
+const BOM: &[u8] = "\u{feff}".as_bytes();
 
 /// A line holds at most one event, and an event at most one call with its arguments. A longer one breaks the answer off.
 const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -35,12 +37,28 @@ impl Answer {
 
     /// The whole lines that have come; `None` when one is longer than any answer's or proposes calls in a form that we cannot rename.
     pub fn feed(&mut self, piece: &[u8]) -> Option<Bytes> {
-        let mut lines = Vec::with_capacity(piece.len());
-        for part in piece.split_inclusive(|byte| *byte == b'\n') {
-            self.line.extend_from_slice(part);
-            if part.ends_with(b"\n") {
-                let line = std::mem::take(&mut self.line);
-                lines.extend_from_slice(&self.read(line)?);
+        let Some(end) = memchr::memrchr(b'\n', piece).map(|at| at + 1) else {
+            self.line.extend_from_slice(piece);
+            return (self.line.len() <= LINE_BYTES_MAX).then(Bytes::new);
+        };
+        let mut come = std::mem::take(&mut self.line);
+        come.extend_from_slice(&piece[..end]);
+        self.line.extend_from_slice(&piece[end..]);
+        // One walk over all lines tells which of them say more than text.
+        let (mut lines, mut at) = (Vec::with_capacity(come.len()), 0);
+        let mut signs = usage::SIGNS.find_iter(&come).peekable();
+        for line in come.split_inclusive(|byte| *byte == b'\n') {
+            at += line.len();
+            let of_line = std::iter::from_fn(|| signs.next_if(|sign| sign.start() < at)).map(|sign| (sign.pattern().as_usize(), sign.end() + line.len() - at));
+            let text_bytes = usage::text_bytes(line, of_line);
+            match text_bytes.filter(|_| !self.is_left_out && line.len() <= LINE_BYTES_MAX && !line.starts_with(BOM)) {
+                Some(text_bytes) => {
+                    if self.is_lines() || line.starts_with(b"data:") {
+                        self.counter.add_text(text_bytes);
+                    }
+                    lines.extend_from_slice(line);
+                }
+                None => lines.extend_from_slice(&self.read(line.to_vec())?),
             }
         }
         (self.line.len() <= LINE_BYTES_MAX).then(|| lines.into())

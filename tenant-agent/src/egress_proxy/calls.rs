@@ -25,6 +25,10 @@ pub(super) struct Calls {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
+/// Without any of these, whatever the dialect, a piece proposes nothing. The last may hide one of the others.
+pub(super) const WORDS: &[&str] = &["tool_calls", "tool_use", "partial_json", "call_id", "function_call", "tool_call", "functionCall", ESCAPE];
+/// A character that is written as a code.
+const ESCAPE: &str = "\\u00";
 /// Calls of one answer; no model proposes more at once.
 const CALLS_MAX: usize = 128;
 /// Nobody nests an answer deeper.
@@ -153,7 +157,7 @@ impl Calls {
     pub fn read(&mut self, json: &str) -> Result<Option<String>, Unreadable> {
         // Most pieces are text; only those that may matter are parsed, and those that may hide a word behind an escape.
         let matters = self.words().iter().any(|word| json.contains(word));
-        if !matters && !json.contains("\\u00") {
+        if !matters && !json.contains(ESCAPE) {
             return Ok(None);
         }
         let renamed = match self.dialect {
@@ -337,6 +341,14 @@ mod tests {
 
     fn minted() -> String {
         "call_0123456789abcdef01234567".to_owned()
+    }
+
+    #[test]
+    fn no_dialect_has_a_word_of_its_own() {
+        let dialects = [Dialect::OpenaiCompletions, Dialect::AnthropicMessages, Dialect::OpenaiResponses, Dialect::GoogleGenerativeAi, Dialect::Ollama];
+        for word in dialects.iter().flat_map(|dialect| Calls::new(*dialect, minted).words()) {
+            assert!(WORDS.contains(word), "lines with `{word}` would be passed over");
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 pub use observed::Observed;
 use policy::budget::{self, Account, Span, Whose};
@@ -38,7 +39,7 @@ use policy::route::{Failure, FailureClass, Pin, Way};
 use redact::{BodyError, EventStream, Redactor};
 use request::{Model, Route, Tools, Traceparent};
 use serde_json::json;
-use service::outward::HttpClient;
+use service::upstream::{Incoming, Upstream};
 use service::{SecretString, door, random};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ pub struct EgressProxy {
     pub metering: Metering,
     pub providers: Vec<Provider>,
     pub health: Providers,
-    pub client: HttpClient,
+    pub upstream: Upstream,
     pub observed: Observed,
     pub canaries: Canaries,
 }
@@ -75,6 +76,10 @@ const IDLE_WAIT: Duration = Duration::from_secs(180);
 /// What an answer may have where its request sets no bound.
 const OUTPUT_TOKENS_UNSAID: i64 = 32_768;
 const HOLD: Duration = Duration::from_millis(redact::HOLD_MS_MAX);
+/// What came before a break has this long to leave.
+const BREAK_REST: Duration = Duration::from_millis(5);
+/// What is taken of a stream at a time.
+const COME_BYTES_MAX: usize = 64 * 1024;
 /// Pieces that wait for a slow reader before we stop reading from the provider.
 const PIECES_MAX: usize = 16;
 
@@ -298,7 +303,7 @@ async fn attempt(
     target: &Target,
     pin: Option<Pin>,
     is_backed: bool,
-) -> Result<(Books, Result<hyper::Response<hyper::body::Incoming>, Failure>), Stopped> {
+) -> Result<(Books, Result<hyper::Response<Incoming>, Failure>), Stopped> {
     let key = key(&proxy.vault, provider).await?;
     let mut redactor = proxy.screen.now();
     let mut ready = call.ready(provider, target, pin, key.as_ref(), &redactor).await?;
@@ -327,7 +332,7 @@ async fn attempt(
         screen: proxy.screen.clone(),
     };
     let wait = if is_backed { BACKED_WAIT } else { HEAD_WAIT };
-    Ok((books, providers::head(&proxy.client, ready.request, wait).await))
+    Ok((books, providers::head(&proxy.upstream, ready.request, wait).await))
 }
 
 /// A request as it may leave.
@@ -367,7 +372,7 @@ impl Call {
 }
 
 /// When the provider wants to be asked again; the form with a date is not read.
-fn retry_after_secs(answer: &hyper::Response<hyper::body::Incoming>) -> Option<u64> {
+fn retry_after_secs(answer: &hyper::Response<Incoming>) -> Option<u64> {
     answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
 }
 
@@ -626,7 +631,7 @@ impl Books {
     }
 }
 
-async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper::body::Incoming>) -> Response {
+async fn release(books: Books, dialect: Dialect, response: hyper::Response<Incoming>) -> Response {
     let (head, body) = response.into_parts();
     let plain = head.headers.get(header::CONTENT_ENCODING).is_none_or(|value| value == "identity");
     // A stream in another form than its dialect's would be passed on unread.
@@ -658,21 +663,64 @@ async fn release(books: Books, dialect: Dialect, response: hyper::Response<hyper
     response
 }
 
-async fn whole(body: hyper::body::Incoming) -> Option<Bytes> {
+async fn whole(body: Incoming) -> Option<Bytes> {
     let limited = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
     Some(tokio::time::timeout(HEAD_WAIT, limited.collect()).await.ok()?.ok()?.to_bytes())
+}
+
+/// What has come of an answer's body.
+struct Come {
+    bytes: Bytes,
+    end: Option<End>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    Broken,
+}
+
+/// Waits for the next bytes, and takes with them whatever else is there by now: a burst of events is looked at and passed on
+/// at once. Whoever drops this while it waits loses nothing.
+async fn come(body: &mut Incoming) -> Come {
+    let first = body.frame().await;
+    let (mut bytes, mut more) = match data(first) {
+        Ok(bytes) => (bytes, Vec::new()),
+        Err(end) => return Come { bytes: Bytes::new(), end: Some(end) },
+    };
+    while bytes.len() + more.len() < COME_BYTES_MAX
+        && let Some(next) = body.frame().now_or_never()
+    {
+        let next = data(next);
+        if more.is_empty() {
+            more = std::mem::take(&mut bytes).into();
+        }
+        match next {
+            Ok(next) => more.extend_from_slice(&next),
+            Err(end) => return Come { bytes: more.into(), end: Some(end) },
+        }
+    }
+    Come { bytes: if more.is_empty() { bytes } else { more.into() }, end: None }
+}
+
+fn data(frame: Option<Result<hyper::body::Frame<Bytes>, hyper::Error>>) -> Result<Bytes, End> {
+    match frame {
+        Some(Ok(frame)) => Ok(frame.into_data().unwrap_or_default()),
+        Some(Err(_)) => Err(End::Broken),
+        None => Err(End::Whole),
+    }
 }
 
 type Piece = Result<Bytes, std::io::Error>;
 
 /// Passes the answer on event by event as it comes, without the secrets that it repeats. The books are closed before the line that ends it is released.
-async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incoming, pieces: mpsc::Sender<Piece>) {
+async fn stream(books: Books, mut answer: Answer, mut body: Incoming, pieces: mpsc::Sender<Piece>) {
     let (screen, mut redactor) = (books.screen.clone(), books.screen.now());
     let mut events = if answer.is_lines() { EventStream::of_lines(redactor.clone()) } else { EventStream::new(redactor.clone()) };
     let (mut books, mut released, mut has_left, mut taken_bytes) = (Some(books), false, false, 0);
     let broken = loop {
-        let frame = tokio::select! {
-            frame = tokio::time::timeout(IDLE_WAIT, body.frame()) => Some(frame),
+        let come = tokio::select! {
+            come = tokio::time::timeout(IDLE_WAIT, come(&mut body)) => Some(come.unwrap_or(Come { bytes: Bytes::new(), end: Some(End::Broken) })),
             // What may still become a secret has been held back long enough; a known one is waited for.
             () = tokio::time::sleep(HOLD), if !released && events.held_bytes() > 0 => None,
             // The reader left; what the provider counts from here on nobody sees.
@@ -681,26 +729,23 @@ async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incomin
                 break false;
             }
         };
-        released = frame.is_none();
+        released = come.is_none();
         // What became a secret meanwhile is one.
         let now = screen.now();
         if !Arc::ptr_eq(&now, &redactor) {
             events.renew(now.clone());
             redactor = now;
         }
-        let gone = match frame {
-            None => events.release(),
-            Some(Ok(Some(Ok(frame)))) => {
-                let Ok(piece) = frame.into_data() else { continue };
-                taken_bytes += piece.len();
+        let (gone, end) = match come {
+            None => (events.release(), None),
+            Some(Come { bytes, end }) => {
+                taken_bytes += bytes.len();
                 if taken_bytes > STREAM_BYTES_MAX {
                     break true;
                 }
-                let Ok(gone) = events.push(&piece) else { break true };
-                gone
+                let Ok(gone) = events.push(&bytes) else { break true };
+                (gone, end)
             }
-            Some(Ok(None)) => break false,
-            Some(Ok(Some(Err(_))) | Err(_)) => break true,
         };
         let Some(lines) = answer.feed(&gone) else { break true };
         if answer.is_finished()
@@ -713,6 +758,9 @@ async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incomin
             has_left = true;
             break false;
         }
+        if let Some(end) = end {
+            break end == End::Broken;
+        }
     };
     let rest = events.finish().ok().and_then(|gone| Some([answer.feed(&gone)?, answer.rest()?].concat().into()));
     if let Some(books) = books
@@ -721,8 +769,13 @@ async fn stream(books: Books, mut answer: Answer, mut body: hyper::body::Incomin
         tracing::error!(%error, "a model call could not be counted");
     }
     let last = match rest {
-        Some(rest) if !broken => Ok(rest),
-        _ => Err(std::io::Error::other("the provider's answer broke off")),
+        // Behind the event that ends it nothing can break.
+        Some(rest) if !broken || answer.is_finished() => Ok(rest),
+        _ => {
+            // The error takes with it what is not on its way yet.
+            tokio::time::sleep(BREAK_REST).await;
+            Err(std::io::Error::other("the provider's answer broke off"))
+        }
     };
     let _ = pieces.send(last).await;
 }

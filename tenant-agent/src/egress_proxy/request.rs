@@ -7,10 +7,12 @@ use crate::gateway::openclaw::Dialect;
 use crate::ledger::{CALL_ID_DIGITS, Proposal, Words};
 use axum::body::Bytes;
 use policy::route::Pin;
-use serde::de::DeserializeOwned;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::fmt;
 
 #[derive(Debug)]
 pub(super) struct Model {
@@ -145,13 +147,43 @@ struct Message {
     content: Content,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(untagged)]
+#[derive(Default)]
 enum Content {
     #[default]
     None,
     Text(String),
     Blocks(Vec<Block>),
+}
+
+/// By what comes, without trying one form after the other: serde keeps a copy for that, and writes each text into an error.
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Content, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Content;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a text, a list of blocks or nothing")
+            }
+
+            fn visit_unit<E>(self) -> Result<Content, E> {
+                Ok(Content::None)
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
+                Ok(Content::Text(text.to_owned()))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Content, E> {
+                Ok(Content::Text(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, blocks: A) -> Result<Content, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(blocks)).map(Content::Blocks)
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
 }
 
 #[derive(Deserialize)]
@@ -197,11 +229,29 @@ struct Responses {
     background: Option<Value>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Items {
-    Text(#[expect(dead_code, reason = "it holds no result")] String),
-    Items(Vec<Item>),
+/// None of a text, which holds no result.
+struct Items(Vec<Item>);
+
+impl<'de> Deserialize<'de> for Items {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Items, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Items;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a text or a list of items")
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Items, E> {
+                Ok(Items(Vec::new()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Items, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(items)).map(Items)
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
 }
 
 #[derive(Deserialize)]
@@ -401,10 +451,7 @@ fn of_items(bytes: &[u8]) -> Option<Found> {
     if is_elsewhere || request.background.is_some_and(|background| background != false) {
         return None;
     }
-    let items = match request.input {
-        Items::Text(_) => Vec::new(),
-        Items::Items(items) => items,
-    };
+    let Items(items) = request.input;
     let kind = |item: &Item| item.kind.clone().unwrap_or_default();
     if items.iter().any(|item| kind(item) == "item_reference") {
         return None;

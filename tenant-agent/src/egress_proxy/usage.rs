@@ -6,11 +6,14 @@
 //!
 //! Limits: only JSON in one line; of a stream that breaks off only the text that came is known.
 
+use super::calls;
 use crate::metering::{Counted, Quality};
+use aho_corasick::{AhoCorasick, MatchKind};
 use policy::budget::{Consumed, about_tokens};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::sync::LazyLock;
 
 /// Puts together what the pieces of an answer say.
 #[derive(Default)]
@@ -110,7 +113,50 @@ const COST_NANO_USD_MAX: i64 = 1_000_000_000_000;
 const TICKS_PER_NANO_USD: i64 = 10;
 /// Words that stand before text in the pieces of a stream.
 const TEXTS: [&str; 8] =
-    [r#""content":"#, r#""text":"#, r#""delta":"#, r#""arguments":"#, r#""partial_json":"#, r#""thinking":"#, r#""reasoning_content":"#, r#""response":"#];
+    [r#""content":"#, r#""text":"#, r#""delta":"#, r#""arguments":"#, PARTIAL_JSON, r#""thinking":"#, r#""reasoning_content":"#, r#""response":"#];
+/// One of them has a word of calls within it.
+const PARTIAL_JSON: &str = r#""partial_json":"#;
+/// Words without which a piece says nothing of what was used.
+const MATTERS: [&str; 7] = ["usage", "message_stop", r#""error""#, "eval_count", r#""done":true"#, r#""done": true"#, "[DONE]"];
+
+/// What lines are looked over for: the words above, and those without which they propose no call. First come the words before
+/// text, so that a sign's number says what it is.
+pub(super) static SIGNS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let words = TEXTS.iter().chain(&MATTERS).chain(calls::WORDS);
+    AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(words).expect("a few words")
+});
+
+/// How much text a line brings of which these are the signs and where each ends; `None` for a line that may say more than text.
+pub(super) fn text_bytes(line: &[u8], signs: impl Iterator<Item = (usize, usize)>) -> Option<usize> {
+    let (mut longest, mut seen) = (0, [false; TEXTS.len()]);
+    let mut matters = false;
+    // All of them, so that the next line's come next.
+    for (sign, end) in signs {
+        match TEXTS.get(sign) {
+            Some(word) => {
+                matters |= *word == PARTIAL_JSON;
+                if !std::mem::replace(&mut seen[sign], true) {
+                    longest = longest.max(string_len(line[end..].trim_ascii_start()).unwrap_or(0));
+                }
+            }
+            None => matters = true,
+        }
+    }
+    (!matters).then_some(longest)
+}
+
+/// How long the string is that begins here.
+fn string_len(rest: &[u8]) -> Option<usize> {
+    let rest = rest.strip_prefix(b"\"")?;
+    let mut at = 0;
+    while let Some(next) = memchr::memchr2(b'"', b'\\', &rest[at..]) {
+        if rest[at + next] == b'"' {
+            return Some(at + next);
+        }
+        at = (at + next + 2).min(rest.len());
+    }
+    Some(rest.len())
+}
 
 impl Counter {
     /// The event that ends an answer has come.
@@ -129,6 +175,11 @@ impl Counter {
         self.is_finished = true;
     }
 
+    /// A piece brought so much text, and nothing else.
+    pub fn add_text(&mut self, bytes: usize) {
+        self.text_bytes = self.text_bytes.saturating_add(bytes);
+    }
+
     /// Reads the data of one event. Whether it brings the usage and nothing else.
     pub fn read(&mut self, data: &str) -> bool {
         if data == "[DONE]" {
@@ -136,9 +187,9 @@ impl Counter {
             return false;
         }
         // Most events are text; only those that may matter are parsed.
-        self.text_bytes = self.text_bytes.saturating_add(text_bytes(data));
-        let matters = ["usage", "message_stop", r#""error""#, "eval_count", r#""done":true"#, r#""done": true"#].iter().any(|word| data.contains(word));
-        if !matters {
+        let longest = TEXTS.iter().filter_map(|word| string_len(data.split_once(word)?.1.trim_start().as_bytes())).max();
+        self.add_text(longest.unwrap_or(0));
+        if !MATTERS.iter().any(|word| data.contains(word)) {
             return false;
         }
         let Ok(said) = serde_json::from_str::<Said>(data) else { return false };
@@ -359,21 +410,6 @@ fn requests_of(tools: &Value) -> i64 {
     let of = |value: &Value| value.as_i64().map_or(0, bounded);
     let fields = tools.as_object().into_iter().flatten().filter(|(name, _)| is_count(name));
     bounded(fields.map(|(_, value)| value.get("num_requests").map_or_else(|| of(value), of)).fold(0, i64::saturating_add))
-}
-
-/// How much text a piece of a stream brings, without parsing it.
-fn text_bytes(data: &str) -> usize {
-    let longest = |word: &&str| {
-        let rest = data.split_once(*word)?.1.trim_start().strip_prefix('"')?;
-        let mut escaped = false;
-        let end = rest.bytes().position(|byte| {
-            let ends = byte == b'"' && !escaped;
-            escaped = byte == b'\\' && !escaped;
-            ends
-        });
-        end.or(Some(rest.len()))
-    };
-    TEXTS.iter().filter_map(longest).max().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -59,6 +59,8 @@ pub struct HubLink {
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 const CONNECT_WAIT: Duration = Duration::from_secs(15);
+/// Between two reports of usage: counters are absolute, so a busy minute needs few.
+const USAGE_REST: Duration = Duration::from_millis(100);
 /// Between two tries: from one second to one minute, anywhere in between, so that a fleet does not come back at once.
 const RETRY_MS: u64 = 1_000;
 const RETRY_MS_MAX: u64 = 60_000;
@@ -115,7 +117,9 @@ impl HubLink {
         let mut sent: Option<(String, Vec<UsageRow>)> = None;
         let beat = self.clock.sleep(0);
         let ack_late = self.clock.sleep(u64::MAX);
-        tokio::pin!(beat, ack_late);
+        // Something was counted that is not on its way, and how long it waits for more of its kind.
+        let (mut has_counted, usage_rest) = (false, tokio::time::sleep(Duration::ZERO));
+        tokio::pin!(beat, ack_late, usage_rest);
         loop {
             tokio::select! {
                 message = socket.next() => {
@@ -131,8 +135,8 @@ impl HubLink {
                             }
                             // State before usage: whatever may be wrong with a row, the hub knows how we are.
                             if sent.is_none() {
-                                let waits = self.send_usage(&mut socket, &mut sent).await?;
-                                ack_late.set(self.clock.sleep(if waits { ACK_WAIT_MS } else { u64::MAX }));
+                                has_counted = true;
+                                ack_late.set(self.clock.sleep(u64::MAX));
                             }
                             continue;
                         }
@@ -157,10 +161,15 @@ impl HubLink {
                 }
                 changed = usage.changed() => {
                     changed?;
-                    if sent.is_none() && *welcomed {
-                        self.send_usage(&mut socket, &mut sent).await?;
+                    has_counted = true;
+                    continue;
+                }
+                () = &mut usage_rest, if has_counted && sent.is_none() && *welcomed => {
+                    has_counted = false;
+                    if self.send_usage(&mut socket, &mut sent).await? {
                         ack_late.set(self.clock.sleep(ACK_WAIT_MS));
                     }
+                    usage_rest.set(tokio::time::sleep(USAGE_REST));
                     continue;
                 }
                 () = &mut ack_late => {

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use service::store::StoreError;
 use service::{Clock, SecretString, Store, Tx, log, random};
 pub use source::{Given, Source, variable};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -170,6 +170,8 @@ struct Inner {
     given: Given,
     /// Counts what changed which values are known.
     epoch: watch::Sender<u64>,
+    /// Keys of providers, as they were at this count: each model call needs one.
+    provider_keys: RwLock<(u64, HashMap<String, SecretString>)>,
     /// One rotation of the key, backup or restore at a time.
     turn: Mutex<()>,
     next_sweep_ms: AtomicI64,
@@ -317,6 +319,7 @@ impl Vault {
             given,
             epoch: watch::Sender::new(0),
             turn: Mutex::default(),
+            provider_keys: RwLock::default(),
             next_sweep_ms: AtomicI64::new(0),
         }));
         vault.adopt().await?;
@@ -493,7 +496,19 @@ impl Vault {
         if let Some((source, value)) = self.0.given.first(&name) {
             return Ok(Some((value.clone(), source)));
         }
-        Ok(self.value(&name).await?.map(|value| (value, Source::Vault)))
+        // Before it is read: what changes meanwhile is read again next time.
+        let epoch = *self.0.epoch.borrow();
+        let known = || self.0.provider_keys.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(key) = Some(known()).filter(|known| known.0 == epoch).and_then(|known| known.1.get(&name).cloned()) {
+            return Ok(Some((key, Source::Vault)));
+        }
+        let Some(key) = self.value(&name).await? else { return Ok(None) };
+        let mut known = self.0.provider_keys.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if known.0 != epoch || known.1.len() >= PROVIDER_KEYS_MAX {
+            *known = (epoch, HashMap::new());
+        }
+        known.1.insert(name, key.clone());
+        Ok(Some((key, Source::Vault)))
     }
 
     /// By what a provider's key is known again, and where it comes from.
@@ -807,6 +822,8 @@ pub fn provider_key_name(provider: &str) -> String {
 }
 
 const PROVIDER: &str = "provider.";
+/// Of those that are remembered: more than anybody configures.
+const PROVIDER_KEYS_MAX: usize = 64;
 
 pub fn read_import(format: Format, text: &str, prefix: &str) -> Result<Vec<Entry>> {
     import::read(format, text, prefix)
