@@ -9,12 +9,24 @@ import http from "node:http";
 // registration, so that no child process inherits it, and is kept where the later ones find it.
 const KEY = Symbol.for("gatehouse.plugin-key");
 
+// Of what is said to the agent, which listens to its own version alone.
+const VERSION = "2";
+
 const ANSWER_BYTES_MAX = 64 * 1024;
 // What a tool puts out may hold pictures.
 const OUTPUT_BYTES_MAX = 32 * 1024 * 1024;
 // The agent holds a call for up to 60 s while a person decides.
 const DECIDE_WAIT_MS = 75_000;
 const NOTE_WAIT_MS = 10_000;
+
+// How the sessions of the agent's canaries are named: their calls must be refused, and a tool is there for them alone.
+const CANARY_SESSIONS = "agent:main:gatehouse-canary-";
+const CANARY_TOOL = "gatehouse_canary";
+
+// Connections that wait for the next question. They are let go long before the agent would close them.
+const IDLE_SOCKETS_MAX = 4;
+const IDLE_MS = 2_000;
+const connections = new http.Agent({ keepAlive: true, maxFreeSockets: IDLE_SOCKETS_MAX, timeout: IDLE_MS });
 
 const REFUSED = "Gatehouse could not check this call, so it was not run. Tell the user; do not try another way.";
 
@@ -67,6 +79,23 @@ export default {
       { runtimes: ["openclaw"] },
     );
 
+    // A plugin's tool is a surface of its own. This one does nothing but tell the agent that nobody stopped it.
+    api.registerTool(
+      (context) =>
+        !text(context?.sessionKey).startsWith(CANARY_SESSIONS)
+          ? null
+          : {
+              name: CANARY_TOOL,
+              description: "Tests the safety check.",
+              parameters: { type: "object", properties: {}, additionalProperties: true },
+              execute: async () => {
+                await post("/ran", { session_key: context.sessionKey }, NOTE_WAIT_MS).catch(() => {});
+                return { content: [{ type: "text", text: "it ran" }] };
+              },
+            },
+      { name: CANARY_TOOL },
+    );
+
     // Awaited by OpenClaw before the first model call of a run.
     api.on("before_agent_run", async (_event, ctx) => {
       try {
@@ -76,6 +105,12 @@ export default {
         // Said below.
       }
       return { outcome: "block", reason: "gatehouse", message: "the safety check of this server is not reachable" };
+    });
+
+    // What the assistant is told about this server: the same in every turn, behind everything else. Without it the gate holds all the same.
+    api.on("before_prompt_build", async () => {
+      const answer = await post("/told", {}, NOTE_WAIT_MS).catch(() => ({}));
+      return answer.ok === true && text(answer.text) !== "" ? { appendSystemContext: answer.text } : undefined;
     });
 
     // Not awaited: the agent waits a moment for it. It names the very request, which a trace shared by several sessions cannot.
@@ -129,11 +164,21 @@ function text(value) {
   return typeof value === "string" ? value : "";
 }
 
-function ask(socketPath, key, path, body, waitMs, bytesMax) {
+async function ask(socketPath, key, path, body, waitMs, bytesMax) {
+  try {
+    return await say(connections, socketPath, key, path, body, waitMs, bytesMax);
+  } catch (error) {
+    // A kept connection whose agent has gone; the same question has the same answer.
+    if (!error.onKept) throw error;
+    return say(false, socketPath, key, path, body, waitMs, bytesMax);
+  }
+}
+
+function say(agent, socketPath, key, path, body, waitMs, bytesMax) {
   return new Promise((resolve, reject) => {
     const bytes = Buffer.from(JSON.stringify(body));
-    const headers = { "content-type": "application/json", "content-length": bytes.length, "x-gatehouse-key": key ?? "" };
-    const request = http.request({ socketPath, path, method: "POST", headers, agent: false }, (response) => {
+    const headers = { "content-type": "application/json", "content-length": bytes.length, "x-gatehouse-key": key ?? "", "x-gatehouse-version": VERSION };
+    const request = http.request({ socketPath, path, method: "POST", headers, agent }, (response) => {
       const parts = [];
       let length = 0;
       response.on("data", (part) => {
@@ -155,7 +200,12 @@ function ask(socketPath, key, path, body, waitMs, bytesMax) {
     });
     const timer = setTimeout(() => request.destroy(new Error("no answer in time")), waitMs);
     request.on("close", () => clearTimeout(timer));
-    request.on("error", reject);
+    request.on("error", (error) => {
+      error.onKept = request.reusedSocket && (error.code === "ECONNRESET" || error.code === "EPIPE");
+      reject(error);
+    });
+    // Its own wait ends a question; that of a connection is for one that nobody uses.
+    request.setTimeout(0);
     request.end(bytes);
   });
 }

@@ -31,10 +31,10 @@ const pages = {
 };
 
 // What only commands, the plugin and agents are told: no page asks for the vault, and no browser enrols a host.
-const consoleOnly = /^error\.(?:proxy_(?:credentials|target|host|busy)|hosts?_(?!unknown)|(?:tools_token|console_key)_wrong|secret_not_for_host|body_unreadable|(?:vault|backup|recovery_key|secret|token)_|proof_invalid|version_unsupported|enrol_limited|(?:verb|plugin|person|assistant)_unknown|reach_of_owner|tenant_away|decisions_limited|session_not_frozen)/;
+const consoleOnly = /^error\.(?:proxy_(?:credentials|target|host|busy)|hosts?_(?!unknown)|(?:tools_token|console_key)_wrong|secret_not_for_host|body_unreadable|(?:vault|backup|recovery_key|secret|token)_|proof_invalid|version_unsupported|enrol_limited|(?:verb|plugin|person|assistant)_unknown|reach_of_owner|tenant_away|decisions_limited|session_not_frozen|canary_unknown|plugin_outdated|gateway_unwell)/;
 
 // What happens to a tenant before it is there is told on the operator's pages alone.
-const operatorOnly = /^(?:error\.(?:agent_|login_wrong_operator|(?:allocate|enrol|step)_failed)|finding\.(?:policy|audit|budget|usage)_)/;
+const operatorOnly = /^(?:error\.(?:agent_|login_wrong_operator|(?:allocate|enrol|step)_failed)|finding\.(?:policy|audit|budget|usage|canary)_)/;
 
 // What only the part that is fetched later can run into.
 const laterOnly = /^error\.(?:levels_|template_|approvals_full|assistant_not_paused|reset_announced|devices_too_many|device_(?:key_wrong|known|needs_ticket|code_wrong))/;

@@ -3,6 +3,7 @@
 use crate::approvals::Approvals;
 use crate::auth_proxy::{self, AuthProxy};
 use crate::bundle::InForce;
+use crate::canary::Canaries;
 use crate::console;
 use crate::devices::Devices;
 use crate::egress_proxy::{self, EgressProxy, Observed};
@@ -68,6 +69,7 @@ pub(crate) struct Parts {
     pub vault: Vault,
     pub screen: Screen,
     pub gateway: Gateway,
+    pub canaries: Canaries,
     pub network: Network,
     pub home: Home,
     pub in_force: InForce,
@@ -148,6 +150,7 @@ impl Agent {
             providers: settings.providers.clone(),
             health: Providers::new(store.clone(), clock.clone()),
             upstream: Upstream::new(),
+            canaries: Canaries::new(gateway.clone(), store.clone(), clock.clone()),
             gateway,
             network,
             home,
@@ -192,6 +195,7 @@ impl Agent {
             health: parts.health.clone(),
             upstream: parts.upstream.clone(),
             observed: Observed::recorded()?,
+            canaries: parts.canaries.clone(),
         };
         // As the kernel sees it, so that resolved paths can be compared with it.
         let workspace = home.workspace().canonicalize().context("the workspace was just made")?;
@@ -250,6 +254,7 @@ impl Agent {
             ledger: parts.ledger.clone(),
             screen: parts.screen.clone(),
             gateway: parts.gateway.clone(),
+            canaries: parts.canaries.clone(),
             workspace,
             gateway_uid: settings.gateway_uid,
         };
@@ -259,6 +264,7 @@ impl Agent {
         tasks.spawn(console::serve(console_listener, console_key, parts.clone(), stop.clone()));
         tasks.spawn(parts.screen.clone().keep(stop.clone()));
         tasks.spawn(rounds(parts.clone(), stop.clone()));
+        tasks.spawn(parts.canaries.clone().keep(stop.clone()));
         let link = HubLink {
             hub: settings.hub.clone(),
             store: parts.store.clone(),
@@ -268,6 +274,7 @@ impl Agent {
             key,
             boot_id: random::token(),
             gateway: parts.gateway.clone(),
+            canaries: parts.canaries.clone(),
             approvals: parts.approvals.clone(),
             ledger: parts.ledger.clone(),
             pauses: parts.pauses.clone(),

@@ -17,6 +17,7 @@ use crate::people;
 use axum::http::StatusCode;
 use policy::{Class, Digest, Finding, Sentence};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use service::clock::Moment;
 use service::{Clock, Refusal, Store, Tx, log, random};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -36,6 +37,8 @@ pub struct Approvals {
     /// The calls that are held now: for each question its session and how many wait.
     held: Arc<Mutex<HashMap<ApprovalId, (String, usize)>>>,
     let_go: Arc<Notify>,
+    /// The clock when it was last looked at.
+    seen: Arc<Mutex<Option<Moment>>>,
 }
 
 /// How long a question stands, and a grant after it.
@@ -239,6 +242,7 @@ impl Approvals {
             released: broadcast::channel(CHANGES_BUFFER).0,
             held: Arc::default(),
             let_go: Arc::default(),
+            seen: Arc::default(),
         }
     }
 
@@ -390,8 +394,36 @@ impl Approvals {
         self.store.read(move |c| asks(c, now_ms)).await
     }
 
+    /// A wall that went back would give grants more time than a person gave them: then none counts any more. Questions stand.
+    pub async fn heed_clock(&self) -> service::store::Result<()> {
+        let now = self.clock.now();
+        let before = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).replace(now);
+        let jumped = match before {
+            Some(before) => went_back(before, now),
+            // What was written before this start tells how late it was then.
+            None => {
+                let sql = "SELECT max(max(created_ms), max(coalesce(decided_ms, 0))) FROM approval";
+                let newest: Option<i64> = self.store.read(move |c| c.query_row(sql, [], |row| row.get(0))).await?;
+                newest.is_some_and(|newest| newest > now.wall_ms + BACK_MS_MAX)
+            }
+        };
+        if !jumped {
+            return Ok(());
+        }
+        tracing::error!("the clock went back: every grant has ended, and people are asked again");
+        let sql = format!("UPDATE approval SET state = 'expired' WHERE state = 'approved' RETURNING {COLUMNS}");
+        let ended = move |tx: &Tx| {
+            let ended: Vec<Approval> = tx.prepare_cached(&sql)?.query_map([], approval_of)?.collect::<rusqlite::Result<_>>()?;
+            audit::note(tx, now.wall_ms, &Deed { actor: "agent", deed: "clock_went_back", subject: "", detail: &format!("{} grants ended", ended.len()) })?;
+            Ok::<_, service::store::StoreError>(ended)
+        };
+        self.store.write(ended).await?.into_iter().for_each(|approval| self.announce(approval));
+        Ok(())
+    }
+
     /// Closes questions and grants whose time is over, and tells those who look at them.
     pub async fn sweep(&self) -> service::store::Result<()> {
+        self.heed_clock().await?;
         let now_ms = self.clock.wall_ms();
         let over = self.store.write(move |tx| Ok::<_, service::store::StoreError>(expire(tx, now_ms)?)).await?;
         over.into_iter().for_each(|approval| self.announce(approval));
@@ -436,6 +468,15 @@ impl Approvals {
         self.store.write(move |tx| Ok(tx.execute(sql, params![id.to_string(), now_ms]).map(|_| ())?)).await
     }
 }
+
+/// Whether the wall lost time against the clock that only goes on.
+fn went_back(before: Moment, now: Moment) -> bool {
+    let passed = i64::try_from(now.mono_ms.saturating_sub(before.mono_ms)).unwrap_or(i64::MAX);
+    before.wall_ms.saturating_add(passed).saturating_sub(now.wall_ms) > BACK_MS_MAX
+}
+
+/// Time servers correct a clock by less.
+const BACK_MS_MAX: i64 = 5 * 60_000;
 
 /// A session that was told of a grant and did not use it is told again after one, four, nine … of these, and then no more.
 const NUDGE_EACH_MS: i64 = 60_000;
@@ -882,5 +923,55 @@ mod tests {
             rig.waiting(&question(Class::Red, &n.to_string())).await;
         }
         assert!(matches!(rig.ask(&question(Class::Red, "one too many")).await, Asked::TooMany));
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_questions_leave_room_for_answers() {
+        let rig = Rig::new();
+        let now_ms = rig.clock.wall_ms();
+        let work = move |tx: &Tx| {
+            let asked = (0..10_000).map(|n| ask(tx, &question(Class::Red, &n.to_string()), Drawn::now(), now_ms));
+            Ok::<_, StoreError>(asked.collect::<rusqlite::Result<Vec<_>>>()?)
+        };
+        let asked = rig.approvals.store.write(work).await.unwrap();
+        assert_eq!(asked.iter().filter(|asked| matches!(asked, Asked::TooMany)).count() as i64, 10_000 - OPEN_MAX);
+        assert_eq!(rig.approvals.list().await.unwrap().len() as i64, OPEN_MAX);
+        let Asked::Waiting { approval, .. } = &asked[0] else { panic!("the first one waits") };
+        assert!(matches!(rig.ask(&question(Class::Red, "0")).await, Asked::Waiting { fresh: false, .. }), "what was asked already is found again");
+        rig.decide(approval, Decision::Deny).await.unwrap();
+        assert!(matches!(rig.ask(&question(Class::Red, "10000")).await, Asked::Waiting { fresh: true, .. }), "an answer makes room");
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_jumps_gives_no_grant_more_time() {
+        const HOUR_MS: i64 = 3_600_000;
+        for (jump_ms, granted) in [(0, true), (-240_000, true), (-BACK_MS_MAX - 1, false), (-30 * 24 * HOUR_MS, false), (LIFE_MS, false), (HOUR_MS, true)] {
+            let rig = Rig::new();
+            rig.clock.jump_wall(365 * 24 * HOUR_MS);
+            let ls = question(Class::Yellow, "ls");
+            let asked = rig.waiting(&ls).await;
+            rig.decide(&asked, Decision::ApproveDay).await.unwrap();
+            rig.approvals.sweep().await.unwrap();
+            rig.clock.advance(60_000);
+            rig.clock.jump_wall(jump_ms);
+            rig.approvals.heed_clock().await.unwrap();
+            assert_eq!(matches!(rig.ask(&ls).await, Asked::Granted(_)), granted, "{jump_ms}");
+            // Back and forth again brings nothing back.
+            rig.clock.jump_wall(-jump_ms);
+            rig.approvals.heed_clock().await.unwrap();
+            assert!(granted || !matches!(rig.ask(&ls).await, Asked::Granted(_)), "{jump_ms}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_went_back_while_nobody_ran_ends_grants_too() {
+        let rig = Rig::new();
+        rig.clock.jump_wall(10 * LIFE_MS);
+        let ls = question(Class::Yellow, "ls");
+        rig.decide(&rig.waiting(&ls).await, Decision::ApproveDay).await.unwrap();
+        rig.clock.jump_wall(-LIFE_MS);
+        let next = Approvals::new(rig.approvals.store.clone(), rig.clock.clone(), rig.approvals.levels.clone(), rig.approvals.pauses.clone());
+        next.heed_clock().await.unwrap();
+        assert!(!matches!(rig.ask(&ls).await, Asked::Granted(_)));
     }
 }

@@ -48,6 +48,12 @@ pub enum Verb {
         #[serde(default)]
         check: bool,
     },
+    /// What became of the canaries on each surface.
+    Canaries {
+        /// Send them first.
+        #[serde(default)]
+        now: bool,
+    },
     /// Lets a frozen session go on.
     Unfreeze {
         session: String,
@@ -128,6 +134,8 @@ const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 const DECIDED_CALLS_MAX: u32 = 100;
 const AUDIT_LINES_MAX: u32 = 500;
 const WAIT: Duration = Duration::from_secs(15);
+/// Longer than a round of canaries.
+const CANARIES_WAIT: Duration = Duration::from_secs(240);
 
 /// The key, written down for those who may read it. It stays the same over restarts: whoever has just read it may be
 /// answered by the next agent.
@@ -222,7 +230,7 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
             let identity = &parts.identity;
             Ok(json!({
                 "ok": true, "host_id": identity.host_id, "tenant_id": identity.tenant_id, "assistants": identity.assistants.iter().map(|(_, assistant)| assistant).collect::<Vec<_>>(), "version": env!("CARGO_PKG_VERSION"),
-                "gateway": parts.gateway.state(), "network": parts.network.verdict(), "policy": parts.in_force.report(), "frozen_sessions": frozen, "paused_assistants": *parts.pauses.now(), "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
+                "gateway": parts.gateway.state(), "network": parts.network.verdict(), "policy": parts.in_force.report(), "canaries": parts.canaries.report(), "frozen_sessions": frozen, "paused_assistants": *parts.pauses.now(), "open_approvals": parts.approvals.open().await?.len(), "usage_today": parts.metering.today().await?,
                 // One for each assistant and model, as long as nobody changes what it is told.
                 "prompt_prefixes": parts.metering.prefixes().await?,
                 "budgets": budgets(parts).await?,
@@ -252,6 +260,13 @@ async fn act(verb: Verb, parts: &Parts) -> anyhow::Result<Value> {
                 }));
             }
             Ok(json!({ "ok": true, "providers": providers }))
+        }
+        Verb::Canaries { now } => {
+            if now && !parts.gateway.is_well() {
+                return Ok(failed("gateway_unwell", "OpenClaw does not run with our plugin, so no canary can be sent; `tenant-agent status` says why"));
+            }
+            let report = if now { parts.canaries.now().await } else { parts.canaries.report() };
+            Ok(json!({ "ok": true, "canaries": report, "gateway": parts.gateway.state() }))
         }
         Verb::PersonAdd { name, role, lang, password } => Ok(match parts.people.add("console", &name, SecretString::new(password), role, lang).await {
             Ok(person) => json!({ "ok": true, "person": person }),
@@ -441,6 +456,7 @@ pub async fn say(socket: &Path, verb: &Verb) -> anyhow::Result<Value> {
     let missing = || format!("no agent answers on `{}`: is it running, with the same configuration?", socket.display());
     let mut stream = UnixStream::connect(socket).await.with_context(missing)?;
     let key = config::read_private(&key_path(socket)).with_context(missing)?;
+    let wait = if matches!(verb, Verb::Canaries { now: true }) { CANARIES_WAIT } else { WAIT };
     let verb = Zeroizing::new(serde_json::to_vec(verb)?);
     let mut said = Zeroizing::new(Vec::with_capacity(key.len() + verb.len() + 2));
     said.extend_from_slice(&key);
@@ -448,7 +464,7 @@ pub async fn say(socket: &Path, verb: &Verb) -> anyhow::Result<Value> {
     said.extend_from_slice(&verb);
     said.push(b'\n');
     stream.write_all(&said).await?;
-    let line = tokio::time::timeout(WAIT, line(&mut stream)).await.context("the agent did not answer in time")??;
+    let line = tokio::time::timeout(wait, line(&mut stream)).await.context("the agent did not answer in time")??;
     if line.is_empty() {
         bail!("the agent closed the console without an answer");
     }

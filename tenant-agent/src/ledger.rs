@@ -236,6 +236,15 @@ pub const RESULTS_MAX: usize = 8192;
 /// a minute for, and calls of one answer one after the other.
 const CLAIM_LIFE_MS: i64 = 15 * 60_000;
 
+/// The tool that makes a sub-assistant, and what stands in the name of its session.
+pub const SPAWN: &str = "sessions_spawn";
+const SUB_SESSION: &str = ":subagent:";
+/// A sub-assistant may have helpers of its own; those have none.
+pub const SPAWN_DEPTH_MAX: i64 = 2;
+/// Of one tenant in an hour: more than a large piece of work takes, and few enough that a loop is stopped.
+pub const SPAWNS_MAX: i64 = 40;
+const SPAWNS_SPAN_MS: i64 = 3_600_000;
+
 /// Calls that are kept for trying another law on them.
 const DECIDED_MAX: i64 = 1000;
 /// Of one text in the arguments of a kept call; of all of them.
@@ -330,6 +339,38 @@ pub fn claim(tx: &Tx, tool: &str, digest: Digest, now_ms: i64) -> rusqlite::Resu
         Ok(Claimed { session: row.get(0)?, call_id: row.get(1)?, is_granted: row.get(2)?, approval: row.get(3)? })
     });
     row.optional()
+}
+
+/// How deep below a person's conversation a session is, and how many sub-assistants were allowed in the last hour.
+pub fn spawned(connection: &Connection, session: &str, now_ms: i64) -> rusqlite::Result<(i64, i64)> {
+    let sql = "SELECT (SELECT count(*) FROM call WHERE tool = 'sessions_spawn' AND verdict IN ('run', 'granted') AND decided_ms > ?1)";
+    let count = connection.prepare_cached(sql)?.query_row([now_ms - SPAWNS_SPAN_MS], |row| row.get(0))?;
+    Ok((depth(connection, session)?, count))
+}
+
+fn depth(connection: &Connection, session: &str) -> rusqlite::Result<i64> {
+    let found = connection.prepare_cached("SELECT depth FROM sub_session WHERE session = ?1")?.query_row([session], |row| row.get(0)).optional()?;
+    Ok(found.unwrap_or(0))
+}
+
+/// Takes the oldest open verdict that lets a sub-assistant be, for this one.
+fn claim_spawn(tx: &Tx, session: &str, now_ms: i64) -> rusqlite::Result<bool> {
+    let sql = "UPDATE call SET claimed_ms = ?1 WHERE (session, call_id) = (
+             SELECT session, call_id FROM call
+             WHERE tool = 'sessions_spawn' AND verdict IN ('run', 'granted') AND claimed_ms IS NULL AND decided_ms > ?1 - ?2
+                 AND session NOT IN (SELECT session FROM frozen_session)
+             ORDER BY decided_ms, call_id LIMIT 1)
+         RETURNING session";
+    let parent: Option<String> = tx.prepare_cached(sql)?.query_row([now_ms, CLAIM_LIFE_MS], |row| row.get(0)).optional()?;
+    let Some(parent) = parent else { return Ok(false) };
+    note_sub_session(tx, session, &parent, now_ms)?;
+    Ok(true)
+}
+
+fn note_sub_session(tx: &Tx, session: &str, parent: &str, now_ms: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO sub_session (session, parent, depth, since_ms) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+    tx.prepare_cached(sql)?.execute(params![session, parent, depth(tx, parent)? + 1, now_ms])?;
+    Ok(())
 }
 
 /// Whether the call is over: it came back, or its result went to a provider.
@@ -533,6 +574,20 @@ impl Ledger {
             .await
     }
 
+    /// Whether a verdict let this session be: any that is no sub-assistant's, and a sub-assistant's that a call was allowed to make.
+    pub async fn is_allowed(&self, session: &str) -> service::store::Result<bool> {
+        if !session.contains(SUB_SESSION) {
+            return Ok(true);
+        }
+        let known = session.to_owned();
+        let sql = "SELECT EXISTS (SELECT 1 FROM sub_session WHERE session = ?1)";
+        if self.store.read(move |c| c.prepare_cached(sql)?.query_row([known], |row| row.get(0))).await? {
+            return Ok(true);
+        }
+        let (session, now_ms) = (session.to_owned(), self.clock.wall_ms());
+        self.store.write(move |tx| Ok::<_, StoreError>(claim_spawn(tx, &session, now_ms)?)).await
+    }
+
     pub async fn is_frozen(&self, session: &str) -> service::store::Result<bool> {
         // Only this ledger writes them, and counts its changes behind each commit.
         let change = *self.frozen.borrow();
@@ -577,6 +632,9 @@ impl Ledger {
             .write(move |tx| {
                 let ids: Option<String> = tx.query_row("DELETE FROM frozen_session WHERE session = ?1 RETURNING call_ids", [&session], |row| row.get(0)).optional()?;
                 let Some(ids) = ids else { return Ok(false) };
+                if session.contains(SUB_SESSION) {
+                    note_sub_session(tx, &session, "", now_ms)?;
+                }
                 for call_id in serde_json::from_str::<Vec<String>>(&ids).unwrap_or_default().into_iter().filter(|call_id| !call_id.is_empty()) {
                     // Also what was refused and came back with other words: from now on it is history.
                     let sql = "INSERT INTO call (session, call_id, tool, digest, class, verdict, decided_ms, seen_ms) VALUES (?1, ?2, '', '', 'critical_red', ?3, ?4, ?4)

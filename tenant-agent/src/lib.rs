@@ -11,6 +11,7 @@ pub mod audit;
 mod auth_proxy;
 mod budget;
 pub mod bundle;
+mod canary;
 pub mod cgroup;
 pub mod console;
 pub mod devices;

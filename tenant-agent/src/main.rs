@@ -65,6 +65,12 @@ enum Command {
         #[command(subcommand)]
         command: ProvidersCommand,
     },
+    /// Say for each surface on which OpenClaw runs tools what became of the last test call: `passed`, `off`, or how it failed.
+    Canaries {
+        /// Send them first, which takes a few seconds.
+        #[arg(long)]
+        now: bool,
+    },
     /// Let a frozen session go on. Its unchecked tool results are excused by name, and the audit keeps who did it.
     Unfreeze {
         /// As `status` prints it.
@@ -157,7 +163,8 @@ enum Command {
         #[arg(long, default_value = "/")]
         root: PathBuf,
     },
-    /// Say for each law of the closed network whether it holds, and what mends it. As root it looks; otherwise it asks root.
+    /// Say for each law of the closed network whether it holds, and what mends it, and what became of the canaries. As root it
+    /// looks at the network; otherwise it asks root.
     Doctor,
 }
 
@@ -359,12 +366,20 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         }
         Command::Doctor => {
             let verdict = verdict(cli, &settings).await?;
-            return Ok(say(cli.json, &serde_json::to_value(&verdict)?, &told(&verdict)));
+            let mut text = told(&verdict);
+            // For somebody who looks; whoever asks for JSON may be the agent itself, and `status` has it.
+            if !cli.json
+                && let Ok(answer) = console::say(&settings.console_socket(), &Verb::Canaries { now: false }).await
+            {
+                text = format!("{text}\n\ncanaries of the safety check:\n{}", canaries_table(&answer));
+            }
+            return Ok(say(cli.json, &serde_json::to_value(&verdict)?, &text));
         }
         Command::Redact { .. } | Command::Hands { .. } | Command::Uninstall { .. } => anyhow::bail!("this needs no agent"),
         Command::OwnerLink => Verb::OwnerLink {},
         Command::Status => Verb::Status {},
         Command::Providers { command } => Verb::Providers { check: matches!(command, ProvidersCommand::Doctor) },
+        Command::Canaries { now } => Verb::Canaries { now: *now },
         Command::RestorePlugin => Verb::RestorePlugin {},
         Command::Unfreeze { session } => Verb::Unfreeze { session: session.clone() },
         Command::Person { command: PersonCommand::Add { name, role, lang } } => Verb::PersonAdd {
@@ -413,6 +428,7 @@ async fn act(cli: &Cli, settings: Settings) -> anyhow::Result<ExitCode> {
         (_, Some(message), ..) => message.to_owned(),
         (_, _, Some(providers), _) => providers_table(providers),
         (.., Some(persons)) => persons_table(persons, &answer),
+        _ if answer["canaries"]["surfaces"].is_object() && answer["host_id"].is_null() => canaries_table(&answer),
         _ => serde_json::to_string_pretty(&answer)?,
     };
     Ok(say(cli.json, &answer, &text))
@@ -495,6 +511,13 @@ fn providers_table(providers: &[Value]) -> String {
         let _ = write!(text, "\n{:<16} {:<22} {:<9} {:<20} {note:<24} {}", of("name"), of("dialect"), of("state"), of("last_error_class"), key.trim_end());
     }
     text
+}
+
+fn canaries_table(answer: &Value) -> String {
+    let surfaces = answer["canaries"]["surfaces"].as_object().into_iter().flatten();
+    let rows: String = surfaces.map(|(surface, outcome)| format!("{surface:<16} {}\n", outcome.as_str().unwrap_or("-"))).collect();
+    let state = answer["gateway"]["state"].as_str().unwrap_or_default();
+    if rows.is_empty() { format!("no canary has come back since OpenClaw started; the gateway is {state}") } else { format!("{rows}the gateway is {state}") }
 }
 
 /// Calls of one answer of the console.

@@ -1,7 +1,7 @@
 //! What an operator sets for an agent, and what the agent makes of it.
 
 use crate::cgroup::Nest;
-use crate::gateway::openclaw::{Dialect, PURPOSE, Provider};
+use crate::gateway::openclaw::{CANARY, Dialect, PURPOSE, Provider};
 use crate::gateway::{Mode, Program, Trust};
 use crate::mail::letter::Mailbox;
 use crate::mail::{Account, Server, Tls};
@@ -225,6 +225,9 @@ fn faults(providers: &[Provider], hub: &(String, String), model: &str) -> Vec<St
         }
         if name == PURPOSE {
             faults.push(format!("`{name}` cannot be a provider's name: it stands for the purposes of the policy bundle"));
+        }
+        if name == CANARY {
+            faults.push(format!("`{name}` cannot be a provider's name: it stands for the agent's own canaries"));
         }
         for long in provider.models.iter().chain([name]).filter(|name| name.len() > NAME_BYTES_MAX) {
             faults.push(format!("`{long}` is too long for a provider or a model: at most {NAME_BYTES_MAX} bytes"));

@@ -416,4 +416,15 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     -- approvals.rs
     CREATE INDEX approval_created ON approval (created_ms);
 ",
+    "
+    -- ledger.rs
+    -- Sessions of sub-assistants, each with the verdict that let it be.
+    CREATE TABLE sub_session (
+        session  TEXT PRIMARY KEY,
+        parent   TEXT NOT NULL,
+        depth    INTEGER NOT NULL,
+        since_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX call_spawn ON call (decided_ms) WHERE tool = 'sessions_spawn';
+",
 ];

@@ -1,7 +1,7 @@
 //! Stories of kill -9: the real binaries, ended in the middle of things. Whatever was acknowledged is still true afterwards.
 
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tests::{Machines, PASSWORD, Processes, soon};
 use tokio::process::Command;
@@ -96,6 +96,95 @@ async fn a_killed_hub_is_not_missed_and_counts_nothing_twice() {
     assert_eq!(fleet["tenants"][0]["usage_today"]["input_tokens"], counted.input);
     assert_eq!(fleet["tenants"][0]["presence"], "online");
     machines.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the binaries and root"]
+async fn a_full_disk_and_a_dead_one_let_nothing_run_and_say_so() {
+    let disk = Disk::make();
+    let machines = Machines::start_in(disk.mount.join("world")).await;
+    let mut browser = machines.owner().await;
+    browser.open().await.unwrap();
+    assert_eq!(browser.ask("[[text:one]]").await, "one");
+    let fill = disk.mount.join("fill");
+    let mut count = 0;
+    let mut ask = async |tool: &str, params: Value| {
+        count += 1;
+        machines.gateway.decide("r", "t", &format!("disk{count}"), tool, &params).await.json()
+    };
+    // Writes go on for as long as there is room in the log.
+    let _ = Command::new("dd").args(["if=/dev/zero", "bs=64k", &format!("of={}", fill.display())]).stderr(Stdio::null()).status().await;
+    let refused = soon(async {
+        loop {
+            let answer = ask("read", json!({ "path": "notes.md" })).await;
+            if answer["allow"] != true {
+                return answer;
+            }
+        }
+    })
+    .await;
+    assert!(refused["reason"].as_str().unwrap().contains("could not write its records"), "{refused}");
+    let question = ask("gatehouse__exec", json!({ "command": "LD_PRELOAD= echo full >> runs" })).await;
+    assert!(question["allow"] == false && question["reason"].as_str().unwrap().contains("could not write"), "{question}");
+    let asked = machines.model.counted().calls;
+    let reply = browser.ask("[[text:on a full disk]]").await;
+    assert!(!reply.contains("on a full disk") && machines.model.counted().calls == asked, "no model is asked whose call could not be counted: {reply}");
+    std::fs::remove_file(&fill).unwrap();
+    soon(async { while ask("read", json!({ "path": "notes.md" })).await["allow"] != true {} }).await;
+    assert_eq!(browser.ask("[[text:two]]").await, "two", "there is room again");
+
+    disk.dies();
+    for (tool, params) in [("read", json!({ "path": "other.md" })), ("gatehouse__exec", json!({ "command": "LD_PRELOAD= echo dead >> runs" }))] {
+        let answer = soon(async {
+            loop {
+                let answer = ask(tool, params.clone()).await;
+                if answer["allow"] != true {
+                    return answer;
+                }
+            }
+        })
+        .await;
+        assert!(answer["reason"].as_str().unwrap().contains("could not write its records"), "{tool}: {answer}");
+    }
+    assert!(!browser.ask("[[text:on a dead disk]]").await.contains("on a dead disk"));
+    assert_eq!(machines.gateway.use_tool("exec", &json!({ "command": "true" })).await.json()["result"]["isError"], true);
+    drop(machines);
+}
+
+/// A file system of a test's own, in a file.
+struct Disk {
+    folder: PathBuf,
+    mount: PathBuf,
+}
+
+impl Disk {
+    fn make() -> Disk {
+        let folder = std::env::temp_dir().join(format!("gatehouse-disk-{}", service::random::token()));
+        let (mount, image) = (folder.join("mount"), folder.join("image"));
+        std::fs::create_dir_all(&mount).unwrap();
+        std::fs::File::create(&image).and_then(|file| file.set_len(32 * 1024 * 1024)).unwrap();
+        run("mkfs.ext4", &["-q".as_ref(), image.as_ref()]);
+        run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), mount.as_ref()]);
+        Disk { folder, mount }
+    }
+
+    /// Whatever is written from now on fails (`EXT4_IOC_SHUTDOWN`).
+    fn dies(&self) {
+        let shut = r#"open(my $d, "<", $ARGV[0]) or die $!; my $how = pack("L", 2); ioctl($d, 0x8004587d, $how) or die $!"#;
+        run("perl", &["-e".as_ref(), shut.as_ref(), self.mount.as_ref()]);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.mount).status();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn run(program: &str, arguments: &[&Path]) {
+    let status = std::process::Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

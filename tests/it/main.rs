@@ -3,6 +3,7 @@
 mod ask_approval;
 mod audit;
 mod browser;
+mod canary;
 mod decisions;
 mod demo;
 mod first_hour;

@@ -100,7 +100,7 @@ async fn without_the_plugin_no_model_answers_and_the_operator_sees_why() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
     let mut browser = tenant.chat().await;
-    tenant.gateway.behave(Manners { plugin_loaded: false, announces: false, asks: false, obeys: false });
+    tenant.gateway.behave(Manners { plugin_loaded: false, announces: false, asks: false, obeys: false, ..Default::default() });
     browser.event("gateway", |gateway| gateway["state"] == "ungated").await;
     let reply = browser.ask(r#"[[tool:exec {"command":"id"}]]"#).await;
     assert!(reply.contains("plugin_not_loaded"), "{reply}");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tenant_agent::console::Verb;
 use tests::{Browser, Company, Tenant, World, booted, free_port, soon};
 use tokio::io::AsyncWriteExt;
+use wire::fleet::GatewayState;
 
 const CONFIG: &str = "/etc/gatehouse/agent.toml";
 const AGENT_END: &str = "10.77.0.1";
@@ -57,7 +58,8 @@ async fn no_model_answers_unless_the_doctor_says_that_all_is_closed() {
     // Only the process that the doctor names is believed on the plugin's socket.
     let doctor = Doctor::start(&socket, &closed.replace(&mine.to_string(), "1"));
     let tenant = tenant.restart().await;
-    tenant.ready().await;
+    // So no canary is believed to have asked.
+    world.as_time_passes(500, tenant.gateway_is(GatewayState::Ungated)).await;
     assert_eq!(tenant.gateway.announce("run", "11111111111111111111111111111111", "").await.status, 403);
     drop(doctor);
     tenant.end().await;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tenant_agent::console::Verb;
 use tests::{Manners, Tenant, World, request_unix, soon};
+use wire::plugin::{VERSION, VERSION_HEADER};
 
 const HOLD_MS: u64 = 60_000;
 
@@ -182,7 +183,12 @@ async fn only_the_plugin_speaks_on_its_socket() {
         }
     }
     let key = tenant.gateway.keys().plugin_key.clone();
-    let headers = [json_type, ("x-gatehouse-key", key.as_str())];
+    for version in [None, Some(""), Some("1"), Some("x")] {
+        let headers: Vec<_> = [json_type, ("x-gatehouse-key", key.as_str())].into_iter().chain(version.map(|version| (VERSION_HEADER, version))).collect();
+        let answer = request_unix(&socket, "POST", "/decide", &headers, b"{}").await;
+        assert_eq!((answer.status, answer.code().as_str()), (409, "plugin_outdated"), "{version:?}");
+    }
+    let headers = [json_type, ("x-gatehouse-key", key.as_str()), (VERSION_HEADER, VERSION)];
     for bad in [&b"{"[..], b"{}", b"[1]", b"{\"allow\":true}"] {
         let answer = request_unix(&socket, "POST", "/decide", &headers, bad).await;
         assert_eq!((answer.status, answer.code().as_str()), (400, "body_malformed"));

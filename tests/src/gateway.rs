@@ -27,11 +27,15 @@ pub struct Manners {
     pub asks: bool,
     /// A no is taken for a no.
     pub obeys: bool,
+    /// Tools before which the plugin is not asked, in the session of the agent's canaries.
+    pub skips: Vec<&'static str>,
+    /// A canary is answered at all.
+    pub answers_canaries: bool,
 }
 
 impl Default for Manners {
     fn default() -> Manners {
-        Manners { plugin_loaded: true, announces: true, asks: true, obeys: true }
+        Manners { plugin_loaded: true, announces: true, asks: true, obeys: true, skips: Vec::new(), answers_canaries: true }
     }
 }
 
@@ -80,6 +84,12 @@ impl Keys {
 }
 
 const SESSION: &str = "agent:main:main";
+/// The agent's own, whose model is the agent; and a sub-assistant of it.
+const CANARY_SESSIONS: &str = "agent:main:gatehouse-canary-";
+const CANARY_CHILD: &str = "agent:main:subagent:canary";
+const TOOLS: [&str; 6] = ["read", "gatehouse__exec", "gatehouse__read_file", "gatehouse__write_file", "gatehouse__secret_names", "gateway"];
+/// Tools that only a canary needs here.
+const CANARY_TOOLS: [&str; 3] = ["gatehouse_canary", "sessions_spawn", "web_fetch"];
 /// The plugin's own words when the agent does not answer.
 const NOT_CHECKED: &str = "Gatehouse could not check this call, so it was not run. Tell the user; do not try another way.";
 /// What comes before the names of the agent's own tools.
@@ -206,9 +216,12 @@ impl FakeGateway {
                     (params["idempotencyKey"].as_str().unwrap_or_default().to_owned(), params["message"].as_str().unwrap_or_default().to_owned());
                 self.0.heard.lock().unwrap().push(run.clone());
                 let gateway = self.clone();
+                let session = params["sessionKey"].as_str().unwrap_or_default().to_owned();
                 tokio::spawn({
                     let run = run.clone();
-                    async move { gateway.turn(&run, &message).await }
+                    async move {
+                        if session.starts_with(CANARY_SESSIONS) { gateway.canary(&session, &run, &message).await } else { gateway.turn(&run, &message).await }
+                    }
                 });
                 Ok(json!({ "runId": run, "status": "started" }))
             }
@@ -222,6 +235,14 @@ impl FakeGateway {
                 };
                 messages.extend(heard);
                 Ok(json!({ "messages": messages, "sessionInfo": { "status": status } }))
+            }
+            "sessions.patch" => Ok(json!({ "ok": true })),
+            "sessions.delete" => Ok(json!({ "ok": true })),
+            "tools.invoke" => {
+                let (tool, key) = (params["name"].as_str().unwrap_or_default(), params["idempotencyKey"].as_str().unwrap_or_default());
+                let said =
+                    self.canary_call(params["sessionKey"].as_str().unwrap_or_default(), "rpc", &format!("rpc-delegated-{key}"), tool, &params["args"]).await;
+                Ok(json!({ "ok": false, "toolName": tool, "error": { "code": "forbidden", "message": said } }))
             }
             "chat.abort" => Ok(json!({ "aborted": false })),
             _ => Err("UNKNOWN_METHOD"),
@@ -259,54 +280,86 @@ impl FakeGateway {
         }
     }
 
+    /// A run in the session of the agent's canaries. Nobody is told of it but by its last word.
+    async fn canary(&self, session: &str, run: &str, message: &str) {
+        if !self.manners().answers_canaries {
+            return self.emit("chat", json!({ "runId": run, "sessionKey": session, "state": "error" }));
+        }
+        let text = match message.strip_prefix("/gatehouse_canary ") {
+            Some(_) => format!("Tool call blocked: {}", self.canary_call(session, run, "cmd_1", "gatehouse_canary", &json!({})).await),
+            None => self.canary_talk(session, run, message).await,
+        };
+        let message = json!({ "role": "assistant", "content": [{ "type": "text", "text": text }] });
+        self.emit("chat", json!({ "runId": run, "sessionKey": session, "state": "final", "message": message }));
+    }
+
+    async fn canary_talk(&self, session: &str, run: &str, message: &str) -> String {
+        let trace_id = format!("{:032x}", u128::from_ne_bytes(service::random::bytes()));
+        let mut conversation = vec![json!({ "role": "user", "content": message })];
+        for _ in 0..TURNS_MAX {
+            let answer = self.ask_model("gatehouse-canary", session, run, &trace_id, &conversation).await;
+            if answer.status != 200 {
+                return answer.text();
+            }
+            let said = assemble(&answer.text(), |_, _| {});
+            conversation.push(said.clone());
+            let Some(calls) = said["tool_calls"].as_array() else { return said["content"].as_str().unwrap_or_default().to_owned() };
+            for call in calls {
+                let (name, id) = (call["function"]["name"].as_str().unwrap_or_default(), call["id"].as_str().unwrap_or_default());
+                let params: Value = serde_json::from_str(call["function"]["arguments"].as_str().unwrap_or_default()).unwrap_or_default();
+                let result = self.canary_call(session, run, id, name, &params).await;
+                conversation.push(json!({ "role": "tool", "tool_call_id": id, "content": result }));
+            }
+        }
+        String::new()
+    }
+
+    /// A call of a canary: what comes back.
+    async fn canary_call(&self, session: &str, run: &str, id: &str, name: &str, params: &Value) -> String {
+        if !TOOLS.iter().chain(&CANARY_TOOLS).any(|tool| *tool == name) {
+            return format!("Tool {name} not found");
+        }
+        if !self.manners().skips.contains(&name) {
+            let verdict: Value = self.decide_in(session, run, "", id, name, params).await.json();
+            if verdict["allow"] != true {
+                return verdict["reason"].as_str().unwrap_or_default().to_owned();
+            }
+        }
+        if name == "gatehouse_canary" {
+            self.plugin("/ran", &json!({ "session_key": session })).await;
+        }
+        if name == "sessions_spawn" {
+            Box::pin(self.canary_talk(CANARY_CHILD, run, params["task"].as_str().unwrap_or_default())).await;
+        }
+        format!("ran {name}")
+    }
+
     async fn model(&self, run: &str, trace_id: &str, conversation: &[Value]) -> Answer {
+        self.ask_model("scripted", SESSION, run, trace_id, conversation).await
+    }
+
+    async fn ask_model(&self, provider: &str, session: &str, run: &str, trace_id: &str, conversation: &[Value]) -> Answer {
         let (egress, _) = self.agent();
         let span_id = format!("{:016x}", u64::from_ne_bytes(service::random::bytes()));
         if self.manners().announces {
-            self.announce(run, trace_id, &span_id).await;
+            self.announce_in(session, run, trace_id, &span_id).await;
         }
-        let tools: Vec<Value> = ["read", "gatehouse__exec", "gatehouse__read_file", "gatehouse__write_file", "gatehouse__secret_names", "gateway"]
-            .iter()
-            .map(|name| json!({ "type": "function", "function": { "name": name, "parameters": { "type": "object" } } }))
-            .collect();
+        let more: &[&str] = if session == SESSION { &[] } else { &CANARY_TOOLS };
+        let tools: Vec<Value> =
+            TOOLS.iter().chain(more).map(|name| json!({ "type": "function", "function": { "name": name, "parameters": { "type": "object" } } })).collect();
         let body = json!({ "model": "scripted-1", "stream": true, "stream_options": { "include_usage": true }, "messages": conversation, "tools": tools });
         let authorization = format!("Bearer {}", self.0.keys.proxy_token);
         let traceparent = format!("00-{trace_id}-{span_id}-01");
         let headers = [("authorization", authorization.as_str()), ("traceparent", traceparent.as_str()), ("content-type", "application/json")];
-        request(egress, "POST", "/llm/scripted/chat/completions", &headers, body.to_string().as_bytes()).await
+        request(egress, "POST", &format!("/llm/{provider}/chat/completions"), &headers, body.to_string().as_bytes()).await
     }
 
     /// Puts the pieces of a streamed answer together and tells them on.
     fn read_stream(&self, run: &str, text: &str) -> Value {
-        let (mut content, mut calls) = (String::new(), Vec::<Value>::new());
-        for data in text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]") {
-            let chunk: Value = serde_json::from_str(data).expect("the stream is JSON");
-            let delta = &chunk["choices"][0]["delta"];
-            if let Some(piece) = delta["content"].as_str().filter(|piece| !piece.is_empty()) {
-                content.push_str(piece);
-                let message = json!({ "role": "assistant", "content": [{ "type": "text", "text": content }] });
-                self.chat(run, json!({ "state": "delta", "deltaText": piece, "message": message }));
-            }
-            for call in delta["tool_calls"].as_array().into_iter().flatten() {
-                let index = call["index"].as_u64().unwrap_or_default() as usize;
-                if calls.len() <= index {
-                    calls.resize(index + 1, json!({ "type": "function", "function": { "arguments": "" } }));
-                }
-                if let Some(id) = call["id"].as_str() {
-                    calls[index]["id"] = json!(id);
-                }
-                if let Some(name) = call["function"]["name"].as_str() {
-                    calls[index]["function"]["name"] = json!(name);
-                }
-                let so_far = calls[index]["function"]["arguments"].as_str().unwrap_or_default().to_owned();
-                calls[index]["function"]["arguments"] = json!(so_far + call["function"]["arguments"].as_str().unwrap_or_default());
-            }
-        }
-        let mut said = json!({ "role": "assistant", "content": content });
-        if !calls.is_empty() {
-            said["tool_calls"] = json!(calls);
-        }
-        said
+        assemble(text, |piece, so_far| {
+            let message = json!({ "role": "assistant", "content": [{ "type": "text", "text": so_far }] });
+            self.chat(run, json!({ "state": "delta", "deltaText": piece, "message": message }));
+        })
     }
 
     async fn tool(&self, run: &str, trace_id: &str, call: &Value) -> String {
@@ -359,16 +412,24 @@ impl FakeGateway {
     }
 
     pub async fn decide(&self, run: &str, trace_id: &str, call_id: &str, tool: &str, params: &Value) -> Answer {
+        self.decide_in(SESSION, run, trace_id, call_id, tool, params).await
+    }
+
+    async fn decide_in(&self, session: &str, run: &str, trace_id: &str, call_id: &str, tool: &str, params: &Value) -> Answer {
         let body = json!({
-            "agent_id": "main", "session_key": SESSION, "session_id": "s", "run_id": run, "trace_id": trace_id, "call_id": call_id, "tool": tool, "params": params,
+            "agent_id": "main", "session_key": session, "session_id": "s", "run_id": run, "trace_id": trace_id, "call_id": call_id, "tool": tool, "params": params,
         });
         self.plugin("/decide", &body).await
     }
 
     pub async fn announce(&self, run: &str, trace_id: &str, span_id: &str) -> Answer {
+        self.announce_in(SESSION, run, trace_id, span_id).await
+    }
+
+    async fn announce_in(&self, session: &str, run: &str, trace_id: &str, span_id: &str) -> Answer {
         let kind = if span_id.is_empty() { "before_agent_run" } else { "model_call_started" };
         let body =
-            json!({ "agent_id": "main", "session_key": SESSION, "session_id": "s", "run_id": run, "trace_id": trace_id, "span_id": span_id, "kind": kind });
+            json!({ "agent_id": "main", "session_key": session, "session_id": "s", "run_id": run, "trace_id": trace_id, "span_id": span_id, "kind": kind });
         self.plugin("/announce", &body).await
     }
 
@@ -388,7 +449,8 @@ impl FakeGateway {
     /// Says something as the plugin.
     pub async fn plugin(&self, path: &str, body: &Value) -> Answer {
         let (_, socket) = self.agent();
-        let headers = [("x-gatehouse-key", self.0.keys.plugin_key.as_str()), ("content-type", "application/json")];
+        let headers =
+            [("x-gatehouse-key", self.0.keys.plugin_key.as_str()), (wire::plugin::VERSION_HEADER, wire::plugin::VERSION), ("content-type", "application/json")];
         request_unix(&socket, "POST", path, &headers, body.to_string().as_bytes()).await
     }
 
@@ -405,6 +467,38 @@ impl FakeGateway {
         drop(count);
         self.emit("chat", payload);
     }
+}
+
+/// The pieces of a streamed answer put together; each piece of its text is told, with the text so far.
+fn assemble(text: &str, mut tell: impl FnMut(&str, &str)) -> Value {
+    let (mut content, mut calls) = (String::new(), Vec::<Value>::new());
+    for data in text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]") {
+        let chunk: Value = serde_json::from_str(data).expect("the stream is JSON");
+        let delta = &chunk["choices"][0]["delta"];
+        if let Some(piece) = delta["content"].as_str().filter(|piece| !piece.is_empty()) {
+            content.push_str(piece);
+            tell(piece, &content);
+        }
+        for call in delta["tool_calls"].as_array().into_iter().flatten() {
+            let index = call["index"].as_u64().unwrap_or_default() as usize;
+            if calls.len() <= index {
+                calls.resize(index + 1, json!({ "type": "function", "function": { "arguments": "" } }));
+            }
+            if let Some(id) = call["id"].as_str() {
+                calls[index]["id"] = json!(id);
+            }
+            if let Some(name) = call["function"]["name"].as_str() {
+                calls[index]["function"]["name"] = json!(name);
+            }
+            let so_far = calls[index]["function"]["arguments"].as_str().unwrap_or_default().to_owned();
+            calls[index]["function"]["arguments"] = json!(so_far + call["function"]["arguments"].as_str().unwrap_or_default());
+        }
+    }
+    let mut said = json!({ "role": "assistant", "content": content });
+    if !calls.is_empty() {
+        said["tool_calls"] = json!(calls);
+    }
+    said
 }
 
 fn health(manners: &Manners) -> Value {

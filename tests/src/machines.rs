@@ -43,8 +43,16 @@ impl Machines {
         Machines::start_with(Fittings::default()).await
     }
 
+    /// With everything that they write in this folder.
+    pub async fn start_in(folder: PathBuf) -> Machines {
+        Machines::start_so(folder, Fittings::default()).await
+    }
+
     pub async fn start_with(fittings: Fittings) -> Machines {
-        let folder = std::env::temp_dir().join(format!("gatehouse-kill-{}", &service::random::token()[..12]));
+        Machines::start_so(std::env::temp_dir().join(format!("gatehouse-kill-{}", &service::random::token()[..12])), fittings).await
+    }
+
+    async fn start_so(folder: PathBuf, fittings: Fittings) -> Machines {
         let binaries = Processes::find().pinned("tenant-agent", fittings.core);
         let stop = Stop::default();
         let gateway = FakeGateway::start(Keys::draw(), stop.clone()).await;
@@ -88,7 +96,7 @@ impl Machines {
         binaries.listening(tenant).await;
         let egress = SocketAddr::from(([127, 0, 0, 1], egress));
         let machines = Machines { folder, binaries, operator, egress, origin, hub, agent, gateway, model, company, stop };
-        machines.gateway.meet(machines.egress, machines.folder.join("agent/run/plugin.sock"), machines.folder.join("agent/openclaw/workspace"));
+        machines.gateway.meet(machines.egress, machines.plugin_socket(), machines.folder.join("agent/openclaw/workspace"));
         assert_eq!(machines.agent_says(&["vault", "set", "provider.scripted"], &key).await["ok"], true);
         machines.ready().await;
         machines
@@ -109,6 +117,11 @@ impl Machines {
 
     pub fn agent_binary(&self) -> PathBuf {
         self.binaries.path("tenant-agent")
+    }
+
+    /// Where the plugin asks.
+    pub fn plugin_socket(&self) -> PathBuf {
+        self.folder.join("agent/run/plugin.sock")
     }
 
     /// Everything that hub and agent write lies in here.

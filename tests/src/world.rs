@@ -169,6 +169,14 @@ impl World {
         tenant
     }
 
+    /// A tenant whose gateway somebody else runs on this machine, at `address`.
+    pub async fn tenant_beside(&self, name: &str, address: SocketAddr) -> Tenant {
+        let environment = self.folder.join(name).join("gateway.env");
+        let tenant = self.tenant_with(name, Some(Mode::Attach { address, environment, trust: Trust::Token }), LOOPBACK, None).await;
+        self.give_key(&tenant).await;
+        tenant
+    }
+
     /// A tenant whose gateway is the real OpenClaw, as a child of the agent.
     pub async fn real_tenant(&self, name: &str, program: Program) -> Tenant {
         let tenant = self.tenant_with(name, Some(Mode::Child { program }), LOOPBACK, None).await;

@@ -2,7 +2,8 @@
 //!
 //! Writes are closures over a [`Tx`], so that a caller composes what belongs together into one transaction. The writer
 //! takes whatever waits in its queue into one commit (WAL, `synchronous=FULL`): each closure in a savepoint of its own,
-//! each caller answered after the commit. Reads run beside it on connections that cannot write.
+//! each caller answered after the commit. What is only journalled is acknowledged when a kill cannot take it any more, and
+//! is on the disk before anything that is written after it. Reads run beside it on connections that cannot write.
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::ops::Deref;
@@ -40,7 +41,11 @@ impl Deref for Tx<'_> {
     }
 }
 
-type Job = Box<dyn FnOnce(&Connection) -> Finish + Send>;
+struct Job {
+    work: Box<dyn FnOnce(&Connection) -> Finish + Send>,
+    /// It is acknowledged before the disk has it.
+    is_journal: bool,
+}
 /// Tells the caller how the commit went.
 type Finish = Box<dyn FnOnce(std::result::Result<(), String>) + Send>;
 
@@ -67,6 +72,9 @@ const STATEMENTS_MAX: usize = 32;
 const READERS_IDLE_MAX: usize = 2;
 /// How long a connection waits for a lock held by another process (the console, a backup).
 const BUSY_WAIT_MS: u32 = 5_000;
+/// A commit waits for the disk; and one that does not.
+const FULL: &str = "PRAGMA synchronous = FULL";
+const NORMAL: &str = "PRAGMA synchronous = NORMAL";
 
 impl Store {
     /// Opens or creates the file (0600) and brings its schema up to date: `migrations[n]` leads from version n to n+1.
@@ -115,9 +123,29 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Tx) -> std::result::Result<T, E> + Send + 'static,
     {
+        self.run(work, false).await
+    }
+
+    /// The same for what need not survive a power cut by itself: when this returns `Ok`, it survives the death of this process,
+    /// and it is on the disk with the next [`Store::write`], which cannot get there without it.
+    pub async fn journal<T, E, F>(&self, work: F) -> std::result::Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Tx) -> std::result::Result<T, E> + Send + 'static,
+    {
+        self.run(work, true).await
+    }
+
+    async fn run<T, E, F>(&self, work: F, is_journal: bool) -> std::result::Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Tx) -> std::result::Result<T, E> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         // The caller may have gone; the write stands.
-        self.turn().await?.write(work, move |outcome| drop(answer.send(outcome)));
+        self.turn().await?.run(work, move |outcome| drop(answer.send(outcome)), is_journal);
         answered.await.map_err(|_| StoreError::Stopped)?
     }
 
@@ -162,7 +190,17 @@ impl Turn<'_> {
         F: FnOnce(&Tx) -> std::result::Result<T, E> + Send + 'static,
         G: FnOnce(std::result::Result<T, E>) + Send + 'static,
     {
-        self.0.send(Box::new(move |connection| {
+        self.run(work, told, false);
+    }
+
+    fn run<T, E, F, G>(self, work: F, told: G, is_journal: bool)
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Tx) -> std::result::Result<T, E> + Send + 'static,
+        G: FnOnce(std::result::Result<T, E>) + Send + 'static,
+    {
+        let work = Box::new(move |connection: &Connection| {
             let outcome = in_savepoint(connection, work);
             Box::new(move |committed| {
                 told(match (outcome, committed) {
@@ -170,8 +208,9 @@ impl Turn<'_> {
                     (Ok(_), Err(reason)) => Err(StoreError::Commit(reason).into()),
                     (Err(error), _) => Err(error),
                 })
-            })
-        }));
+            }) as Finish
+        });
+        self.0.send(Job { work, is_journal });
     }
 }
 
@@ -222,9 +261,16 @@ fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Res
 
 fn write_all(connection: &mut Connection, mut queue: mpsc::Receiver<Job>) {
     let mut waiting = Vec::new();
+    let mut is_full = true;
     while queue.blocking_recv_many(&mut waiting, BATCH_MAX) > 0 {
-        let begun = run(connection, "BEGIN IMMEDIATE").map_err(|error| error.to_string());
-        let finishes: Vec<Finish> = waiting.drain(..).map(|job| job(connection)).collect();
+        let wanted = waiting.iter().any(|job| !job.is_journal);
+        // One log: what reaches the disk takes along what was written before it.
+        let set = if wanted == is_full { Ok(()) } else { connection.execute_batch(if wanted { FULL } else { NORMAL }) };
+        if set.is_ok() {
+            is_full = wanted;
+        }
+        let begun = set.and_then(|()| run(connection, "BEGIN IMMEDIATE")).map_err(|error| error.to_string());
+        let finishes: Vec<Finish> = waiting.drain(..).map(|job| (job.work)(connection)).collect();
         let ended = begun.and_then(|()| run(connection, "COMMIT").map_err(|error| error.to_string()));
         if let Err(reason) = &ended {
             tracing::error!(reason, "a commit failed; its writes are refused");

@@ -3,6 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// Of what the two say to each other; one greater with every change of it. The plugin shows it in [`VERSION_HEADER`], and one
+/// of another version is not listened to.
+pub const VERSION: &str = "2";
+pub const VERSION_HEADER: &str = "x-gatehouse-version";
+
 /// A run begins; model calls under its trace may pass.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +51,21 @@ pub struct Outcome {
     pub tool: String,
     pub is_error: bool,
     pub duration_ms: u64,
+}
+
+/// What the assistant is told about this server, beside everything else that it is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Told {
+    pub ok: bool,
+    /// The same in every turn, so that a provider's cache stays warm.
+    pub text: String,
+}
+
+/// The plugin's own tool, which is there for canaries alone, has run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ran {
+    pub session_key: String,
 }
 
 /// What a tool put out, before the model, the transcript or anybody else gets it.

@@ -8,13 +8,15 @@
 mod answer;
 mod caching;
 mod calls;
+mod canaries;
 mod observed;
 mod request;
 mod usage;
 
 use crate::bundle::InForce;
-use crate::gateway::openclaw::{Dialect, PURPOSE, Provider};
-use crate::gateway::{Gateway, UNGATED};
+use crate::canary::Canaries;
+use crate::gateway::openclaw::{CANARY, Dialect, PURPOSE, Provider};
+use crate::gateway::{CANARY_SESSIONS, Gateway, UNGATED};
 use crate::ledger::{self, Known, Ledger, Run, canonical_call_id};
 use crate::metering::{Counted, Metering, NewCall, NotBegun, OpenCall};
 use crate::network::{NOT_CLOSED, Network};
@@ -58,6 +60,7 @@ pub struct EgressProxy {
     pub health: Providers,
     pub upstream: Upstream,
     pub observed: Observed,
+    pub canaries: Canaries,
 }
 
 /// Long conversations with tool results; OpenClaw compacts long before.
@@ -124,6 +127,8 @@ const BUDGET_DAY: Stopped = stopped("budget_day", "The assistant's budget of thi
 const BUDGET_MONTH: Stopped = stopped("budget_month", "The assistant's budget of this month is used up.");
 const BUDGET_TENANT_DAY: Stopped = stopped("budget_tenant_day", "The budget of this day for all assistants is used up.");
 const BUDGET_TENANT_MONTH: Stopped = stopped("budget_tenant_month", "The budget of this month for all assistants is used up.");
+const NO_CANARY: Stopped =
+    stopped("canary_unknown", "This is a session of the agent's own canaries, which no provider answers, and no other session has their model.");
 const RECORDS: Stopped = stopped("internal", "The agent could not write its records, so the call was not sent.");
 
 pub fn routes(proxy: Arc<EgressProxy>) -> Router {
@@ -147,6 +152,10 @@ impl EgressProxy {
 
 async fn pass(proxy: &Arc<EgressProxy>, name: &str, dialect: Dialect, path: &str, headers: &HeaderMap, body: Body) -> Result<Response, Stopped> {
     authenticate(&proxy.gateway, headers)?;
+    // Answered here: nothing of it leaves, costs anything or is counted.
+    if name == CANARY {
+        return canaries::pass(proxy, path, headers, body).await;
+    }
     if name != PURPOSE && proxy.provider(name).is_none() {
         return Err(PROVIDER_UNKNOWN);
     }
@@ -477,6 +486,18 @@ async fn beside<T: Send + 'static>(bytes: usize, look: impl FnOnce() -> Result<T
 async fn second_gate(proxy: &EgressProxy, dialect: Dialect, runs: &[Run], model: &Model) -> Result<(), Stopped> {
     for run in runs {
         if proxy.ledger.is_frozen(&run.session).await.map_err(unwritten)? {
+            return Err(FROZEN);
+        }
+    }
+    for run in runs {
+        // Whatever OpenClaw has to say in there is for nobody.
+        if run.session.starts_with(CANARY_SESSIONS) {
+            return Err(NO_CANARY);
+        }
+        // A sub-assistant that no call was allowed to make: whoever made it did not ask.
+        if !proxy.ledger.is_allowed(&run.session).await.map_err(unwritten)? {
+            tracing::error!(session = run.session, "a sub-assistant that nobody allowed: its session is frozen");
+            proxy.ledger.freeze(&run.session, Vec::new()).await.map_err(unwritten)?;
             return Err(FROZEN);
         }
     }

@@ -512,6 +512,10 @@ impl Tools {
         self.0.is_empty()
     }
 
+    pub fn offer(&self, tool: &str) -> bool {
+        self.0.iter().any(|name| name == tool)
+    }
+
     /// A proposed call as the ledger keeps it.
     pub fn proposal(&self, call_id: &str, tool: &str, arguments: &str) -> Proposal {
         let plain = plain_name(tool);

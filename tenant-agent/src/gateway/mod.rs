@@ -25,9 +25,10 @@ use service::outward::HttpClient;
 use service::{Clock, SecretString, Stop, config};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use wire::fleet::{Gateway as State, GatewayState};
 
 /// How OpenClaw is run.
@@ -61,8 +62,48 @@ struct Inner {
     /// The process, where it is our child or the doctor names it; `None` in the middle while there is none.
     pid: Mutex<Option<Option<i32>>>,
     restart: Notify,
+    /// The start since when our plugin is loaded; `None` while it is not.
+    well: watch::Sender<Option<u64>>,
+    starts: AtomicU64,
+    /// Why a gateway whose plugin is loaded is not believed to ask it.
+    doubt: Mutex<Option<Doubt>>,
+    canary_words: broadcast::Sender<LastWord>,
     clock: Clock,
     network: Network,
+}
+
+/// How a run in a session of canaries ended.
+#[derive(Clone, Debug)]
+pub struct LastWord {
+    pub run: String,
+    /// Not in an error, nor stopped.
+    pub is_final: bool,
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// No round of canaries has been made since it started.
+    Untried,
+    Known(DoubtCode),
+}
+
+/// What a round of canaries may have found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DoubtCode {
+    /// A surface did not ask, or ran what was refused.
+    Failed,
+    /// The round was not carried out.
+    Unanswered,
+}
+
+impl DoubtCode {
+    fn code(self) -> &'static str {
+        match self {
+            DoubtCode::Failed => CANARY_FAILED,
+            DoubtCode::Unanswered => CANARY_UNANSWERED,
+        }
+    }
 }
 
 /// A gateway that dies is started again after this, doubled each time up to the maximum.
@@ -83,6 +124,13 @@ pub const DOWN: &str = "gateway_down";
 pub const STARTING: &str = "gateway_starting";
 pub const UNGATED: &str = "plugin_not_loaded";
 pub const CHANGED: &str = "plugin_changed";
+pub const CANARY_FAILED: &str = "canary_failed";
+pub const CANARY_UNANSWERED: &str = "canary_unanswered";
+
+/// How the names of sessions begin in which canaries are sent; no person has one like that.
+pub const CANARY_SESSIONS: &str = "agent:main:gatehouse-canary-";
+/// Last words that may wait for whoever sends canaries, who reads them at once.
+const CANARY_WORDS_MAX: usize = 16;
 
 impl Gateway {
     pub fn new(clock: Clock, network: Network) -> Gateway {
@@ -94,6 +142,10 @@ impl Gateway {
             control: Mutex::default(),
             pid: Mutex::default(),
             restart: Notify::new(),
+            well: watch::Sender::new(None),
+            starts: AtomicU64::new(0),
+            doubt: Mutex::new(Some(Doubt::Untried)),
+            canary_words: broadcast::Sender::new(CANARY_WORDS_MAX),
             clock,
             network,
         }))
@@ -167,9 +219,53 @@ impl Gateway {
 
     /// Says something to a session in our own name.
     pub async fn tell(&self, session: &str, message: &str, key: &str) -> Result<(), CallError> {
-        let control = lock(&self.0.control).clone().ok_or(CallError::Ended)?;
         let params = json!({ "sessionKey": session, "message": message, "idempotencyKey": key });
-        control.call("chat.send", params, CALL_WAIT).await.map(|_| ())
+        self.control("chat.send", params).await.map(|_| ())
+    }
+
+    /// Whether it runs with our plugin, whatever the canaries make of it.
+    pub fn is_well(&self) -> bool {
+        self.0.well.borrow().is_some()
+    }
+
+    /// The start since when our plugin is loaded, as it changes.
+    pub fn watch_well(&self) -> watch::Receiver<Option<u64>> {
+        self.0.well.subscribe()
+    }
+
+    /// What a round of canaries found about this start: with no doubt left it is ready.
+    pub fn vouch(&self, start: u64, doubt: Option<DoubtCode>) {
+        if *self.0.well.borrow() == Some(start) {
+            *lock(&self.0.doubt) = doubt.map(Doubt::Known);
+            self.settle();
+        }
+    }
+
+    /// A session for canaries, whose model is the egress proxy.
+    pub async fn begin_canaries(&self, session: &str) -> Result<(), CallError> {
+        let model = format!("{}/{}", openclaw::CANARY, openclaw::CANARY_MODEL);
+        self.control("sessions.patch", json!({ "key": session, "model": model })).await.map(|_| ())
+    }
+
+    /// Last words of the canaries from now on.
+    pub fn watch_canaries(&self) -> broadcast::Receiver<LastWord> {
+        self.0.canary_words.subscribe()
+    }
+
+    /// Has a tool called over the control connection, in a session of the canaries. Returns what OpenClaw says to it.
+    pub async fn invoke(&self, session: &str, tool: &str, key: &str) -> Result<String, CallError> {
+        let params = json!({ "name": tool, "args": {}, "sessionKey": session, "idempotencyKey": key });
+        self.control("tools.invoke", params).await.map(|answer| answer.get().to_owned())
+    }
+
+    /// Deletes a session with what was said in it.
+    pub async fn forget(&self, session: &str) -> Result<(), CallError> {
+        self.control("sessions.delete", json!({ "key": session, "deleteTranscript": true })).await.map(|_| ())
+    }
+
+    async fn control(&self, method: &'static str, params: serde_json::Value) -> Result<Box<serde_json::value::RawValue>, CallError> {
+        let control = lock(&self.0.control).clone().ok_or(CallError::Ended)?;
+        control.call(method, params, CALL_WAIT).await
     }
 
     /// The newest messages of a session, and how it is, as OpenClaw tells it.
@@ -209,6 +305,7 @@ impl Gateway {
             };
             *lock(&self.0.access) = None;
             *lock(&self.0.control) = None;
+            self.note_unwell();
             if stop.is_stopped() {
                 return;
             }
@@ -320,6 +417,7 @@ impl Gateway {
                     () = &mut next => break,
                     event = events.recv() => match event {
                         Some(event) if event.name == "health" => self.judge(event.payload.get(), plugin_is_ours()),
+                        Some(event) if event.name == "chat" => self.listen(event.payload.get()),
                         Some(_) => {}
                         None => bail!("the control connection ended"),
                     }
@@ -333,10 +431,55 @@ impl Gateway {
         let plugins = serde_json::from_str::<Health>(health).ok().and_then(|health| health.plugins);
         let loaded = plugins.is_some_and(|plugins| plugins.loaded.iter().any(|id| id == PLUGIN_ID) && plugins.errors.is_empty());
         match (loaded, plugin_is_ours) {
-            (true, true) => self.become_(GatewayState::Ready, None),
-            (_, false) => self.become_(GatewayState::Ungated, Some(CHANGED)),
-            (false, true) => self.become_(GatewayState::Ungated, Some(UNGATED)),
+            (true, true) => {
+                self.note_well();
+                self.settle();
+            }
+            (_, false) => self.note_unwell_for(CHANGED),
+            (false, true) => self.note_unwell_for(UNGATED),
         }
+    }
+
+    /// As the plugin is loaded: what the canaries make of it.
+    fn settle(&self) {
+        let doubt = *lock(&self.0.doubt);
+        match doubt {
+            None => self.become_(GatewayState::Ready, None),
+            Some(Doubt::Untried) => self.become_(GatewayState::Starting, Some(STARTING)),
+            Some(Doubt::Known(doubt)) => self.become_(GatewayState::Ungated, Some(doubt.code())),
+        }
+    }
+
+    fn note_well(&self) {
+        self.0.well.send_if_modified(|well| {
+            let is_fresh = well.is_none();
+            if is_fresh {
+                *well = Some(self.0.starts.fetch_add(1, Ordering::Relaxed));
+            }
+            is_fresh
+        });
+    }
+
+    fn note_unwell_for(&self, code: &'static str) {
+        self.note_unwell();
+        self.become_(GatewayState::Ungated, Some(code));
+    }
+
+    /// Whatever was tried is to be tried again.
+    fn note_unwell(&self) {
+        *lock(&self.0.doubt) = Some(Doubt::Untried);
+        self.0.well.send_if_modified(|well| well.take().is_some());
+    }
+
+    /// Keeps the last word of a run in a session of the canaries.
+    fn listen(&self, payload: &str) {
+        let Ok(chat) = serde_json::from_str::<Chat>(payload) else { return };
+        if !chat.session.starts_with(CANARY_SESSIONS) || !matches!(chat.state.as_str(), "final" | "error" | "aborted") {
+            return;
+        }
+        let text = chat.message.map(|message| message.to_string()).unwrap_or_default();
+        // Nobody may be listening.
+        let _ = self.0.canary_words.send(LastWord { run: chat.run, is_final: chat.state == "final", text });
     }
 
     fn become_(&self, state: GatewayState, reason: Option<&str>) {
@@ -350,6 +493,17 @@ impl Gateway {
             tracing::info!(gateway.state = ?state, "the gateway changed");
         }
     }
+}
+
+#[derive(Deserialize)]
+struct Chat {
+    #[serde(rename = "sessionKey")]
+    session: String,
+    #[serde(rename = "runId")]
+    run: String,
+    state: String,
+    #[serde(default)]
+    message: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -436,7 +590,7 @@ mod tests {
     fn a_gateway_is_well_only_with_our_plugin_loaded_and_unchanged() {
         let gateway = Gateway::new(Clock::manual(0), Network::new(None));
         for (health, plugin_is_ours, state, reason) in [
-            (r#"{"plugins":{"loaded":["gatehouse"],"errors":[]}}"#, true, GatewayState::Ready, None),
+            (r#"{"plugins":{"loaded":["gatehouse"],"errors":[]}}"#, true, GatewayState::Starting, Some(STARTING)),
             (r#"{"plugins":{"loaded":["gatehouse"],"errors":[]}}"#, false, GatewayState::Ungated, Some(CHANGED)),
             (r#"{"plugins":{"loaded":["gatehouse"],"errors":[{"id":"other"}]}}"#, true, GatewayState::Ungated, Some(UNGATED)),
             (r#"{"plugins":{"loaded":["other"]}}"#, true, GatewayState::Ungated, Some(UNGATED)),

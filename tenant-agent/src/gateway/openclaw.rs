@@ -4,6 +4,7 @@
 //! start and never touch a disk in the demo. The provider's key is not among them; it stays in the vault.
 
 use super::connection::{BROWSER_USER, CONTROL_USER, TRUSTED_HEADER, USER_HEADER};
+use crate::ledger::SPAWN_DEPTH_MAX;
 use anyhow::{Context as _, ensure};
 use axum::http::{HeaderName, HeaderValue, header};
 use ring::digest::{Context, SHA256};
@@ -21,6 +22,8 @@ pub const PLUGIN_ID: &str = "gatehouse";
 pub const TOOLS_SERVER: &str = "gatehouse";
 /// OpenClaw's tools whose work is done by ours.
 pub const REPLACED: [&str; 5] = ["exec", "process", "write", "edit", "apply_patch"];
+/// Our plugin's own tool, for canaries alone: no other session is shown it.
+pub const PLUGIN_TOOL: &str = "gatehouse_canary";
 /// Tools that only we have; OpenClaw knows nothing by these names.
 pub const OURS_ALONE: [&str; 6] = ["http_request", "send_mail", "draft_mail", "read_mail", "ask_approval", "secret_names"];
 /// How long it waits for one of our tools: a little longer than the longest command.
@@ -31,14 +34,18 @@ const TOOLS_CONNECT_MS: u64 = 30_000;
 /// Where `tenant-agent install` puts our plugin: OpenClaw takes it from root or from its own user only.
 pub const PACKAGED_PLUGIN: &str = "/usr/lib/gatehouse/openclaw-plugin";
 
-pub const PLUGIN_FILES: [(&str, &str); 3] = [
+pub const PLUGIN_FILES: [(&str, &str); 4] = [
     ("index.js", include_str!("../../../packaging/openclaw-plugin/index.js")),
     ("openclaw.plugin.json", include_str!("../../../packaging/openclaw-plugin/openclaw.plugin.json")),
     ("package.json", include_str!("../../../packaging/openclaw-plugin/package.json")),
+    ("skills/gatehouse-canary/SKILL.md", include_str!("../../../packaging/openclaw-plugin/skills/gatehouse-canary/SKILL.md")),
 ];
 
 /// In the place of a provider's name: what stands behind is not a model but a purpose, and the law says who answers.
 pub const PURPOSE: &str = "purpose";
+/// The provider and the model of the canaries' session: the egress proxy itself.
+pub const CANARY: &str = "gatehouse-canary";
+pub const CANARY_MODEL: &str = "canary";
 
 /// A model provider as the operator configured it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,7 +192,9 @@ impl Home {
         ensure!(!self.is_shared, "on this host the plugin belongs to root: `tenant-agent install` writes it, then restart openclaw.service");
         private_folder(&self.plugin())?;
         for (name, text) in PLUGIN_FILES {
-            write_private(&self.plugin().join(name), text.as_bytes()).context("writing our plugin for OpenClaw")?;
+            let path = self.plugin().join(name);
+            path.parent().map_or(Ok(()), private_folder)?;
+            write_private(&path, text.as_bytes()).context("writing our plugin for OpenClaw")?;
         }
         write_private(&self.stamp(), our_plugin().as_bytes()).context("noting which plugin was written")
     }
@@ -244,7 +253,7 @@ pub fn with_purposes<'a>(providers: &[Provider], purposes: impl Iterator<Item = 
 }
 
 pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
-    let providers: Map<String, Value> = plan
+    let mut providers: Map<String, Value> = plan
         .providers
         .iter()
         .map(|provider| {
@@ -258,8 +267,14 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
             (provider.name.clone(), entry)
         })
         .collect();
+    let canary = json!({
+        "baseUrl": format!("http://{}/llm/{CANARY}", plan.egress), "apiKey": "${GATEHOUSE_PROXY_TOKEN}",
+        "api": Dialect::OpenaiCompletions.name(), "models": [model_entry(CANARY_MODEL)],
+    });
+    providers.insert(CANARY.to_owned(), canary);
     let own = format!("{TOOLS_SERVER}__*");
-    let allowed: Vec<&str> = plan.tools.iter().copied().filter(|tool| !REPLACED.contains(tool) && !OURS_ALONE.contains(tool)).chain([own.as_str()]).collect();
+    let allowed: Vec<&str> =
+        plan.tools.iter().copied().filter(|tool| !REPLACED.contains(tool) && !OURS_ALONE.contains(tool)).chain([own.as_str(), PLUGIN_TOOL]).collect();
     // Its own plugin speaks Ollama's dialect; nothing of the sort is loaded otherwise.
     let ollama = plan.providers.iter().any(|provider| provider.dialect == Dialect::Ollama).then_some("ollama");
     let plugins: Vec<&str> = std::iter::once(PLUGIN_ID).chain(ollama).collect();
@@ -273,6 +288,8 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
         "browser": { "enabled": false },
         // Files in the workspace that OpenClaw would run as its own code.
         "hooks": { "internal": { "enabled": false } },
+        // A person's conversation is not told of canaries and sub-assistants.
+        "session": { "notifyOnCreate": false },
         "discovery": { "mdns": { "mode": "off" } },
         "agents": { "defaults": {
             "workspace": home.workspace(), "skipBootstrap": true,
@@ -280,6 +297,8 @@ pub fn config(home: &Home, plan: &Plan<'_>) -> Value {
             // Side calls (titles, recaps) carry no trace, so nothing could tell whose they are: they are switched off.
             "utilityModel": "",
             "heartbeat": { "every": "0m" },
+            // The agent refuses what would go deeper, whatever stands here.
+            "subagents": { "maxSpawnDepth": SPAWN_DEPTH_MAX },
         } },
         // `replace` keeps OpenClaw from finding other providers, which would not pass the egress proxy.
         "models": { "mode": "replace", "providers": providers },
@@ -367,6 +386,15 @@ mod tests {
     }
 
     #[test]
+    fn the_plugin_speaks_as_the_agent_hears() {
+        assert!(PLUGIN_FILES[0].1.contains(&format!("const VERSION = \"{}\";", wire::plugin::VERSION)));
+        assert!(PLUGIN_FILES[0].1.contains(&format!("const CANARY_SESSIONS = \"{}\";", crate::gateway::CANARY_SESSIONS)));
+        for (name, text) in PLUGIN_FILES.iter().filter(|(name, _)| *name != "package.json") {
+            assert!(text.contains(PLUGIN_TOOL), "{name}");
+        }
+    }
+
+    #[test]
     fn purposes_are_models_of_a_provider_of_their_own() {
         let names = |purposes: &[&'static str], model: &str| {
             with_purposes(&[], purposes.iter().copied(), model).into_iter().map(|provider| (provider.name, provider.models)).collect::<Vec<_>>()
@@ -406,7 +434,7 @@ mod tests {
         assert_eq!(config["models"]["providers"]["scripted"]["baseUrl"], "http://127.0.0.1:8411/llm/scripted");
         assert_eq!(config["models"]["mode"], "replace");
         assert_eq!(config["plugins"]["allow"], json!(["gatehouse"]));
-        assert_eq!((&config["tools"]["allow"], &config["tools"]["deny"]), (&json!(["read", "gatehouse__*"]), &json!(REPLACED)));
+        assert_eq!((&config["tools"]["allow"], &config["tools"]["deny"]), (&json!(["read", "gatehouse__*", PLUGIN_TOOL]), &json!(REPLACED)));
         let text = config.to_string();
         assert!(!text.contains("127.0.0.1:9/"), "the provider's address is the agent's business");
         assert_eq!(redact::find(&text), []);

@@ -8,6 +8,7 @@ pub mod enrol;
 use crate::approvals::Approvals;
 use crate::audit;
 use crate::bundle::InForce;
+use crate::canary::Canaries;
 use crate::devices::{Devices, Reset};
 use crate::gateway::{self, Gateway};
 use crate::identity::{HostKey, Identity};
@@ -46,6 +47,7 @@ pub struct HubLink {
     /// Drawn anew for each start.
     pub boot_id: String,
     pub gateway: Gateway,
+    pub canaries: Canaries,
     pub approvals: Approvals,
     pub ledger: Ledger,
     pub pauses: Pauses,
@@ -323,8 +325,10 @@ impl HubLink {
         };
         let gateway_code = state.reason.filter(|_| severity.is_some()).unwrap_or_else(|| gateway::DOWN.to_owned());
         let now_ms = self.clock.wall_ms();
-        let mut held: Vec<(String, Severity, Option<i64>, String)> =
-            severity.map(|severity| (gateway_code, severity, None, String::new())).into_iter().collect();
+        // Which surfaces did not ask.
+        let detail =
+            if [gateway::CANARY_FAILED, gateway::CANARY_UNANSWERED].contains(&gateway_code.as_str()) { self.canaries.report().faults() } else { String::new() };
+        let mut held: Vec<(String, Severity, Option<i64>, String)> = severity.map(|severity| (gateway_code, severity, None, detail)).into_iter().collect();
         held.extend(self.budgets_used_up().await?);
         held.extend((!self.screen.is_sound()).then(|| ("vault_unscreened".to_owned(), Severity::Fail, None, String::new())));
         let known = self.in_force.findings().into_iter().chain(self.network.findings());

@@ -161,7 +161,7 @@ function Answer({ turn }: { turn: AnswerTurn }) {
 }
 
 // Refusals of the gate carry their code inside the foreign sentence; the person should read ours.
-const ours = /\b(session_frozen|plugin_not_loaded|network_open|provider_key_missing|budget_call|budget_run|budget_day|budget_month|budget_tenant_day|budget_tenant_month|provider_disabled|purpose_unknown|purpose_unanswered|provider_unreachable|trace_unannounced|provider_unknown|route_unknown|proxy_token_wrong|encoding_unsupported|secret_blocked|vault_unscreened|body_too_large)\b/;
+const ours = /\b(session_frozen|plugin_not_loaded|canary_failed|canary_unanswered|network_open|provider_key_missing|budget_call|budget_run|budget_day|budget_month|budget_tenant_day|budget_tenant_month|provider_disabled|purpose_unknown|purpose_unanswered|provider_unreachable|trace_unannounced|provider_unknown|route_unknown|proxy_token_wrong|encoding_unsupported|secret_blocked|vault_unscreened|body_too_large)\b/;
 
 function Failure({ error, code: named }: { error: string; code: string | null }) {
   const code = named ?? ours.exec(error)?.[1];
