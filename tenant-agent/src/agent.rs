@@ -438,6 +438,7 @@ async fn rounds(parts: Arc<Parts>, stop: Stop) {
         // Once everything has been started, once when that has settled, and then as what a busy hour needed.
         if parts.gateway.is_gated() && rest_ms.is_none_or(|rest_ms| now_ms >= rest_ms) {
             rest_ms = Some(now_ms + if rest_ms.is_none() { SETTLED_MS } else { REST_MS });
+            parts.store.rest();
             let _ = tokio::task::spawn_blocking(memory::give_back).await;
         }
         let due = parts.clock.sleep(ROUND_MS);

@@ -306,7 +306,8 @@ async fn its_assistant_asks_a_person_sends_a_request_and_writes_a_letter() {
     assert!(browser.reply(&run).await.contains("allows nothing by itself"));
 
     let gets = r#"[[tool:http_request {"url":"https://api.example.org/news","headers":{"Accept":"text/plain"}}]]"#;
-    assert!(browser.ask(gets).await.contains("Ask the owner to allow api.example.org"));
+    let told = browser.ask(gets).await;
+    assert!(told.contains("Ask the owner to allow api.example.org"), "{told}");
     let question = browser.question().await;
     browser.decide(&question, "approve").await;
     assert!(browser.ask(gets).await.contains("hello from outside"));

@@ -277,8 +277,8 @@ impl EventStream {
             return Ok(());
         };
         let edited = self.data(&data, event_line, gone)?;
-        if let (Some(frame @ Frame { lines: None, .. }), std::borrow::Cow::Borrowed(data)) = (&mut self.frame, &data) {
-            // The data is a part of the event's text.
+        if !beside && let (Some(frame @ Frame { lines: None, .. }), std::borrow::Cow::Borrowed(data)) = (&mut self.frame, &data) {
+            // The data is a part of the event's text, of which nothing was taken out.
             let at = data.as_ptr() as usize - text.as_ptr() as usize;
             let end = &text[at + data.len()..];
             // Other ends may go on in the next event.
@@ -1092,6 +1092,18 @@ mod tests {
     fn lines_beside_the_data_are_redacted_too() {
         let body = "event: Sommer#2026x\nid: x-Sommer#2026x\n: Sommer#2026x\nretry: 10\ndata: {\"a\":1}\n\n";
         assert_eq!(run(body, 9).expect("well-formed"), body.replace("Sommer#2026x", "SECRET_REF(db)"));
+    }
+
+    #[test]
+    fn lines_beside_a_delta_are_redacted_and_the_next_one_is_read_anew() {
+        let said = |beside: &str, piece: &str| format!("id: {beside}\ndata: {}\n\n", json!({ "choices": [{ "index": 0, "delta": { "content": piece } }] }));
+        let body =
+            said("x-Sommer#2026x", "one Som") + &said("x-Sommer#2026x", "mer#2026x two ") + &said("y", "three ") + &said("y", "four ") + "data: [DONE]\n\n";
+        for size in [1, 40, 1000] {
+            let out = run(&body, size).expect("well-formed");
+            assert!(!out.contains("Sommer") && out.matches("id: x-SECRET_REF(db)").count() == 2 && out.matches("id: y").count() == 2, "{out}");
+            assert!(out.contains("three ") && out.contains("four "), "{out}");
+        }
     }
 
     #[test]

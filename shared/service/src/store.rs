@@ -116,6 +116,11 @@ impl Store {
         while is_last && writer.changed().await.is_ok() {}
     }
 
+    /// Closes the connections that nobody reads with at this moment. For a process that has come to rest; the next reader opens one.
+    pub fn rest(&self) {
+        self.readers.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+    }
+
     /// Runs `work` in a transaction. When this returns `Ok`, what it did is on the disk; when `Err`, none of it is.
     pub async fn write<T, E, F>(&self, work: F) -> std::result::Result<T, E>
     where
