@@ -1,9 +1,10 @@
 //! Stories of people at the tenant's door, and of those who should not come in.
 
+use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tenant_agent::console::Verb;
 use tenant_agent::people::Role;
-use tests::{World, request, send_raw, soon};
+use tests::{Browser, World, post_json, request, send_raw, soon};
 use tokio_tungstenite::tungstenite::Message;
 
 #[tokio::test]
@@ -172,6 +173,113 @@ async fn malformed_input_gets_a_clear_answer_at_every_door() {
     assert_eq!(browser.get("/api/me").await.status, 200, "the door still opens");
     tenant.end().await;
     world.end().await;
+}
+
+#[tokio::test]
+async fn the_operators_door_opens_for_its_password_alone() {
+    let world = World::start().await;
+    let (address, origin) = (world.hub.operator_addr(), world.hub.operator_origin().to_owned());
+    let host = origin.split_once("://").unwrap().1.to_owned();
+    let mut operator = Browser::new(address, &origin);
+    for path in ["/api/fleet", "/api/live"] {
+        assert_eq!(operator.get(path).await.status, 401, "{path} without a session");
+    }
+    let json_headers = [("host", host.as_str()), ("origin", origin.as_str()), ("content-type", "application/json")];
+    let large = json!({ "password": "x".repeat(70_000) }).to_string();
+    for (body, status, code) in [
+        (&b"{"[..], 400, "body_malformed"),
+        (b"[]", 400, "body_malformed"),
+        (b"{\"password\":7}", 400, "body_malformed"),
+        (b"{\"password\":\"a\",\"admin\":true}", 400, "body_malformed"),
+        (b"\xff\xfe", 400, "body_malformed"),
+        (large.as_bytes(), 413, "body_too_large"),
+    ] {
+        let answer = request(address, "POST", "/auth/login", &json_headers, body).await;
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", String::from_utf8_lossy(&body[..body.len().min(60)]));
+    }
+    let foreign = [("host", host.as_str()), ("origin", "http://evil.example"), ("content-type", "application/json")];
+    assert_eq!(request(address, "POST", "/auth/login", &foreign, b"{}").await.code(), "origin_foreign");
+    let stranger = [("host", "evil.example"), ("origin", origin.as_str()), ("content-type", "application/json")];
+    assert_eq!(request(address, "POST", "/auth/login", &stranger, b"{}").await.code(), "host_unknown");
+
+    let password = world.hub.operator_password().await.unwrap();
+    for guess in ["", "guess", &"x".repeat(5_000)] {
+        assert_eq!(operator.enter("/auth/login", json!({ "password": guess })).await.code(), "login_wrong");
+    }
+    let last = async || operator.post("/auth/login", json!({ "password": "guess" })).await;
+    let limited = loop {
+        let answer = last().await;
+        if answer.code() != "login_wrong" {
+            break answer;
+        }
+    };
+    assert_eq!((limited.status, limited.code().as_str()), (429, "login_limited"));
+    assert!(limited.header("retry-after").is_some());
+    let right = json!({ "password": password.expose() });
+    assert_eq!(operator.enter("/auth/login", right.clone()).await.status, 429, "the right one waits as well");
+    world.clock.advance(3_600_000);
+    assert_eq!(operator.enter("/auth/login", right.clone()).await.status, 200);
+    assert_eq!(operator.get("/api/fleet").await.status, 200);
+    assert_eq!(Browser::new(address, &origin).enter("/auth/login", right).await.code(), "login_wrong", "it is good once");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_link_takes_hosts_that_can_prove_it_and_frames_that_it_knows() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let host_id = tenant.console(&Verb::Status {}).await["host_id"].clone();
+    let hello = |host_id: &Value, max: u32, boot: &str| {
+        let body = json!({ "min": max, "max": max, "host_id": host_id, "boot_id": boot, "agent_version": "0", "signature": "AAAA" });
+        json!({ "v": 1, "kind": "hello", "id": "hello", "body": body }).to_string()
+    };
+    let unknown = json!("hst_00000000000000000000000000000000");
+    for (text, code) in [
+        ("{".to_owned(), "frame_malformed"),
+        ("[]".to_owned(), "frame_malformed"),
+        (json!({ "v": 1, "kind": "heartbeat", "id": "h", "body": {} }).to_string(), "frame_malformed"),
+        (hello(&json!("no id"), 1, "b"), "frame_malformed"),
+        (hello(&host_id, 1, &"b".repeat(10_000)), "frame_malformed"),
+        (hello(&host_id, 9_999, "b"), "version_unsupported"),
+        (hello(&unknown, 1, "b"), "host_unknown"),
+        (hello(&host_id, 1, "b"), "signature_invalid"),
+    ] {
+        assert_eq!(on_the_link(&world, Message::text(text.clone())).await.as_deref(), Some(code), "{}", &text[..text.len().min(120)]);
+    }
+    for message in [Message::text("x".repeat(300 * 1024)), Message::binary(vec![0; 64])] {
+        assert!(matches!(on_the_link(&world, message).await.as_deref(), None | Some("frame_malformed")));
+    }
+    for path in ["/link", "/decisions", "/enrol"] {
+        let answer = request(world.hub.public_addr(), "GET", path, &[], b"").await;
+        assert!((400..500).contains(&answer.status), "{path}: {}", answer.status);
+    }
+    let large = json!({ "token": "x".repeat(70_000) });
+    assert_eq!(post_json(world.hub.public_addr(), "/enrol", &[], &large).await.code(), "body_too_large");
+    soon(world.hub.wait_fleet(|fleet| fleet.tenants[0].presence == wire::fleet::Presence::Online)).await.unwrap();
+    tenant.end().await;
+    world.end().await;
+}
+
+/// Says one thing on a new link; the code with which the hub refuses it, or `None` if it just hangs up.
+async fn on_the_link(world: &World, message: Message) -> Option<String> {
+    let url = format!("ws://{}/link", world.hub.public_addr());
+    let stream = tokio::net::TcpStream::connect(world.hub.public_addr()).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    let challenge: Value = serde_json::from_str(soon(socket.next()).await.unwrap().unwrap().to_text().unwrap()).unwrap();
+    assert_eq!(challenge["kind"], "challenge");
+    // The hub may hang up before all of it is through.
+    let _ = socket.send(message).await;
+    loop {
+        match soon(socket.next()).await {
+            Some(Ok(Message::Text(text))) => {
+                let said: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(said["kind"], "refuse", "{said}");
+                return said["body"]["code"].as_str().map(str::to_owned);
+            }
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+            Some(Ok(_)) => {}
+        }
+    }
 }
 
 #[tokio::test]
