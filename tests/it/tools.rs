@@ -430,6 +430,30 @@ async fn a_command_gets_a_clean_environment_and_not_the_agents_own_files() {
 }
 
 #[tokio::test]
+async fn the_console_takes_verbs_and_nothing_else() {
+    let world = World::start().await;
+    let tenant = world.tenant("alice").await;
+    let socket = tenant.settings.console_socket();
+    let key = std::fs::read_to_string(socket.with_extension("key")).unwrap();
+    let long = "x".repeat(33 * 1024 * 1024);
+    for said in [&b"{"[..], b"[]", b"\xff\xfe", b"", b"{\"verb\":\"no-such\"}", b"{\"verb\":\"status\",\"more\":1}", long.as_bytes()] {
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+        // What is too long is not read to its end.
+        let _ = stream.write_all(&[key.trim().as_bytes(), b" ", said, b"\n"].concat()).await;
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer).await;
+        if said.len() == long.len() && read.is_err() {
+            continue;
+        }
+        let code = serde_json::from_str::<Value>(&answer).unwrap()["code"].clone();
+        assert_eq!(code, "body_malformed", "{}", String::from_utf8_lossy(&said[..said.len().min(40)]));
+    }
+    assert_eq!(tenant.console(&Verb::Status {}).await["ok"], true, "it still listens");
+    tenant.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn the_server_speaks_its_protocol_with_openclaw_alone() {
     let world = World::start().await;
     let tenant = world.tenant("alice").await;
@@ -454,6 +478,12 @@ async fn the_server_speaks_its_protocol_with_openclaw_alone() {
     for shown in ["Bearer guess".to_owned(), format!("Bearer {}", tenant.gateway.keys().proxy_token), "Bearer ".to_owned()] {
         let answer = request(egress, "POST", "/mcp", &[json_type, ("authorization", shown.as_str())], call.as_bytes()).await;
         assert_eq!((answer.status, answer.code().as_str()), (403, "tools_token_wrong"));
+    }
+    let token = format!("Bearer {}", tenant.gateway.keys().tools_token);
+    let large = json!({ "jsonrpc": "2.0", "id": 1, "method": "x".repeat(2 * 1024 * 1024) }).to_string();
+    for (body, code) in [(&b"{"[..], "body_malformed"), (b"\xff\xfe", "body_malformed"), (b"", "body_malformed"), (large.as_bytes(), "body_too_large")] {
+        let answer = request(egress, "POST", "/mcp", &[json_type, ("authorization", token.as_str())], body).await;
+        assert_eq!(answer.code(), code, "{}", String::from_utf8_lossy(&body[..body.len().min(40)]));
     }
     assert_eq!(request(egress, "GET", "/mcp", &[json_type], b"").await.status, 405);
     tenant.end().await;
