@@ -134,4 +134,20 @@ mod tests {
         assert_eq!(at(40), Next::GiveUp(137));
         assert_eq!(at(90), Next::Restart { pause: Duration::from_secs(1) }, "a minute of peace wins the trust back");
     }
+
+    #[test]
+    fn a_hub_that_was_killed_is_started_again_and_keeps_what_it_has() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = std::env::temp_dir().join(format!("gatehouse-launcher-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (hub, lives) = (folder.join("hub"), folder.join("lives"));
+        // Killed with -9 in its first life, content in its second.
+        let script = format!("#!/bin/sh\necho \"$@\" >> {0}\n[ $(wc -l < {0}) = 2 ] || kill -9 $$\n", lives.display());
+        std::fs::write(&hub, script).unwrap();
+        std::fs::set_permissions(&hub, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let code = run(&hub, ["demo", "--fresh", "--json"].map(OsString::from).to_vec());
+        assert_eq!(code.ok(), Some(0));
+        assert_eq!(std::fs::read_to_string(&lives).unwrap(), "demo --fresh --json\ndemo --json\n");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
