@@ -6,8 +6,9 @@
 //! other work on the machine disturbs least. Ours goes the full way: token, announcement, 200 secrets, the net, budgets, books.
 //!
 //! `--json` prints figures for machines, `--only ours,nginx` and `--measure small` leave the others out, `--rounds N` takes each
-//! more often, `--soak N` sends N small requests in the
-//! end, `--tokens N` compares what the provider billed with what the agent counted instead of all this.
+//! more often, `--soak N` sends N small requests in the end,
+//! `--tokens N` compares what the provider billed with what the agent counted instead of all this, with `--kill` while the agent is
+//! killed. EGRESS_SHOWS_FAULTS prints answers that are not 200.
 //! An announcement is made beforehand, and is not part of what is measured.
 
 mod client;
